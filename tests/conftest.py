@@ -1,0 +1,59 @@
+"""Fixtures for every room: the built-in models, the two sample portraits, and both databases."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+SAMPLES = Path(__file__).parent / "samples"
+
+cv2.setNumThreads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that uses the database may use the key store too: the two are one system."""
+    for item in items:
+        for marker in item.iter_markers("django_db"):
+            if "databases" not in marker.kwargs:
+                marker.kwargs["databases"] = ["default", "keys"]
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The built-in model set; built once into the folder named by IMPRIMATUR_MODELS (var/models)."""
+    from worker.inference import builtin
+
+    folder = Path(os.environ["IMPRIMATUR_MODELS"])
+    builtin.build(folder)
+    return folder
+
+
+def _portrait(name: str) -> NDArray[np.uint8]:
+    bgr = cv2.imread(str(SAMPLES / name), cv2.IMREAD_COLOR)
+    assert bgr is not None
+    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    rgb.setflags(write=False)
+    return np.asarray(rgb, np.uint8)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> NDArray[np.uint8]:
+    """Eileen Collins, `uint8 [512, 512, 3]` RGB, read-only (see tests/samples/SOURCES.md)."""
+    return _portrait("astronaut.jpg")
+
+
+@pytest.fixture(scope="session")
+def grace() -> NDArray[np.uint8]:
+    """Grace Hopper, `uint8 [600, 512, 3]` RGB, read-only (see tests/samples/SOURCES.md)."""
+    return _portrait("grace_hopper.jpg")
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of the two sample portraits."""
+    return SAMPLES

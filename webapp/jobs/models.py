@@ -1,0 +1,211 @@
+"""Assets, jobs, outputs and the lease that makes one worker at a time responsible for one of them.
+
+State changes in `services.py` and `leases.py` only; everything else reads, through querysets scoped to a tenant.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from django.db import models
+
+from consent.models import Attestation, Consent
+from webapp.accounts.models import Organisation, User
+from webapp.ids import asset_id, job_id, output_id
+
+
+class TenantQuerySet(models.QuerySet):
+    """Reads are always scoped: `Job.objects.of(organisation)`."""
+
+    def of(self, organisation: Organisation) -> Self:
+        """Rows of one tenant; a foreign id is then simply not found."""
+        return self.filter(organisation=organisation)
+
+
+class Leased(models.Model):
+    """A row that one worker at a time works on (claim, heart-beat, reaper: see `leases.py`)."""
+
+    lease_owner = models.CharField(max_length=64, blank=True, default="")
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    starts = models.PositiveIntegerField(default=0)
+    starts_without_progress = models.PositiveIntegerField(default=0)
+    queued_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class Asset(Leased):
+    """An uploaded file: `uploaded → screening → ready | in_review | refused`, or `failed` (our fault)."""
+
+    class State(models.TextChoices):
+        UPLOADED = "uploaded"
+        SCREENING = "screening"
+        READY = "ready"
+        IN_REVIEW = "in_review"
+        REFUSED = "refused"
+        FAILED = "failed"
+
+    class Role(models.TextChoices):
+        SOURCE = "source"
+        TARGET = "target"
+
+    id = models.CharField(primary_key=True, max_length=32, default=asset_id, editable=False)
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="assets")
+    uploaded_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    role = models.CharField(max_length=8, choices=Role.choices)
+    state = models.CharField(max_length=12, choices=State.choices, default=State.UPLOADED)
+    name = models.CharField(max_length=200, blank=True)
+    kind = models.CharField(max_length=8, blank=True)  # photo | video, known after intake
+    mime = models.CharField(max_length=40, blank=True)
+    sha256 = models.CharField(max_length=64)
+    size = models.BigIntegerField()
+    media = models.JSONField(default=dict, blank=True)  # MediaInfo as JSON
+    faces = models.JSONField(default=list, blank=True)  # the analysis' summary: faces or tracks to pick from
+    object_name = models.CharField(max_length=80)
+    analysis_name = models.CharField(max_length=80, blank=True)
+    previews = models.JSONField(default=dict, blank=True)  # face or track index (as text) → name of a stored JPEG
+    key_id = models.CharField(max_length=40)
+    failure_code = models.CharField(max_length=60, blank=True)
+    failure_message = models.CharField(max_length=500, blank=True)
+    progress = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    erased_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[TenantQuerySet] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        indexes = [models.Index(fields=["organisation", "-created_at"]), models.Index(fields=["state"])]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Job(Leased):
+    """One replacement job; states as in DESIGN.md section 4."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        SCREENING = "screening"
+        IN_REVIEW = "in_review"
+        AWAITING_CONSENT = "awaiting_consent"
+        READY = "ready"
+        RUNNING = "running"
+        FINISHING = "finishing"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELED = "canceled"
+        REFUSED = "refused"
+
+    FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELED, State.REFUSED)
+
+    id = models.CharField(primary_key=True, max_length=32, default=job_id, editable=False)
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="jobs")
+    submitted_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    state = models.CharField(max_length=16, choices=State.choices, default=State.QUEUED)
+    livemode = models.BooleanField(default=False)
+    target = models.ForeignKey(Asset, on_delete=models.PROTECT, related_name="+")
+    target_face = models.PositiveIntegerField(default=0)
+    sources = models.ManyToManyField(Asset, through="JobSource", related_name="+")
+    declaration = models.ForeignKey(Attestation, on_delete=models.PROTECT, related_name="+")
+    donor_consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="+")
+    # The replaced person is covered by their own consent or by a rights attestation; exactly one of the two.
+    target_consent = models.ForeignKey(Consent, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    target_attestation = models.ForeignKey(
+        Attestation, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    purpose = models.CharField(max_length=20, default="personal")
+    options = models.JSONField(default=dict, blank=True)
+    progress = models.JSONField(default=dict, blank=True)
+    timings = models.JSONField(default=dict, blank=True)
+    quality = models.JSONField(default=dict, blank=True)
+    warnings = models.JSONField(default=list, blank=True)
+    cancel_requested = models.BooleanField(default=False)
+    failure_code = models.CharField(max_length=60, blank=True)
+    failure_message = models.CharField(max_length=500, blank=True)
+    mark_id = models.BinaryField(max_length=8, null=True, blank=True)  # drawn once, kept over restarts
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[TenantQuerySet] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        indexes = [models.Index(fields=["organisation", "-created_at"]), models.Index(fields=["state"])]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(target_consent__isnull=False) ^ models.Q(target_attestation__isnull=False),
+                name="job_target_covered_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class JobSource(models.Model):
+    """A source photo of a job, in order, with the donor's face in it."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE)
+    asset = models.ForeignKey(Asset, on_delete=models.PROTECT)
+    face = models.PositiveIntegerField(default=0)
+    position = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["job", "asset"], name="job_source_once")]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}/{self.position}"
+
+
+class JobEvent(models.Model):
+    """What happened to a job, in order; shown on its page and kept with it."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField(auto_now_add=True)
+    from_state = models.CharField(max_length=16)
+    to_state = models.CharField(max_length=16)
+    code = models.CharField(max_length=60, blank=True)
+    message = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}: {self.from_state} → {self.to_state}"
+
+
+class Output(models.Model):
+    """A published result: its bytes (encrypted), its mark, its manifest and its fingerprint. One per job."""
+
+    class Permission(models.TextChoices):
+        IN_FORCE = "in_force"
+        WITHDRAWN = "withdrawn"
+        TAKEN_DOWN = "taken_down"
+
+    id = models.CharField(primary_key=True, max_length=32, default=output_id, editable=False)
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="outputs")
+    job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="output")
+    livemode = models.BooleanField(default=False)
+    permission = models.CharField(max_length=12, choices=Permission.choices, default=Permission.IN_FORCE)
+    permission_changed_at = models.DateTimeField(null=True, blank=True)
+    mime = models.CharField(max_length=40)
+    sha256 = models.CharField(max_length=64)
+    size = models.BigIntegerField()
+    media = models.JSONField(default=dict)
+    object_name = models.CharField(max_length=80)
+    key_id = models.CharField(max_length=40)
+    mark_id = models.BinaryField(max_length=8, unique=True)
+    mark_key = models.CharField(max_length=60)
+    manifest_label = models.CharField(max_length=120, unique=True)
+    manifest_store = models.BinaryField()
+    fingerprint = models.JSONField(default=dict)
+    published_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    erased_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[TenantQuerySet] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return self.id

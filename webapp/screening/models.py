@@ -1,0 +1,47 @@
+"""What the gate saw and decided, and what a person decided after it."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from webapp.accounts.models import User
+from webapp.ids import review_id, screening_id
+from webapp.jobs.models import Asset, Job
+
+
+class ScreeningRecord(models.Model):
+    """The evidence of one gate run: every signal, the policy's version and its decision. Never changed."""
+
+    id = models.CharField(primary_key=True, max_length=32, default=screening_id, editable=False)
+    asset = models.ForeignKey(Asset, on_delete=models.CASCADE, null=True, blank=True, related_name="screenings")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, null=True, blank=True, related_name="screenings")
+    profile = models.CharField(max_length=12)
+    policy_version = models.CharField(max_length=20)
+    signals = models.JSONField()
+    decision = models.CharField(max_length=8)  # accept | review | reject
+    reasons = models.JSONField(default=list)
+    not_screened = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.decision}"
+
+
+class Review(models.Model):
+    """A person's decision on what the gate would not decide alone."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        RELEASED = "released"
+        REJECTED = "rejected"
+
+    id = models.CharField(primary_key=True, max_length=32, default=review_id, editable=False)
+    screening = models.OneToOneField(ScreeningRecord, on_delete=models.PROTECT, related_name="review")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    reviewer = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    reason = models.CharField(max_length=500, blank=True)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.state}"

@@ -1,0 +1,271 @@
+"""All settings of the web side, typed, each from the environment with a default for one machine.
+
+A secret may come as NAME or as NAME_FILE (the path of a file that holds it). Everything local lies under
+IMPRIMATUR_HOME. Nothing below the Celery task reads this file: jobs carry a JobSpec.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env(name: str, default: str = "") -> str:
+    """The variable `name`, or the content of the file named by `name`_FILE, or the default."""
+    if path := os.environ.get(f"{name}_FILE"):
+        return Path(path).read_text(encoding="utf-8").strip()
+    return os.environ.get(name, default)
+
+
+def env_bool(name: str, default: bool) -> bool:
+    """True for 1, true, yes, on; False for 0, false, no, off; anything else is an error at start-up."""
+    value = env(name).strip().lower()
+    if not value:
+        return default
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off"}:
+        return False
+    raise ImproperlyConfigured(f"{name} must be a yes or a no, not {value!r}.")
+
+
+def env_int(name: str, default: int) -> int:
+    """A whole number, else an error at start-up."""
+    value = env(name).strip()
+    try:
+        return int(value) if value else default
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}.") from None
+
+
+def env_list(name: str, default: list[str]) -> list[str]:
+    """Comma-separated words."""
+    value = env(name)
+    return [word.strip() for word in value.split(",") if word.strip()] if value else default
+
+
+def home_secret(path: Path, size: int = 32) -> str:
+    """A random secret kept in a 0600 file, made at the first start, so that one machine needs no set-up."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(size))
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path.read_text(encoding="utf-8").strip()
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's settings for `sqlite:///PATH` or `postgresql://user:password@host:port/name`."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": parts.path[1:] if parts.path.startswith("//") else parts.path.lstrip("/") or ":memory:",
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA foreign_keys=ON;",
+            },
+            "TEST": {"NAME": None},
+        }
+    if parts.scheme in {"postgres", "postgresql"}:
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(parts.path.lstrip("/")),
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "HOST": parts.hostname or "",
+            "PORT": str(parts.port or ""),
+            "CONN_MAX_AGE": 60,
+            "CONN_HEALTH_CHECKS": True,
+        }
+    raise ImproperlyConfigured(f"DATABASE_URL must start with sqlite:/// or postgresql://, not {parts.scheme!r}.")
+
+
+# --- the house ------------------------------------------------------------------------------------------------------
+HOME = Path(env("IMPRIMATUR_HOME") or BASE_DIR / "var").resolve()
+MODELS_DIR = Path(env("IMPRIMATUR_MODELS") or HOME / "models")
+KEYS_DIR = HOME / "keys"
+SIGNER_DIR = HOME / "signer"
+WORK_DIR = HOME / "work"
+SPOOL_DIR = HOME / "spool"
+MAIL_DIR = HOME / "mail"
+
+# DESIGN.md decision 14: no default in images; `make demo` and `make serve` set `evaluation` themselves.
+PROFILES = ("evaluation", "standard", "strict")
+PROFILE = env("IMPRIMATUR_PROFILE")
+if PROFILE and PROFILE not in PROFILES:
+    raise ImproperlyConfigured(f"IMPRIMATUR_PROFILE must be one of {', '.join(PROFILES)}, not {PROFILE!r}.")
+PUBLIC_URL = env("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+DEPLOYMENT = env("IMPRIMATUR_DEPLOYMENT", "local")
+STORAGE_URL = env("STORAGE_URL", f"file://{HOME / 'objects'}")
+
+DEBUG = env_bool("DEBUG", False)
+SECRET_KEY = env("SECRET_KEY") or home_secret(KEYS_DIR / "django.secret")
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", urlsplit(PUBLIC_URL).hostname or ""])
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [PUBLIC_URL])
+SECURE_COOKIES = PUBLIC_URL.startswith("https://")
+
+# --- what may be uploaded (product.md section 5) --------------------------------------------------------------------
+MAX_PHOTO_BYTES = env_int("MAX_PHOTO_BYTES", 40 << 20)
+MAX_VIDEO_BYTES = env_int("MAX_VIDEO_BYTES", 1 << 30)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 << 20
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+FILE_UPLOAD_TEMP_DIR = str(WORK_DIR / "uploads")
+FILE_UPLOAD_PERMISSIONS = 0o600
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+
+# --- Django ---------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "csp",
+    "webapp.accounts",
+    "webapp.outbox",
+    "consent",
+    "webapp.jobs",
+    "webapp.screening",
+    "webapp.api",
+    "webapp.pages",
+    "webapp.verify",
+    "webapp.console",
+    "webapp.commands",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "webapp.urls"
+ASGI_APPLICATION = "webapp.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "webapp" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "django.template.context_processors.i18n",
+                "webapp.pages.context.house",
+            ]
+        },
+    }
+]
+DATABASES = {
+    "default": database(env("DATABASE_URL", f"sqlite:///{HOME / 'imprimatur.sqlite3'}")),
+    # Wrapped data keys have a store of their own, so that erasing one is not undone by a restored backup.
+    "keys": database(env("KEYS_URL", f"sqlite:///{HOME / 'keys' / 'keys.sqlite3'}")),
+}
+DATABASE_ROUTERS = ["consent.keys.KeyStoreRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "/login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "webapp" / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = HOME / "static"
+STATICFILES_DIRS = [BASE_DIR / "webapp" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(WORK_DIR)}},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+EMAIL_BACKEND = env("EMAIL_BACKEND", "django.core.mail.backends.filebased.EmailBackend")
+EMAIL_FILE_PATH = str(MAIL_DIR)
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Imprimatur <noreply@localhost>")
+
+# --- browser security -----------------------------------------------------------------------------------------------
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("BEHIND_PROXY", False) else None
+SECURE_HSTS_SECONDS = 31536000 if SECURE_COOKIES else 0
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "blob:", "data:"],
+        "media-src": [SELF, "blob:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "manifest-src": [SELF],
+    }
+}
+
+# --- REST -----------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["webapp.accounts.auth.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": [
+        "rest_framework.parsers.JSONParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "webapp.api.errors.problem_response",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Imprimatur",
+    "DESCRIPTION": "Consented face replacement: assets, consent requests, jobs, outputs, verifications.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+
+# --- Celery (see webapp/celery.py) ----------------------------------------------------------------------------------
+REDIS_URL = env("REDIS_URL")
+LEASE_SECONDS = env_int("LEASE_SECONDS", 15)
+MAX_STARTS_WITHOUT_PROGRESS = 5
+
+# --- privacy --------------------------------------------------------------------------------------------------------
+INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)
+OUTPUT_RETENTION_DAYS = env_int("OUTPUT_RETENTION_DAYS", 7)
+CONSENT_LINK_DAYS = 7
