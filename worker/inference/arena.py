@@ -1,0 +1,108 @@
+"""The shared memory through which tensors cross: an anonymous, sealed memfd made by the client.
+
+It has no name that others could open, goes away with its last user, and is sealed against shrinking, so that the
+engine cannot be killed (SIGBUS) by a client that truncates it in the middle of a run.
+"""
+
+import fcntl
+import mmap
+import os
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.inference.wire import ALIGNMENT, MAX_ARENA, ProtocolError, tensor_bytes
+
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class Arena:
+    """A mapped piece of shared memory; tensors are views into it."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.size: Final = size
+        self._memory = mmap.mmap(descriptor, size)
+
+    @classmethod
+    def create(cls, size: int) -> tuple["Arena", int]:
+        """The client's side: new sealed memory and its descriptor, which the caller closes. Pages cost on first use."""
+        descriptor = os.memfd_create("imprimatur-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(descriptor, size)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            return cls(descriptor, size), descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @classmethod
+    def accept(cls, descriptor: int, size: int) -> "Arena":
+        """The engine's side: map a descriptor from a client, if it is memory that cannot shrink. ProtocolError else."""
+        try:
+            # Fails on everything but a memfd: files, pipes, devices and network file systems never get mapped.
+            seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+            real = os.fstat(descriptor).st_size
+            page = os.fstatvfs(descriptor).f_bsize
+        except OSError as error:
+            raise ProtocolError("the arena is not a memfd") from error
+        if page != mmap.PAGESIZE:
+            raise ProtocolError("the arena has not ordinary pages")  # huge ones can run out: SIGBUS in the engine
+        if not seals & fcntl.F_SEAL_SHRINK:
+            raise ProtocolError("the arena is not sealed against shrinking")
+        if not 0 < size <= min(real, MAX_ARENA):
+            raise ProtocolError("the arena is not as large as announced")
+        try:
+            return cls(descriptor, size)
+        except (OSError, ValueError) as error:
+            raise ProtocolError("the arena cannot be mapped") from error
+
+    def view(self, offset: int, batch: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """float32 [batch, *shape] at a byte offset, shared with the other side: it may change at any time."""
+        count = tensor_bytes(shape, batch) // np.dtype(np.float32).itemsize
+        return np.frombuffer(self._memory, np.float32, count, offset).reshape(batch, *shape)
+
+
+class Allocator:
+    """Hands out regions of an arena to concurrent calls; first fit, so that few calls keep few pages warm."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = [(0, size)]  # (offset, bytes), by offset, never adjacent
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> int:
+        """The offset of a free region of `size` bytes (a multiple of 64); waits. ValueError if it never fits."""
+        if size > self._size:
+            raise ValueError(f"{size} bytes never fit into an arena of {self._size}")
+        with self._changed:
+            while True:
+                for index, (offset, room) in enumerate(self._free):
+                    if room >= size:
+                        rest = [(offset + size, room - size)] if room > size else []
+                        self._free[index : index + 1] = rest
+                        return offset
+                self._changed.wait()
+
+    def give_back(self, offset: int, size: int) -> None:
+        """Free a region that `take` gave out."""
+        with self._changed:
+            merged: list[tuple[int, int]] = []
+            for start, room in sorted([*self._free, (offset, size)]):
+                if merged and sum(merged[-1]) == start:
+                    merged[-1] = (merged[-1][0], merged[-1][1] + room)
+                else:
+                    merged.append((start, room))
+            self._free = merged
+            self._changed.notify_all()
+
+
+def layout(contract: Mapping[str, tuple[int, ...]], batch: int, start: int = 0) -> tuple[dict[str, int], int]:
+    """Place the tensors of a contract one behind the other, aligned: offsets by name, and the end."""
+    offsets = {}
+    for name, shape in contract.items():
+        offsets[name] = start
+        start += -(-tensor_bytes(shape, batch) // ALIGNMENT) * ALIGNMENT
+    return offsets, start
