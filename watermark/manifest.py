@@ -1,0 +1,398 @@
+"""The manifest of an output: built, signed, read back before it gets its name.
+
+C2PA 2.4 claim, signed once per file. What goes in is published for good, so only opaque ids go in: no name, no file
+name, no thumbnail, no metadata of an input (DESIGN.md decision 10). `build_manifest` is the whole of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import secrets
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import c2pa
+
+from watermark.credentials import (
+    CONSENT_LABEL,
+    DIGITAL_SOURCE_TYPE,
+    EXPIRED,
+    GENERATOR,
+    MARK_ALGORITHM,
+    UNTRUSTED,
+    Credentials,
+)
+from watermark.credentials_reader import closed_settings, read, read_untrusted
+from watermark.key_signers import Signer, SignerError, signer_failed
+
+__all__ = [
+    "FORMATS",
+    "ConsentRef",
+    "Credentials",
+    "IngredientFile",
+    "ManifestError",
+    "ManifestRequest",
+    "SignedManifest",
+    "build_manifest",
+    "read",
+    "read_untrusted",
+    "sign_file",
+]
+
+PRODUCT_VERSION = "0.1.0"
+SPEC_VERSION = "2.4.0"
+EDITED_SOURCE_TYPE = f"{DIGITAL_SOURCE_TYPE}compositeWithTrainedAlgorithmicMedia"
+FORMATS = ("image/jpeg", "image/png", "image/webp", "video/mp4")
+
+_OPAQUE = re.compile(r"[A-Za-z0-9_.:-]{1,120}")
+_RECORD = re.compile(r"(cns|att)_[0-9A-Za-z]{1,60}")
+_TITLE = re.compile(r"[A-Za-z0-9 -]{0,80}")  # no dot, no slash: never a file name
+_URL = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(/[A-Za-z0-9._~/-]*)?")
+_MIME = re.compile(r"(image|video|audio)/[a-z0-9.+-]{1,60}")
+# Without the version: a label such as "c2pa.actions.v2" has no effect here, the assertion would stay unattributed.
+_CREATED = ["c2pa.actions", "c2pa.soft-binding", "c2pa.ingredient", "cawg.training-mining", CONSENT_LABEL]
+_ALGORITHMS = {
+    "es256": c2pa.C2paSigningAlg.ES256,
+    "es384": c2pa.C2paSigningAlg.ES384,
+    "es512": c2pa.C2paSigningAlg.ES512,
+    "ps256": c2pa.C2paSigningAlg.PS256,
+    "ps384": c2pa.C2paSigningAlg.PS384,
+    "ps512": c2pa.C2paSigningAlg.PS512,
+    "ed25519": c2pa.C2paSigningAlg.ED25519,
+}
+_HARMLESS = frozenset({UNTRUSTED})
+
+
+class ManifestError(Exception):
+    """A manifest could not be made. `code`: manifest_invalid, manifest_format, manifest_destination, manifest_source,
+    manifest_signing, manifest_verification."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class IngredientFile:
+    """An input of the job. `credentials`, when its manifest was read already (in the media child), saves a second
+    reading; the file itself is opened only to carry on a manifest that declares AI."""
+
+    path: Path
+    mime: str
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True)
+class ConsentRef:
+    """One permission behind the output: an opaque record id (cns_…, or att_… for a rights attestation)."""
+
+    record: str
+    role: Literal["face_donor", "target_person"]
+    status: str = "given"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestRequest:
+    """Everything the manifest of one output will say.
+
+    `mark_id` are the 8 bytes read back from the pixels. `when` is the moment of the edit, aware. `claim_version` is the
+    version of Imprimatur written as the claim generator. `not_screened` names the kinds of screening that did not run.
+    `screening_ref` and `status_url` are opaque: an id, and the permanent page that says whether permission holds.
+    """
+
+    mime: str
+    target: IngredientFile
+    sources: tuple[IngredientFile, ...]
+    mark_id: bytes
+    consent_refs: tuple[ConsentRef, ...]
+    policy_version: str
+    livemode: bool
+    status_url: str
+    screening_ref: str = ""
+    title: str = ""
+    claim_version: str = PRODUCT_VERSION
+    when: datetime = field(default_factory=lambda: datetime.now(UTC))
+    profile: str = ""
+    not_screened: tuple[str, ...] = ()
+    label_text: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ManifestError manifest_format or manifest_invalid: nothing that is not opaque gets this far."""
+        if self.mime not in FORMATS:
+            raise ManifestError(
+                "manifest_format",
+                f"{clip(self.mime)} cannot carry our manifest. Nothing was written. "
+                f"Write the output as one of {', '.join(FORMATS)}.",
+            )
+        checks: list[tuple[str, bool]] = [
+            ("mark_id must be 8 bytes", len(self.mark_id) == 8),
+            ("at least one source photo and one permission are needed", bool(self.sources and self.consent_refs)),
+            ("when must name its time zone", self.when.tzinfo is not None),
+            ("the face donor's consent is missing", any(ref.role == "face_donor" for ref in self.consent_refs)),
+            ("status_url must be a plain http(s) address", bool(_URL.fullmatch(self.status_url))),
+            ("the title may hold only letters, digits and spaces", bool(_TITLE.fullmatch(self.title))),
+            ("an input has no media type", all(_MIME.fullmatch(f.mime) for f in (self.target, *self.sources))),
+        ]
+        checks += [
+            (f"{clip(ref.record)} is not a record id", bool(_RECORD.fullmatch(ref.record))) for ref in self.consent_refs
+        ]
+        opaque = [ref.status for ref in self.consent_refs] + [ref.role for ref in self.consent_refs]
+        opaque += [self.policy_version, self.claim_version, *self.not_screened]
+        opaque += [text for text in (self.screening_ref, self.profile) if text]
+        checks += [(f"{clip(text)!r} is not an opaque id", bool(_OPAQUE.fullmatch(text))) for text in opaque]
+        for reason, good in checks:
+            if not good:
+                raise ManifestError(
+                    "manifest_invalid",
+                    f"This manifest cannot be made: {reason}. Nothing was written. Correct the request.",
+                )
+
+
+@dataclass(frozen=True)
+class SignedManifest:
+    """The result: the manifest's label (its id for ever), the store's bytes for our records, and what we read back."""
+
+    label: str
+    store: bytes
+    credentials: Credentials
+
+
+def clip(text: object) -> str:
+    """At most 80 characters of something that goes into a message."""
+    return str(text)[:80]
+
+
+def build_manifest(request: ManifestRequest, ingredients: Mapping[str, Credentials]) -> dict[str, Any]:
+    """The manifest definition for the SDK, without the ingredients that are added from a file.
+
+    `ingredients` are the credentials found in the inputs, by ingredient label ("target", "source-1", …).
+    """
+    when = request.when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    agent = {"name": GENERATOR, "version": request.claim_version}
+    kind = "photo" if request.mime.startswith("image/") else "video"
+    description = f"The face of a consenting person was placed into this {kind} with an AI model."
+    if request.label_text:
+        description += " A visible notice was added."
+    actions: list[dict[str, Any]] = [
+        {"action": "c2pa.opened", "when": when, "parameters": {"ingredientIds": ["target"]}},
+        *(
+            {"action": "c2pa.placed", "when": when, "parameters": {"ingredientIds": [label]}}
+            for label in _source_labels(request)
+        ),
+        {
+            "action": "c2pa.edited",
+            "when": when,
+            "digitalSourceType": EDITED_SOURCE_TYPE,
+            "softwareAgent": agent,
+            "description": description,
+        },
+        {"action": "c2pa.watermarked.bound", "when": when, "softwareAgent": agent},
+    ]
+    if request.target.mime != request.mime:
+        actions.append({"action": "c2pa.transcoded", "when": when, "softwareAgent": agent})
+    return {
+        "claim_version": 2,
+        "title": request.title or f"AI-edited {kind}",
+        "format": request.mime,
+        "claim_generator_info": [{**agent, "specVersion": SPEC_VERSION}],
+        "ingredients": [
+            _ingredient(label, file)
+            for label, file in _inputs(request).items()
+            if not _travels_whole(label, ingredients[label])
+        ],
+        "assertions": [
+            {"label": "c2pa.actions.v2", "data": {"allActionsIncluded": True, "actions": actions}},
+            {"label": "c2pa.soft-binding", "data": _soft_binding(request.mark_id)},
+            {"label": "cawg.training-mining", "data": _training_mining()},
+            {"label": CONSENT_LABEL, "data": _consent(request, ingredients)},
+        ],
+    }
+
+
+def sign_file(
+    src: Path, dst: Path, request: ManifestRequest, signer: Signer, *, anchors_pem: str = ""
+) -> SignedManifest:
+    """Sign `src` into `dst` and read the result back before it gets that name.
+
+    The signed file grows under a temporary name beside `dst`; whatever fails, nothing is left there. With `anchors_pem`
+    the finished file must be trusted under it, without it must be valid but for the unknown signer. Memory: about the
+    size of the file for MP4, see the SDK's hash over mdat. Raises ManifestError, SignerError, OSError.
+    """
+    _check_places(src, dst)
+    inputs = _inputs(request)
+    found = {label: file.credentials or _credentials_of(file) for label, file in inputs.items()}
+    definition = build_manifest(request, found)
+    temporary = dst.with_name(f".{dst.name}.{secrets.token_hex(6)}.signing")
+    try:
+        whole = {label: inputs[label] for label in inputs if _travels_whole(label, found[label])}
+        store = _sign(src, temporary, definition, whole, signer=signer, anchors_pem=anchors_pem)
+        credentials = read(temporary, request.mime, anchors_pem=anchors_pem)
+        _check_signed(credentials, request, trusted=bool(anchors_pem.strip()))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, dst)  # unlike a rename, never replaces what appeared there meanwhile
+        except FileExistsError:
+            raise _taken() from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return SignedManifest(credentials.label, store, credentials)
+
+
+def _sign(
+    src: Path,
+    temporary: Path,
+    definition: dict[str, Any],
+    whole: Mapping[str, IngredientFile],
+    *,
+    signer: Signer,
+    anchors_pem: str,
+) -> bytes:
+    failure: list[BaseException] = []
+
+    def sign(data: bytes) -> bytes:
+        # The SDK turns what is raised here into "internal error"; keep the cause to tell a key outage from a bad key.
+        try:
+            return signer.sign(data)
+        except BaseException as error:
+            failure.append(error)
+            raise
+
+    settings = closed_settings(anchors_pem)
+    settings["builder"] = {"thumbnail": {"enabled": False}, "created_assertion_labels": _CREATED}
+    try:
+        with (
+            c2pa.Context.from_dict(settings) as context,
+            c2pa.Signer.from_callback(sign, _ALGORITHMS[signer.alg], signer.chain_pem, signer.tsa_url) as native,
+            c2pa.Builder(definition, context=context) as builder,
+            src.open("rb") as source,
+            temporary.open("x+b") as destination,
+        ):
+            for label, file in whole.items():
+                with file.path.open("rb") as stream:
+                    builder.add_ingredient(_ingredient(label, file), file.mime, stream)
+            return bytes(builder.sign(native, definition["format"], source, destination))
+    except c2pa.C2paError as error:
+        if failure:
+            cause = failure[0]
+            if isinstance(cause, SignerError):
+                raise cause from cause.__cause__
+            raise signer_failed(cause) from cause
+        raise ManifestError(
+            "manifest_signing",
+            f"The output could not be signed: {clip(error)}. Nothing was published and no file was left behind. "
+            "Check the file's format, the signing certificate (`manage.py certs check`) and the time-stamp service.",
+        ) from error
+
+
+def _check_places(src: Path, dst: Path) -> None:
+    if not src.is_file() or src.stat().st_size == 0:
+        raise ManifestError(
+            "manifest_source",
+            "The file to sign is missing or empty. Nothing was written. Make the output again.",
+        )
+    # The SDK empties a file that is signed onto itself.
+    if dst.exists() or dst.is_symlink():
+        raise _taken()
+
+
+def _taken() -> ManifestError:
+    return ManifestError(
+        "manifest_destination",
+        "There is a file at the destination already. It was not touched. Sign to a new name.",
+    )
+
+
+def _check_signed(credentials: Credentials, request: ManifestRequest, *, trusted: bool) -> None:
+    failures = set(credentials.failures) - (frozenset() if trusted else _HARMLESS)
+    state = credentials.state in (("trusted",) if trusted else ("trusted", "valid"))
+    if state and not failures and credentials.bytes_match and credentials.mark_ids == (request.mark_id,):
+        return
+    hint = " The signing certificate has expired." if EXPIRED in failures else ""
+    raise ManifestError(
+        "manifest_verification",
+        f"The signed file did not pass its own check (state {credentials.state}, {clip(sorted(failures))}).{hint} "
+        "It was removed, nothing was published. Run `manage.py certs check`, then start the job again.",
+    )
+
+
+def _credentials_of(file: IngredientFile) -> Credentials:
+    if not file.path.is_file():
+        raise ManifestError(
+            "manifest_source",
+            "An input of the job is no longer there, so the manifest cannot name it. Nothing was written. "
+            "Upload it again.",
+        )
+    return read(file.path, file.mime, anchors_pem="")
+
+
+def _inputs(request: ManifestRequest) -> dict[str, IngredientFile]:
+    return {"target": request.target, **dict(zip(_source_labels(request), request.sources, strict=True))}
+
+
+def _source_labels(request: ManifestRequest) -> list[str]:
+    return [f"source-{number}" for number in range(1, len(request.sources) + 1)]
+
+
+def _travels_whole(label: str, credentials: Credentials) -> bool:
+    """Marks that say "AI" must not be lost (EU Code of Practice 1.2), so such a target's manifest travels whole.
+
+    Any other manifest, and every manifest of the face donor's own photo, may hold names, places and pictures that
+    nobody could take back: it is referred to by a hash in the consent assertion.
+    """
+    return label == "target" and credentials.declares_ai and credentials.state in ("invalid", "valid", "trusted")
+
+
+def _ingredient(label: str, file: IngredientFile) -> dict[str, Any]:
+    # An ingredient given without its file keeps nothing of it: neither its own instance id nor its metadata.
+    return {
+        "title": "target" if label == "target" else "source photo",
+        "format": file.mime,
+        "relationship": "parentOf" if label == "target" else "componentOf",
+        "label": label,
+        "instance_id": f"xmp:iid:{uuid.uuid4()}",
+    }
+
+
+def _soft_binding(mark_id: bytes) -> dict[str, Any]:
+    """C2PA 2.2 section 18.10; the value as base64 text, which all verifiers read. An empty scope is the whole file."""
+    value = base64.b64encode(mark_id).decode()
+    return {"alg": MARK_ALGORITHM, "name": "Imprimatur mark", "blocks": [{"scope": {}, "value": value}], "pad": ""}
+
+
+def _training_mining() -> dict[str, Any]:
+    uses = ("cawg.ai_inference", "cawg.ai_training", "cawg.ai_generative_training", "cawg.data_mining")
+    return {"entries": {use: {"use": "notAllowed"} for use in uses}}
+
+
+def _consent(request: ManifestRequest, ingredients: Mapping[str, Credentials]) -> dict[str, Any]:
+    """Our own assertion: opaque ids and states as they were at publication; `status_url` says what holds now."""
+    data: dict[str, Any] = {
+        "records": [{"record": ref.record, "role": ref.role, "status": ref.status} for ref in request.consent_refs],
+        "policy_version": request.policy_version,
+        "screening": {"record": request.screening_ref, "not_screened": list(request.not_screened)},
+        "profile": request.profile,
+        "livemode": request.livemode,
+        "status_url": request.status_url,
+    }
+    referred = [
+        {
+            "ingredient": label,
+            # The label of a manifest is a random id: whoever has the input can compare, nobody else learns anything.
+            "manifest_sha256": hashlib.sha256(credentials.label.encode()).hexdigest(),
+            "declares_ai": credentials.declares_ai,
+        }
+        for label, credentials in ingredients.items()
+        if credentials.label and not _travels_whole(label, credentials)
+    ]
+    if referred:
+        data["input_manifests"] = referred
+    return data
