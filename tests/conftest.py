@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker in item.iter_markers("django_db"):
             if "databases" not in marker.kwargs:
                 marker.kwargs["databases"] = ["default", "keys"]
+
+
+@pytest.fixture(autouse=True)
+def _append_only_gives_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Transactional tests empty every table at their end; the append-only triggers step aside for that moment only."""
+    marker = request.node.get_closest_marker("django_db")
+    fixtures = {"transactional_db", "live_server"} & set(request.fixturenames)
+    if not ((marker and marker.kwargs.get("transaction")) or fixtures):
+        yield
+        return
+    from django.db import connection
+
+    request.getfixturevalue("transactional_db")
+    triggers = importlib.import_module("consent.migrations.0002_append_only")
+    triggers.install(connection)
+    yield
+    triggers.remove(connection)
 
 
 @pytest.fixture(scope="session")

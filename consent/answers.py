@@ -1,0 +1,260 @@
+"""What the person answers, and what ends an answer. Every function is one transition in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from django.db import OperationalError, transaction
+from django.utils import timezone
+
+from consent import keys, subjects
+from consent.errors import ConsentError
+from consent.models import Consent, Use
+from consent.texts import LOCALES, PURPOSE_BOX, NoticeText, consent_text
+from consent.transitions import State, lock, move
+
+REQUIRED_TICKS = ("person", "adult", "face_processing")
+OPEN = (State.REQUESTED, State.VIEWED)
+LONGEST_NAME = 120
+TRIES = 5
+DEADLOCK = "40P01"  # PostgreSQL's code for a deadlock that it has broken
+
+
+def view_consent(consent: Consent) -> Consent:
+    """The person has the page in front of them and acts on it (never by a GET: mail scanners fetch links)."""
+    return _change(consent, _view)
+
+
+def give_consent(
+    consent: Consent,
+    *,
+    ticks: Mapping[str, bool],
+    typed_name: str,
+    confirmed_photos: Sequence[str],
+    notice_sha256: str,
+    user_agent: str = "",
+    ip: str = "",
+    locale: str = "",
+) -> Consent:
+    """Record the person's yes, as far as it goes: the purposes ticked and the photos (SHA-256) confirmed.
+
+    Raises ConsentError: `consent_incomplete` with the fields that are missing, `consent_form_invalid` for ticks or
+    photos that were not on the page, `notice_changed` if the text is not the one that was hashed, `link_expired`,
+    `consent_not_open`.
+    """
+
+    def give(locked: Consent) -> None:
+        now = timezone.now()
+        _check_open(locked, now)
+        notice = _notice_read(locked, notice_sha256, locale)
+        purposes, photos = _check_form(locked, notice, ticks, typed_name, confirmed_photos)
+        _view(locked)
+        move(
+            locked,
+            State.GIVEN,
+            data={
+                "purposes": purposes,
+                "photos": [photo["sha256"] for photo in photos],
+                "notice_sha256": notice.sha256,
+                "valid_until": locked.valid_until.isoformat(),
+                "assurance": locked.assurance,
+            },
+            purposes=purposes,
+            photos=photos,
+            ticks={name: bool(ticks.get(name)) for name, _ in notice.boxes},
+            typed_name_sealed=locked.seal("typed_name", " ".join(typed_name.split())),
+            locale=notice.locale,
+            notice_id=notice.id,
+            notice_version=notice.version,
+            notice_sha256=notice.sha256,
+            notice_text_sealed=locked.seal("notice_text", notice.text),
+            evidence=_evidence(user_agent, ip, now),
+            valid_from=now,
+            given_at=now,
+        )
+        _supersede_older(locked)
+
+    return _change(consent, give)
+
+
+def refuse_consent(consent: Consent, *, block: bool = False) -> Consent:
+    """Record the person's no; with `block` the organisation may not ask again for 90 days."""
+
+    def refuse(locked: Consent) -> None:
+        _check_open(locked, timezone.now())
+        _view(locked)
+        move(locked, State.REFUSED, code="asking_blocked" if block else "")
+        if block:
+            subjects.block_asking(locked, timezone.now())
+
+    return _change(consent, refuse)
+
+
+def withdraw_consent(consent: Consent) -> Consent:
+    """The person takes the permission back; final. Withdrawing twice changes nothing the second time."""
+
+    def withdraw(locked: Consent) -> None:
+        if locked.state != State.WITHDRAWN:
+            move(locked, State.WITHDRAWN)
+
+    return _change(consent, withdraw)
+
+
+def revoke_consent(consent: Consent, *, reason: str) -> Consent:
+    """The operator ends the permission (court, fraud, wrong person); final. `reason` is a short code, no names."""
+
+    def revoke(locked: Consent) -> None:
+        move(locked, State.REVOKED, code=reason[:60])
+
+    return _change(consent, revoke)
+
+
+def expire_due(now: datetime | None = None) -> int:
+    """Let requests lapse and permissions expire whose time has come; returns how many. Run at any time, by anybody."""
+    now = now or timezone.now()
+    due = [(pk, State.LAPSED) for pk in _ids(state__in=OPEN, link_expires_at__lte=now)]
+    due += [(pk, State.EXPIRED) for pk in _ids(state=State.GIVEN, valid_until__lte=now)]
+    done = 0
+    for pk, new in due:
+        with transaction.atomic():
+            consent = lock(pk)
+            if new == State.LAPSED:
+                still_due = consent.state in OPEN and consent.link_expires_at <= now
+            else:
+                still_due = consent.state == State.GIVEN and consent.valid_until <= now
+            if still_due:
+                move(consent, new)
+                done += 1
+    keys.forget_peppers(now)
+    return done
+
+
+def _ids(**due: object) -> list[str]:
+    return list(Consent.objects.filter(**due).order_by("pk").values_list("pk", flat=True)[:500])
+
+
+def _change(consent: Consent, act: Callable[[Consent], None]) -> Consent:
+    """Run `act` on the locked record and bring the caller's copy up to date, once it is done.
+
+    The effects lock further rows, so two people of one job who answer in the same instant can wait for each other;
+    PostgreSQL then undoes one of the two, which is done again here.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            with transaction.atomic():
+                act(lock(consent.pk))
+            break
+        except OperationalError as error:
+            deadlock = getattr(error.__cause__, "sqlstate", "") == DEADLOCK
+            if not deadlock or not left or transaction.get_connection().in_atomic_block:
+                raise
+    consent.refresh_from_db()
+    return consent
+
+
+def _view(locked: Consent) -> None:
+    if locked.state == State.REQUESTED:
+        move(locked, State.VIEWED, viewed_at=timezone.now())
+
+
+def _check_open(locked: Consent, now: datetime) -> None:
+    if locked.state not in OPEN:
+        raise ConsentError(
+            "consent_not_open", f"This question was answered or closed ({locked.state}). Nothing changed.", status=409
+        )
+    if locked.link_expires_at <= now or locked.valid_until <= now:
+        raise ConsentError(
+            "link_expired", "This question was not answered in time. Nothing was agreed; ask again.", status=410
+        )
+
+
+def _notice_read(locked: Consent, sha256: str, locale: str) -> NoticeText:
+    """The text as it stands now, if it is the one whose hash came back with the form."""
+    for language in (locale,) if locale else dict.fromkeys((locked.locale, *LOCALES)):
+        notice = consent_text(locked, language)
+        if hmac.compare_digest(notice.sha256, sha256):
+            return notice
+    raise ConsentError(
+        "notice_changed",
+        "The text changed since it was opened. Nothing was agreed; read the new text and answer again.",
+        status=409,
+    )
+
+
+def _check_form(
+    locked: Consent, notice: NoticeText, ticks: Mapping[str, bool], typed_name: str, confirmed_photos: Sequence[str]
+) -> tuple[list[str], list[dict[str, object]]]:
+    """(purposes ticked, photos confirmed), both as the request orders them."""
+    if not set(ticks) <= {name for name, _ in notice.boxes} or not set(confirmed_photos) <= set(locked.photo_sha256s):
+        raise ConsentError(
+            "consent_form_invalid", "The answer names what was not on the page. Nothing was agreed; fill it in again."
+        )
+    purposes = [purpose for purpose in locked.purposes if ticks.get(PURPOSE_BOX + purpose)]
+    photos = [photo for photo in locked.photos if photo["sha256"] in confirmed_photos]
+    missing: dict[str, str] = {}
+    if locked.photos and not photos:
+        missing["photos"] = "photo_required"
+    if not purposes:
+        missing["purposes"] = "purpose_required"
+    missing |= {name: "tick_required" for name in REQUIRED_TICKS if not ticks.get(name)}
+    name = " ".join(typed_name.split())
+    if not 2 <= len(name) <= LONGEST_NAME or not name.isprintable():
+        missing["typed_name"] = "name_required"
+    if missing:
+        raise ConsentError(
+            "consent_incomplete",
+            f"The answer is not complete ({', '.join(missing)}). Nothing was agreed; complete it.",
+            fields=missing,
+        )
+    return purposes, photos
+
+
+def _supersede_older(given: Consent) -> None:
+    """The permission this one was asked to replace gives way, unless a job is using it just now.
+
+    Only where the request said so: two questions about the same pictures are otherwise two permissions, and a job that
+    waits on the first must not be refused because the person also agreed to the second.
+    """
+    if given.supersedes_id is None:
+        return
+    older = lock(given.supersedes_id)
+    if older.state == State.GIVEN and not older.uses.filter(state=Use.State.RESERVED).exists():
+        move(older, State.SUPERSEDED, data={"by": given.pk})
+
+
+_BROWSERS = (
+    ("MicroMessenger/", "WeChat"),
+    ("Edg", "Edge"),
+    ("Firefox/", "Firefox"),
+    ("FxiOS/", "Firefox"),
+    ("SamsungBrowser/", "Samsung"),
+    ("Chrome/", "Chrome"),
+    ("CriOS/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+
+
+def _evidence(user_agent: str, ip: str, now: datetime) -> dict[str, str]:
+    """Browser family and keyed hashes of browser and network (/24 or /48), under a pepper that lives for a month.
+
+    The raw address is never stored (product requirement 1.3); when the pepper is gone the hashes link to nothing.
+    """
+    pepper = keys.pepper(now)
+
+    def keyed(text: str) -> str:
+        return hmac.new(pepper, text.encode(), hashlib.sha256).hexdigest()
+
+    evidence = {"browser": next((name for sign, name in _BROWSERS if sign in user_agent), "other")}
+    if user_agent:
+        evidence["browser_hmac"] = keyed(f"browser|{user_agent}")
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return evidence
+    network = ipaddress.ip_network(f"{address}/{24 if address.version == 4 else 48}", strict=False)
+    evidence["network_hmac"] = keyed(f"network|{network}")
+    return evidence

@@ -1,0 +1,17 @@
+"""The consent app: what depicted people were asked, what they answered, and the keys their data lies under."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ConsentConfig(AppConfig):
+    name = "consent"
+    label = "consent"
+    verbose_name = "Consent"
+
+    def ready(self) -> None:
+        from consent import mail
+        from webapp.outbox.services import register
+
+        register(mail.TOPIC, mail.deliver)

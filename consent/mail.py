@@ -1,0 +1,52 @@
+"""The mail with the link. Name, address and token wait in the outbox sealed under the person's key, not in plain."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+
+from consent import keys
+from consent.models import Consent
+from consent.texts import fill, long_date, words
+from webapp.outbox.services import enqueue
+
+TOPIC = "consent_mail"
+
+
+def send_link(consent: Consent, token: str) -> None:
+    """Write the mail to the outbox, inside the transaction of the request."""
+    text = words(consent.locale)["mail"]
+    body = fill(
+        text["body"].lstrip("\n"),
+        name=consent.name,
+        asker=consent.requested_by_name,
+        organisation=consent.organisation_name,
+        link=link(token),
+        until=long_date(consent.link_expires_at, consent.locale),
+    )
+    message = {"to": consent.subject.contact, "subject": text["subject"], "body": body}
+    sealed = keys.encrypt(consent.key_id, _place(consent.id), json.dumps(message).encode())
+    enqueue(TOPIC, {"consent": consent.id, "key": consent.key_id, "sealed": base64.b64encode(sealed).decode()})
+
+
+def link(token: str) -> str:
+    """The address of the person's page."""
+    return f"{settings.PUBLIC_URL}/c/{token}"
+
+
+def deliver(payload: dict[str, Any]) -> None:
+    """The outbox hands over one mail. To somebody erased meanwhile nothing is sent."""
+    try:
+        plain = keys.decrypt(payload["key"], _place(payload["consent"]), base64.b64decode(payload["sealed"]))
+    except keys.KeyDestroyedError:
+        return
+    message = json.loads(plain)
+    EmailMessage(subject=message["subject"], body=message["body"], to=[message["to"]]).send()
+
+
+def _place(consent_id: str) -> bytes:
+    return f"outbox|{consent_id}|mail|1".encode()

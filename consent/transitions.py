@@ -1,0 +1,89 @@
+"""The states of a consent and the one function that changes them: compare-and-set, event and effects in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from consent.errors import ConsentError
+from consent.models import Consent, Event
+
+State = Consent.State
+Effect = Callable[[Consent, str, str], None]
+
+# DESIGN.md section 4. Withdrawing and revoking also end a permission that is used up or has run out, because results
+# made under it may still be held here.
+LEGAL: dict[str, frozenset[str]] = {
+    State.REQUESTED: frozenset({State.VIEWED, State.REFUSED, State.LAPSED}),
+    State.VIEWED: frozenset({State.GIVEN, State.REFUSED, State.LAPSED}),
+    State.GIVEN: frozenset({State.EXPIRED, State.EXHAUSTED, State.WITHDRAWN, State.REVOKED, State.SUPERSEDED}),
+    State.EXPIRED: frozenset({State.WITHDRAWN, State.REVOKED}),
+    State.EXHAUSTED: frozenset({State.WITHDRAWN, State.REVOKED}),
+    State.SUPERSEDED: frozenset({State.WITHDRAWN, State.REVOKED}),
+    State.WITHDRAWN: frozenset(),
+    State.REVOKED: frozenset(),
+    State.REFUSED: frozenset(),
+    State.LAPSED: frozenset(),
+}
+
+_effects: list[Effect] = []
+
+
+def register_effect(effect: Effect) -> None:
+    """`effect(consent, old, new)` is called inside the transaction of every change of state; if it raises, the change
+    is undone. Registering the same function twice registers it once."""
+    if effect not in _effects:
+        _effects.append(effect)
+
+
+def lock(consent_id: str) -> Consent:
+    """The record as it is now, held until the end of the transaction. Raises ConsentError `not_found`."""
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("A consent is locked inside a transaction only.")
+    consent = Consent.objects.select_for_update().filter(pk=consent_id).first()
+    if consent is None:
+        raise ConsentError("not_found", "There is no such consent. Nothing was changed.", status=404)
+    return consent
+
+
+def move(
+    consent: Consent,
+    new: str,
+    *,
+    code: str = "",
+    data: dict[str, Any] | None = None,
+    **changes: Any,
+) -> None:
+    """Change the state of a locked record, with its event and all effects; `changes` are further columns.
+
+    Raises ConsentError `consent_state_illegal` for a change that section 4 of DESIGN.md does not know, and
+    `consent_state_changed` if somebody else was faster.
+    """
+    old = consent.state
+    if new not in LEGAL[old]:
+        raise ConsentError(
+            "consent_state_illegal",
+            f"A consent that is {old} cannot become {new}. Nothing was changed; look at the record again.",
+            status=409,
+        )
+    now = timezone.now()
+    values: dict[str, Any] = {"state": new, "changed_at": now, **changes}
+    if new not in (State.VIEWED, State.GIVEN):
+        values["ended_at"] = now
+    if not Consent.objects.filter(pk=consent.pk, state=old).update(**values):
+        raise ConsentError(
+            "consent_state_changed", "The record changed meanwhile. Nothing was done; look at it again.", status=409
+        )
+    for column, value in values.items():
+        setattr(consent, column, value)
+    record(consent, new, code=code, data=data)
+    for effect in _effects:
+        effect(consent, old, new)
+
+
+def record(consent: Consent, type: str, *, code: str = "", data: dict[str, Any] | None = None) -> None:
+    """Append one event. `data` holds no personal data."""
+    Event.objects.create(consent=consent, at=timezone.now(), type=type, state=consent.state, code=code, data=data or {})

@@ -1,0 +1,18 @@
+"""The person's own pages, under /c/."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from consent import views
+
+app_name = "consent"
+
+urlpatterns = [
+    path("<str:token>", views.show, name="page"),
+    path("<str:token>/give", views.give, name="give"),
+    path("<str:token>/refuse", views.refuse, name="refuse"),
+    path("<str:token>/withdraw", views.withdraw, name="withdraw"),
+    path("<str:token>/photo/<int:index>", views.photo, name="photo"),
+    path("<str:token>/target", views.target, name="target"),
+]

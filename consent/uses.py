@@ -1,0 +1,104 @@
+"""Uses of a permission, counted under the row lock: reserved when a job is authorised, counted when it publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from django.db import transaction
+from django.utils import timezone
+
+from consent.errors import ConsentError
+from consent.models import Consent, Use
+from consent.policy import MESSAGES, ConsentFacts, Decision, UseFacts, covers
+from consent.transitions import State, lock, move, record
+
+COUNTING = (Use.State.RESERVED, Use.State.COUNTED)
+
+
+def facts_of(consent: Consent) -> ConsentFacts:
+    """The facts that `policy.covers` decides on."""
+    return ConsentFacts(
+        state=consent.state,
+        organisation_id=consent.organisation_id,
+        role=consent.role,
+        purposes=frozenset(consent.purposes),
+        photo_sha256s=frozenset(consent.photo_sha256s),
+        target_sha256=consent.target_sha256 or None,
+        target_face=consent.target_face,
+        valid_from=consent.valid_from,
+        valid_until=consent.valid_until,
+        max_outputs=consent.max_outputs,
+        uses=consent.uses.filter(state__in=COUNTING).count(),
+        max_seconds=consent.max_seconds,
+        no_sexual=consent.no_sexual,
+        no_political=consent.no_political,
+        livemode=consent.livemode,
+    )
+
+
+def state_of(consent_ids: Iterable[str]) -> dict[str, str]:
+    """The state of each of these consents that exists."""
+    return dict(Consent.objects.filter(pk__in=list(consent_ids)).values_list("pk", "state"))
+
+
+def reserve_use(consent_id: str, *, job_id: str, use: UseFacts) -> Decision:
+    """Reserve one result for a job, if the permission covers it; again for the same job asks again, counts once.
+
+    `use.reserved` is set here, from what is recorded. Raises ConsentError `not_found` only.
+    """
+    with transaction.atomic():
+        consent = lock(consent_id)
+        own = consent.uses.filter(job_id=job_id).first()
+        held = own is not None and own.state in COUNTING
+        decision = covers(facts_of(consent), replace(use, reserved=held))
+        if not decision.ok or held:
+            return decision
+        Use.objects.update_or_create(
+            consent=consent, job_id=job_id, defaults={"state": Use.State.RESERVED, "seconds": use.seconds}
+        )
+        record(consent, "reserved", data={"job": job_id})
+        return decision
+
+
+def count_use(consent_id: str, job_id: str) -> None:
+    """The job publishes: its reservation becomes a use. Call it in the transaction that publishes.
+
+    Again is fine. Raises ConsentError with the rule's code (`consent_withdrawn`, `consent_expired`, …) if the
+    permission is no longer in force, and `use_not_reserved` without a reservation.
+    """
+    with transaction.atomic():
+        consent = lock(consent_id)
+        use = consent.uses.filter(job_id=job_id).first()
+        if use is None or use.state == Use.State.RELEASED:
+            raise ConsentError(
+                "use_not_reserved", "This job holds no reservation of the permission; nothing is published.", status=409
+            )
+        if rule := _not_in_force(consent):
+            raise ConsentError(rule, MESSAGES[rule], status=409)
+        if use.state == Use.State.COUNTED:
+            return
+        use.state = Use.State.COUNTED
+        use.save(update_fields=["state", "changed_at"])
+        record(consent, "used", data={"job": job_id})
+        counted = consent.uses.filter(state=Use.State.COUNTED).count()
+        if counted >= consent.max_outputs and consent.state == State.GIVEN:
+            move(consent, State.EXHAUSTED)
+
+
+def release_use(consent_id: str, job_id: str) -> None:
+    """The job will not publish: its reservation is free again. A counted use stays counted; no use is fine."""
+    with transaction.atomic():
+        consent = lock(consent_id)
+        if consent.uses.filter(job_id=job_id, state=Use.State.RESERVED).update(
+            state=Use.State.RELEASED, changed_at=timezone.now()
+        ):
+            record(consent, "released", data={"job": job_id})
+
+
+def _not_in_force(consent: Consent) -> str:
+    """The rule that forbids publishing now, or ""."""
+    if consent.state in (State.GIVEN, State.EXHAUSTED):
+        return "" if timezone.now() < consent.valid_until else "consent_expired"
+    rule = f"consent_{consent.state}"
+    return rule if rule in MESSAGES else "consent_not_given"
