@@ -1,0 +1,203 @@
+"""What `doctor` looks at. Each check is small, looks at the real thing, and says how to mend what it finds."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+from django.conf import settings
+from django.db import connections
+
+Level = Literal["ok", "note", "missing"]
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+LEAST_FREE_BYTES = 5 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. `missing` means that jobs will not run; `note` is worth knowing."""
+
+    what: str
+    level: Level
+    words: str
+    mend: str = ""
+
+
+def check_profile() -> Iterator[Finding]:
+    profile = settings.PROFILE
+    if not profile:
+        yield Finding("profile", "missing", "IMPRIMATUR_PROFILE is not set", "choose evaluation, standard or strict")
+    elif profile == "evaluation":
+        yield Finding("profile", "note", "evaluation: L1 consent suffices, outputs are labelled, livemode is false")
+    else:
+        yield Finding("profile", "ok", profile)
+
+
+def check_public_url() -> Iterator[Finding]:
+    parts = urlsplit(settings.PUBLIC_URL)
+    host = parts.hostname or ""
+    mend = "set PUBLIC_URL to the address that people outside use, for example https://swap.example.org"
+    if parts.scheme not in {"http", "https"} or not host or parts.path.strip("/"):
+        yield Finding("PUBLIC_URL", "missing", f"{settings.PUBLIC_URL!r} is not scheme://host[:port]", mend)
+    elif host not in settings.ALLOWED_HOSTS:
+        yield Finding("PUBLIC_URL", "missing", f"its host {host} is not in ALLOWED_HOSTS", "add it to ALLOWED_HOSTS")
+    elif host in LOCAL_HOSTS:
+        level: Level = "note" if settings.PROFILE == "evaluation" else "missing"
+        yield Finding("PUBLIC_URL", level, f"{settings.PUBLIC_URL}: consent links open on this machine only", mend)
+    elif parts.scheme != "https":
+        yield Finding("PUBLIC_URL", "missing", "consent links would travel unencrypted", mend)
+    else:
+        yield Finding("PUBLIC_URL", "ok", settings.PUBLIC_URL)
+
+
+def check_home() -> Iterator[Finding]:
+    home = settings.HOME
+    free = shutil.disk_usage(home if home.exists() else home.parent).free
+    level: Level = "ok" if free > LEAST_FREE_BYTES else "missing"
+    yield Finding("disk", level, f"{free / 2**30:.0f} GiB free under {home}", "free some space or move IMPRIMATUR_HOME")
+    master = settings.KEYS_DIR / "master.key"
+    if master.exists() and stat.S_IMODE(master.stat().st_mode) & 0o077:
+        yield Finding("master key", "missing", "others can read the master key", f"chmod 600 {master}")
+
+
+def check_databases() -> Iterator[Finding]:
+    from django.db.migrations.executor import MigrationExecutor
+
+    for alias in ("default", "keys"):
+        name = "database" if alias == "default" else "key store"
+        try:
+            connection = connections[alias]
+            executor = MigrationExecutor(connection)
+            waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        except Exception as error:
+            yield Finding(name, "missing", f"cannot be reached: {error}", "check DATABASE_URL and KEYS_URL")
+            continue
+        if waiting:
+            yield Finding(name, "missing", f"{len(waiting)} migrations wait", "python manage.py prepare")
+        else:
+            yield Finding(name, "ok", connection.vendor)
+
+
+def check_keys_and_signer() -> Iterator[Finding]:
+    from consent import keys
+    from watermark.certificates import check_signer
+    from webapp import keys_of_house
+
+    try:
+        keys.subkey("check")
+        yield Finding("master key", "ok", "present")
+    except Exception as error:
+        yield Finding("master key", "missing", str(error), "python manage.py prepare")
+    mend = "set SIGNER_CHAIN_FILE and SIGNER_KEY_FILE; for an evaluation: python manage.py certs init-dev"
+    try:
+        found = check_signer(keys_of_house.signer(), keys_of_house.anchors_pem())
+    except Exception as error:
+        yield Finding("signer", "missing", str(error), mend)
+        return
+    for finding in found:
+        yield Finding("signer", "missing" if finding.fatal else "note", finding.message, mend if finding.fatal else "")
+    if not found:
+        yield Finding("signer", "ok", "certificate chain and key are good")
+
+
+def check_models() -> Iterator[Finding]:
+    from worker.inference import builtin
+
+    bad = [f"{status.name}: {status.problem}" for status in builtin.check(settings.MODELS_DIR) if status.problem]
+    if bad:
+        yield Finding("models", "missing", "; ".join(bad), "python manage.py models build")
+    else:
+        yield Finding("models", "ok", f"built-in set complete in {settings.MODELS_DIR}")
+
+
+def check_engine() -> Iterator[Finding]:
+    from worker.inference.client import connect, ensure_engine
+    from worker.inference.types import ModelError
+
+    try:
+        client = connect(ensure_engine(settings.HOME))
+        try:
+            begin = time.perf_counter()
+            client.run("face_descriptor", {"image": np.zeros((1, 3, 150, 150), np.float32)})
+            seconds = time.perf_counter() - begin
+            status = client.status()
+        finally:
+            client.close()
+    except (ModelError, OSError) as error:
+        yield Finding("engine", "missing", str(error), "see the engine's log under IMPRIMATUR_HOME/logs")
+        return
+    providers = ", ".join(map(str, status["providers"]))
+    yield Finding("engine", "ok", f"ran a model on {providers} in {seconds:.2f} s, loading included")
+
+
+def check_media() -> Iterator[Finding]:
+    from worker.media.sandbox import call, isolation
+
+    try:
+        found = call("worker.media.codecs:present", {}, timeout=30.0)
+        lost = [name for name, there in found.items() if not there]
+        if lost:
+            yield Finding("codecs", "missing", f"not there: {', '.join(lost)}", "use the wheels of requirements.lock")
+        else:
+            yield Finding("codecs", "ok", ", ".join(found))
+    except Exception as error:
+        yield Finding("media child", "missing", str(error), "the limited media process must be able to start")
+    fences = isolation()
+    lost = [
+        words
+        for words, given in (
+            ("an empty network", fences["network"] == "none"),
+            ("file access by list (Landlock)", fences["files"] > 0),
+        )
+        if not given
+    ]
+    if lost:
+        yield Finding(
+            "isolation",
+            "note",
+            f"this kernel does not give the media child {' and '.join(lost)}",
+            "allow unprivileged user namespaces and Landlock, or run the worker in a container without network",
+        )
+    else:
+        yield Finding("isolation", "ok", f"no network, files by list, starts in {fences['start_seconds']} s")
+
+
+def check_broker() -> Iterator[Finding]:
+    from webapp.celery import app
+
+    name = "redis" if settings.REDIS_URL else f"spool in {settings.SPOOL_DIR}"
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=3)
+    except Exception as error:
+        yield Finding("broker", "missing", f"{name}: {error}", "start Redis, or unset REDIS_URL for one machine")
+        return
+    yield Finding("broker", "ok", name)
+
+
+def check_screening() -> Iterator[Finding]:
+    yield Finding(
+        "screening",
+        "note",
+        "nudity, age, face forgery and generated pictures are not screened yet: recorded as such, never as passed",
+    )
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    check_profile,
+    check_public_url,
+    check_home,
+    check_databases,
+    check_keys_and_signer,
+    check_models,
+    check_engine,
+    check_media,
+    check_broker,
+    check_screening,
+)

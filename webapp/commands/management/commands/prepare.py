@@ -1,0 +1,36 @@
+"""`manage.py prepare`: everything a fresh machine needs, each step a no-op when it is already done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+
+from webapp.commands.progress import ProgressBar
+
+
+class Command(BaseCommand):
+    help = (
+        "Make the local folders, the master key, the development certificates, the built-in models and the database. "
+        "Safe to run again: what is already right is left alone."
+    )
+    requires_system_checks = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from consent import keys
+        from webapp import keys_of_house
+        from worker.inference import builtin
+
+        for folder in (settings.HOME, settings.KEYS_DIR, settings.WORK_DIR):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (settings.HOME / "static").mkdir(exist_ok=True)
+        with ProgressBar("models") as bar:
+            builtin.build(settings.MODELS_DIR, progress=bar.show)
+        call_command("migrate", verbosity=0, interactive=False)
+        call_command("migrate", database="keys", verbosity=0, interactive=False)
+        keys.subkey("check")  # draws the master key if there is none
+        keys_of_house.anchors_pem()  # makes the development certificates where no others are configured
+        if options["verbosity"] > 0:
+            self.stdout.write(f"Ready: models, keys, certificates and database lie under {settings.HOME}.")
