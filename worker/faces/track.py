@@ -1,0 +1,224 @@
+"""Faces through a video: found every few frames, followed by their own mesh in between, cut at scene changes.
+
+A track is one person in one shot. It never continues over a cut: who is shown in the next shot is for the descriptors
+to say, and a permission hangs on it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.faces.detect import FaceDetector, intersection, overlap
+from worker.faces.embed import IDENTITY_PASS, Descriptor, chip, distance
+from worker.faces.landmarks import FACE_SCORE, FaceMesh, box_of, pose_of
+from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, ModelRunner, Rgb
+
+# New faces are looked for this often; every 15th frame at 25 a second.
+_DETECT_SECONDS: Final = 0.6
+_THOROUGH_EVERY: Final = 4
+# A lost face is taken up again under its number within this time, if its descriptor agrees.
+_RESUME_SECONDS: Final = 2.0
+_KEEP_CHIPS: Final = 5
+_LEAST_OVERLAP: Final = 0.25
+_DUPLICATE: Final = 0.5
+# Followed faces may shrink a little below the size at which new ones are taken, or a face at the limit would flicker.
+_SHRINK: Final = 0.85
+
+
+@dataclass(frozen=True)
+class TrackedFace:
+    """One face in one frame: `box` float32 [4], `landmarks` float32 [478, 3], raw (smooth them with `OneEuro`)."""
+
+    track: int
+    box: Floats
+    score: float
+    landmarks: Floats
+
+
+@dataclass
+class _Track:
+    number: int
+    landmarks: Floats
+    score: float
+    seen: float
+    chips: list[tuple[float, Rgb]] = field(default_factory=list)
+    looked: int = 0
+
+
+class CutDetector:
+    """Scene cuts from small pictures: a jump in both layout and histogram of luma, well above the shot's own motion."""
+
+    _SIZE = (64, 36)
+
+    def __init__(self) -> None:
+        self._luma: NDArray[np.float32] | None = None
+        self._histogram: NDArray[np.float32] | None = None
+        self._usual = 0.02
+
+    def push(self, rgb: Rgb) -> bool:
+        """Whether `rgb` (uint8 [H, W, 3]) begins a new shot; the first frame does not count as a cut."""
+        height, width = rgb.shape[:2]
+        step = max(1, min(width // (4 * self._SIZE[0]), height // (4 * self._SIZE[1])))
+        small = cv2.resize(np.ascontiguousarray(rgb[::step, ::step]), self._SIZE, interpolation=cv2.INTER_AREA)
+        luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        histogram = np.bincount(luma.ravel() >> 4, minlength=16).astype(np.float32) / luma.size
+        now = luma.astype(np.float32) / 255
+        cut = False
+        if self._luma is not None and self._histogram is not None:
+            moved = float(np.abs(now - self._luma).mean())
+            changed = float(np.abs(histogram - self._histogram).sum()) / 2
+            # The layout alone jumps in fast motion, the histogram alone in a flash; a large jump of one needs little
+            # of the other.
+            cut = moved > max(0.07, 4 * self._usual) and (changed > 0.12 or moved > 0.2)
+            if not cut:
+                self._usual += 0.1 * (moved - self._usual)
+            else:
+                self._usual = 0.02
+        self._luma, self._histogram = now, histogram
+        return cut
+
+
+class VideoTracker:
+    """Follows all faces of a video; feed every frame in order, from one thread.
+
+    `fps` sets how often new faces are looked for, unless `detect_every` (frames) does; `min_size` in pixels.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        fps: float,
+        *,
+        min_size: int = MIN_FACE_PIXELS,
+        detect_every: int | None = None,
+    ) -> None:
+        self._detector = FaceDetector(runner)
+        self._mesh = FaceMesh(runner)
+        self._descriptor = Descriptor(runner)
+        self._min_size = min_size
+        usual = int(np.clip(round(_DETECT_SECONDS * fps), 5, 30)) if fps > 0 else 15
+        self._detect_every = max(1, detect_every or usual)
+        self._cut = CutDetector()
+        self._live: list[_Track] = []
+        self._lost: list[_Track] = []
+        self._all: dict[int, _Track] = {}
+        self._until_detection = 0
+        self._detections = 0
+        self.cuts: list[int] = []
+
+    def push(self, index: int, seconds: float, rgb: Rgb) -> list[TrackedFace]:
+        """The faces of frame `index` at `seconds` (uint8 [H, W, 3] RGB), in the order of their track numbers.
+
+        Indices of frames that begin a new shot are added to `cuts`.
+        """
+        if self._cut.push(rgb):
+            self.cuts.append(index)
+            self._live, self._lost = [], []
+            self._until_detection, self._detections = 0, 0
+        before = len(self._live)
+        self._follow(rgb, seconds)
+        if self._until_detection <= 0 or len(self._live) < before:
+            # Small faces cost many tiles, so they are looked for more rarely than large ones.
+            thorough = self._detections % _THOROUGH_EVERY == 0
+            self._detect(rgb, seconds, thorough)
+            self._detections += 1
+            self._until_detection = self._detect_every
+        self._until_detection -= 1
+        for track in self._live:
+            if index - track.looked >= self._detect_every // 3 or len(track.chips) == 0:
+                track.looked = index
+                self._keep_best(track, rgb)
+        horizon = seconds - _RESUME_SECONDS
+        self._lost = [track for track in self._lost if track.seen >= horizon]
+        faces = [TrackedFace(one.number, box_of(one.landmarks), one.score, one.landmarks) for one in self._live]
+        return sorted(faces, key=lambda face: face.track)
+
+    def descriptors(self) -> dict[int, Floats]:
+        """The descriptor float32 [128] of every track so far, the mean over its most frontal, large, sharp frames."""
+        return {number: self._describe(track) for number, track in self._all.items() if track.chips}
+
+    def _follow(self, rgb: Rgb, seconds: float) -> None:
+        kept: list[_Track] = []
+        for track in sorted(self._live, key=lambda one: one.number):
+            landmarks, score = self._mesh.locate(rgb, track.landmarks)
+            if self._believable(track.landmarks, landmarks, score, rgb.shape) and not any(
+                overlap(box_of(landmarks), box_of(other.landmarks)) > _DUPLICATE for other in kept
+            ):
+                track.landmarks, track.score, track.seen = landmarks, score, seconds
+                kept.append(track)
+            else:
+                self._lost.append(track)
+        self._live = kept
+
+    def _believable(self, before: Floats, now: Floats, score: float, shape: tuple[int, ...]) -> bool:
+        """Whether the mesh still sits on the same face: sure, large enough, not leapt, not out of the picture."""
+        box, last = box_of(now), box_of(before)
+        if score < FACE_SCORE or float(box[2:].max()) < _SHRINK * self._min_size:
+            return False
+        frame = np.array([0, 0, shape[1], shape[0]], np.float32)
+        if intersection(box, frame) < 0.35 * float(box[2] * box[3]):
+            return False
+        return overlap(box, last) > _LEAST_OVERLAP and 0.6 < float(box[3] / max(last[3], 1)) < 1.7
+
+    def _detect(self, rgb: Rgb, seconds: float, thorough: bool) -> None:
+        least = self._min_size if thorough else max(self._min_size, max(rgb.shape[:2]) // 12)
+        for found in self._detector.detect(rgb, min_size=round(0.8 * least)):
+            if any(_same(found, track.landmarks) for track in self._live):
+                continue
+            landmarks, score = self._mesh.locate(rgb, found)
+            box = box_of(landmarks)
+            if score < FACE_SCORE or float(box[2:].max()) < self._min_size:
+                continue
+            if any(overlap(box, box_of(track.landmarks)) > _DUPLICATE for track in self._live):
+                continue
+            track = self._resumed(rgb, landmarks) or self._begun(landmarks)
+            track.landmarks, track.score, track.seen = landmarks, score, seconds
+            self._live.append(track)
+
+    def _begun(self, landmarks: Floats) -> _Track:
+        track = _Track(number=len(self._all), landmarks=landmarks, score=0.0, seen=0.0)
+        self._all[track.number] = track
+        return track
+
+    def _resumed(self, rgb: Rgb, landmarks: Floats) -> _Track | None:
+        """The lost track of this shot whose descriptor is nearest, if it is near enough to be the same person."""
+        candidates = [track for track in self._lost if track.chips]
+        if not candidates:
+            return None
+        now = self._descriptor.describe(rgb, landmarks)
+        apart = [distance(now, self._describe(track)) for track in candidates]
+        best = int(np.argmin(apart))
+        if apart[best] > IDENTITY_PASS:
+            return None
+        self._lost.remove(candidates[best])
+        return candidates[best]
+
+    def _keep_best(self, track: _Track, rgb: Rgb) -> None:
+        pose = pose_of(track.landmarks)
+        size = float(box_of(track.landmarks)[2:].max())
+        frontal = np.exp(-((pose.yaw / 25) ** 2) - (pose.pitch / 35) ** 2)
+        value = float(frontal * min(size, 250.0))
+        if len(track.chips) >= _KEEP_CHIPS and 1.5 * value <= track.chips[-1][0]:
+            return
+        aligned = chip(rgb, track.landmarks)
+        detail = float(np.std(cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), cv2.CV_32F)))
+        value *= 0.5 + min(detail, 20.0) / 20.0
+        track.chips.append((value, aligned))
+        track.chips.sort(key=lambda kept: -kept[0])
+        del track.chips[_KEEP_CHIPS:]
+
+    def _describe(self, track: _Track) -> Floats:
+        described = self._descriptor.describe_chips([aligned for _, aligned in track.chips])
+        return np.asarray(described.mean(axis=0), np.float32)
+
+
+def _same(found: Detection, landmarks: Floats) -> bool:
+    """Whether a detection is the face at `landmarks`: boxes overlap, or the eyes lie inside the mesh's box."""
+    box = box_of(landmarks)
+    if overlap(found.box, box) > _LEAST_OVERLAP:
+        return True
+    eyes = found.keypoints[:2]
+    return bool(((eyes >= box[:2]) & (eyes <= box[:2] + box[2:])).all())
