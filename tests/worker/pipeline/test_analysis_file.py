@@ -1,0 +1,116 @@
+"""The stored analysis: exact enough, read in constant memory, refused when it is not whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worker.pipeline.analysis import (
+    AnalysedFrame,
+    Analysis,
+    AnalysisError,
+    AnalysisSummary,
+    AnalysisWriter,
+    FrameFace,
+    Track,
+)
+
+
+def _frames(count: int) -> list[AnalysedFrame]:
+    rng = np.random.default_rng(7)
+    frames = []
+    for index in range(count):
+        faces = tuple(
+            FrameFace(
+                track,
+                0.9,
+                rng.uniform(0, 4096, 4).astype(np.float32),
+                (rng.uniform(-100, 1000, (478, 3)) + track * 500).astype(np.float32),
+            )
+            for track in range(index % 3)
+        )
+        frames.append(AnalysedFrame(index, index / 25, faces))
+    return frames
+
+
+TRACK = Track(0, 0.0, 2.0, 50, 12, 0.48, (1.0, 2.0, 100.0, 120.0), 120.0, -3.5, tuple(np.linspace(-1, 1, 128)))
+SUMMARY = AnalysisSummary("video", "builtin", 640, 480, 100, 4.0, (TRACK,), (1.5,), ("tone_mapped",))
+
+
+def _store(path: Path, frames: list[AnalysedFrame]) -> Path:
+    writer = AnalysisWriter(path)
+    for frame in frames:
+        writer.add(frame)
+    writer.finish(SUMMARY)
+    return path
+
+
+def test_what_was_written_is_read_back(tmp_path):
+    frames = _frames(100)
+    analysis = Analysis.load(_store(tmp_path / "a", frames))
+    assert analysis.info == SUMMARY
+    assert analysis.tracks == (TRACK,)
+    seen = list(analysis.frames())
+    assert [(frame.index, frame.seconds, len(frame.faces)) for frame in seen] == [
+        (frame.index, frame.seconds, len(frame.faces)) for frame in frames
+    ]
+    for old, new in zip(frames, seen, strict=True):
+        for before, after in zip(old.faces, new.faces, strict=True):
+            assert before.track == after.track
+            assert np.array_equal(before.box, after.box)
+            assert np.abs(before.landmarks - after.landmarks).max() < 0.01
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_copy_reads_the_same(tmp_path):
+    first = Analysis.load(_store(tmp_path / "a", _frames(40)))
+    first.save(tmp_path / "b")
+    second = Analysis.load(tmp_path / "b")
+    assert second.info == first.info
+    for one, two in zip(first.frames(), second.frames(), strict=True):
+        for before, after in zip(one.faces, two.faces, strict=True):
+            assert np.allclose(before.landmarks, after.landmarks, atol=0.01)
+
+
+def test_what_a_page_is_shown_holds_no_descriptor(tmp_path):
+    shown = Analysis.load(_store(tmp_path / "a", _frames(3))).summary()
+    assert "descriptor" not in str(shown)
+    assert shown["tracks"][0]["box"] == (1.0, 2.0, 100.0, 120.0)
+    assert AnalysisSummary.from_dict(shown).tracks[0].descriptor is None
+
+
+def test_a_writer_that_gives_up_leaves_nothing(tmp_path):
+    writer = AnalysisWriter(tmp_path / "a")
+    writer.add(_frames(2)[1])
+    writer.abort()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "hollow"])
+def test_a_damaged_analysis_is_refused(tmp_path, damage):
+    path = _store(tmp_path / "a", _frames(100))
+    data = bytearray(path.read_bytes())
+    if damage == "flipped":
+        data[-60] ^= 1
+    elif damage == "hollow":
+        data[40:200] = bytes(160)
+    path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "text": b"{}" * 100}.get(damage, bytes(data)))
+    with pytest.raises(AnalysisError) as caught:
+        list(Analysis.load(path).frames())
+    assert caught.value.code == "analysis_invalid"
+
+
+def test_a_summary_of_wrong_types_is_refused():
+    good = SUMMARY.to_dict()
+    track = good["tracks"][0]
+    for wrong in (
+        {**good, "frames": "many"},
+        {**good, "tracks": [{**track, "box": [1, 2, 3]}]},
+        {**good, "tracks": [{**track, "yaw": "<script>"}]},
+        {**good, "tracks": [{**track, "descriptor": [0.5]}]},
+        {**good, "tracks": ["x"]},
+    ):
+        with pytest.raises(AnalysisError):
+            AnalysisSummary.from_dict(wrong)

@@ -1,0 +1,163 @@
+"""The inside of a media child: give up rights, import one function by name, run it, report.
+
+The process is started by `worker.media.sandbox`; its only connection is an inherited socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import inspect
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from worker.media.confine import Limits, confine, die_with
+from worker.media.errors import MediaError
+from worker.media.wire import Link, WireError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Channel:
+    """What a function in the child gets besides its payload: messages out, the wish to stop in, passed descriptors."""
+
+    def __init__(self, link: Link, fds: Sequence[int]) -> None:
+        self.fds = tuple(fds)
+        self._link = link
+        self._stop = threading.Event()
+        self._credit = threading.Semaphore(0)
+
+    def send(self, message: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+        """Send a message, with arrays if given, to the caller's `on_message`."""
+        self._link.send({"message": dict(message)}, arrays)
+
+    def should_stop(self) -> bool:
+        """True once the caller wants the work to end; ask at least every tenth of a second."""
+        return self._stop.is_set()
+
+    def raise_if_stopped(self) -> None:
+        """Raise MediaError `canceled` once the caller wants the work to end."""
+        if self.should_stop():
+            raise MediaError("canceled")
+
+    def wait_for_credit(self) -> None:
+        """Wait until the caller took one more message (`Child.grant`), so that a slow reader holds few arrays."""
+        while not self._credit.acquire(timeout=0.05):
+            self.raise_if_stopped()
+
+    def listen(self) -> None:
+        """Follow the caller's side for ever; end the process when the caller is gone."""
+        try:
+            while True:
+                received = self._link.receive()
+                if received is None:
+                    continue
+                if received[0].get("stop"):
+                    self._stop.set()
+                for _ in range(int(received[0].get("credit", 0))):
+                    self._credit.release()
+        except (OSError, EOFError, WireError):
+            os._exit(1)
+
+
+class Reply:
+    """A result with arrays; a plain mapping is enough for a result without."""
+
+    def __init__(self, value: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+        self.value = value
+        self.arrays = arrays
+
+
+def peak_memory() -> int:
+    """Return the largest resident set of this process so far, in bytes (`VmHWM`, proc(5))."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def main(root: str, fd: int, parent: int) -> None:
+    """Serve one call on socket `fd` and exit. `root` is the folder our packages lie in."""
+    die_with(parent)
+    link = Link(socket.socket(fileno=fd))
+    order = None
+    while order is None:
+        received = link.receive()
+        order = received[0] if received else None
+    granted = confine(Limits.from_dict(order["limits"]), reads=order["reads"], writes=order["writes"])
+    channel = Channel(link, order["fds"])
+    threading.Thread(target=channel.listen, daemon=True).start()
+    outcome, arrays = _outcome(order["target"], {**order["payload"], "isolation": granted}, channel)
+    link.send(outcome, arrays)
+    link.send({"done": True})
+    os._exit(0)  # destructors of native libraries have nothing left to do here and may hang
+
+
+def report_isolation(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what this process gave up: the target of `sandbox.isolation`."""
+    return dict(payload["isolation"])
+
+
+def _outcome(
+    target: str, payload: Mapping[str, Any], channel: Channel
+) -> tuple[dict[str, Any], Sequence[NDArray[Any]]]:
+    try:
+        result = _resolve(target, channel)(payload)
+    except MediaError as error:
+        return _refusal(error.code, error.detail), ()
+    except MemoryError:
+        return _refusal("child_out_of_memory", traceback.format_exc(limit=-3)), ()
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            return _refusal("disk_full", str(error)), ()
+        if error.errno == errno.ENOMEM:
+            return _refusal("child_out_of_memory", str(error)), ()
+        return _failure(error), ()
+    except Exception as error:
+        return _failure(error), ()
+    if isinstance(result, Reply):
+        return {"result": dict(result.value)}, result.arrays
+    return {"result": dict(result)}, ()
+
+
+def _refusal(code: str, detail: str) -> dict[str, Any]:
+    return {"refused": {"code": code, "detail": detail}}
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    text = str(error)
+    if "Insufficient memory" in text or "bad_alloc" in text:  # how OpenCV says it
+        return _refusal("child_out_of_memory", text)
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    if isinstance(error, PermissionError):
+        text += " (a child opens by name only what its caller grants by `reads` and `writes`)"
+    code = getattr(error, "code", None)
+    return {
+        "failed": {
+            "code": code if isinstance(code, str) else "child_failed",
+            "message": str(getattr(error, "message", text)),
+            "kind": kind,
+            "trace": "".join(traceback.format_exception(error))[-6000:],
+        }
+    }
+
+
+def _resolve(target: str, channel: Channel) -> Callable[[Mapping[str, Any]], Any]:
+    module, _, name = target.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    if len(inspect.signature(function).parameters) > 1:
+        return lambda payload: function(payload, channel)
+    return function  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    sys.exit("This module is started by worker.media.sandbox.")

@@ -1,0 +1,138 @@
+"""Ask about a media file from any process: the file is only ever parsed inside a media child."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.media.errors import MediaError
+from worker.media.magic import HEAD_BYTES, Sniffed, sniff
+from worker.media.sandbox import Child, Limits, call
+from worker.media.types import MAX_FILE_BYTES, MAX_VIDEO_BYTES, MediaInfo
+
+_PROBE_SECONDS: Final = 60.0
+_SAMPLE_SECONDS: Final = 900.0
+_PROBE_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=120, file_size=1 << 30)
+_FRAMES_AHEAD: Final = 2
+
+
+def probe(path: Path, *, name: str | None = None) -> MediaInfo:
+    """Return what the file is; a photo is decoded wholly, of a video the header, the index and the first pictures.
+
+    `name` is the name it was given by the person, if `path` has another. Raises MediaError with any code that says
+    what is wrong with a file, or what became of the child.
+    """
+    with _opened(path, name) as (fd, kind):
+        target = "probe_photo" if kind.kind == "photo" else "probe_video"
+        facts = call(
+            f"worker.media.entries:{target}",
+            {"container": kind.container},
+            fds=[fd],
+            limits=_PROBE_LIMITS,
+            timeout=_PROBE_SECONDS,
+        )
+        size, digest = _fingerprint(fd)
+    photo = {"duration": None, "fps": None, "frames": None, "has_audio": False, "hdr": None, "codec": kind.container}
+    return MediaInfo.from_dict({**photo, **facts, "kind": kind.kind, "mime": kind.mime, "size": size, "sha256": digest})
+
+
+def decode_image(path: Path) -> NDArray[np.uint8]:
+    """Return a photo as uint8 [H, W, 3] RGB, upright, sRGB, over white. Raises MediaError as `probe` does."""
+    with _opened(path, None) as (fd, kind):
+        if kind.kind != "photo":
+            raise MediaError("format_unsupported", "a video where a photo is expected")
+        reply = call(
+            "worker.media.image:read_entry",
+            {"container": kind.container},
+            fds=[fd],
+            limits=_PROBE_LIMITS,
+            timeout=_PROBE_SECONDS,
+        )
+    return _picture(reply)
+
+
+def sample_frames(
+    path: Path,
+    *,
+    times: Sequence[float] | None = None,
+    every: float | None = None,
+    count: int | None = None,
+    consecutive: int = 1,
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield (seconds from the first frame, uint8 [H, W, 3] RGB) for frames of a video, in order.
+
+    Exactly one of `times` (seconds), `every` (seconds between samples) and `count` (spread over the length) is
+    given; from each chosen time on, `consecutive` frames come, beginning with the first frame at or after it. With
+    `times` alone there is exactly one answer per time; past the end that is the last frame. Few frames exist at a
+    time, whatever the length. Raises MediaError while iterating.
+    """
+    if sum(choice is not None for choice in (times, every, count)) != 1:
+        raise ValueError("Give one of times, every and count.")
+    payload = {
+        "times": None if times is None else list(times),
+        "every": every,
+        "count": count,
+        "consecutive": consecutive,
+    }
+    with _opened(path, None) as (fd, kind):
+        if kind.kind != "video":
+            raise MediaError("format_unsupported", "a photo where a video is expected")
+        order = {**payload, "container": kind.container}
+        with Child("worker.media.entries:sample_frames", order, fds=[fd], limits=_PROBE_LIMITS) as child:
+            child.grant(_FRAMES_AHEAD)
+            for message in child.messages(_SAMPLE_SECONDS):
+                yield float(message["seconds"]), _picture(message)
+                child.grant()
+
+
+def read_credentials(path: Path, mime: str, anchors_pem: str) -> dict[str, Any]:
+    """Return the Content Credentials of an untrusted file as a dict; parsing them is the child's business too.
+
+    The shape is that of `Credentials` in the room that builds and reads manifests.
+    """
+    path = path.resolve()
+    payload = {"path": str(path), "mime": mime, "anchors_pem": anchors_pem}
+    return call(
+        "watermark.manifest:read_untrusted", payload, reads=[path], limits=_PROBE_LIMITS, timeout=_PROBE_SECONDS
+    )
+
+
+def identify(path: Path, name: str | None = None) -> Sniffed:
+    """Return what the first bytes of a file say it is. Raises MediaError; nothing is parsed."""
+    with _opened(path, name) as (_, kind):
+        return kind
+
+
+@contextmanager
+def _opened(path: Path, name: str | None) -> Iterator[tuple[int, Sniffed]]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kind = sniff(os.pread(fd, HEAD_BYTES, 0), name or path.name)
+        if os.fstat(fd).st_size > (MAX_FILE_BYTES if kind.kind == "photo" else MAX_VIDEO_BYTES):
+            raise MediaError("too_large")
+        yield fd, kind
+    finally:
+        os.close(fd)
+
+
+def _fingerprint(fd: int) -> tuple[int, str]:
+    digest, offset = hashlib.sha256(), 0
+    while block := os.pread(fd, 1 << 20, offset):
+        digest.update(block)
+        offset += len(block)
+    return offset, digest.hexdigest()
+
+
+def _picture(message: Mapping[str, Any]) -> NDArray[np.uint8]:
+    arrays = message.get("arrays", [])
+    if len(arrays) != 1 or arrays[0].ndim != 3 or arrays[0].shape[2] != 3 or arrays[0].dtype != np.uint8:
+        raise MediaError("child_died", "not a picture")
+    picture: NDArray[np.uint8] = arrays[0]
+    return picture

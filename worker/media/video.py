@@ -1,0 +1,304 @@
+"""Read videos: header, frames in order, sound packets. Runs inside the media child only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, BinaryIO, Final, Literal
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from worker.media import tonemap
+from worker.media.errors import MediaError
+from worker.media.planes import Planes
+from worker.media.types import (
+    MAX_FRAME_RATE,
+    MAX_STREAMS,
+    MAX_TRACKS,
+    MAX_VIDEO_SECONDS,
+    MAX_VIDEO_SIDE,
+    Hdr,
+)
+
+VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "mpeg4"})
+_OPENING_PACKETS: Final = 600
+"""How many packets may come before the first picture."""
+
+# ISO/IEC 23091-2 code points as FFmpeg numbers them.
+_PQ, _HLG, _BT2020 = 16, 18, 9
+_FULL_RANGE: Final = 2
+# Matrix coefficients of a frame -> the constant of the scaler.
+_MATRICES: Final = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+_BT709, _BT601 = 1, 5
+_SCALER_LIMITED, _SCALER_FULL = 1, 2
+_TURNS: Final = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """When a frame is shown. `pts` counts `VideoReader.time_base`; `seconds` counts from the first frame."""
+
+    index: int
+    pts: int
+    seconds: float
+
+
+class VideoReader:
+    """One open video. `size` is (width, height) as seen: square pixels, upright, even.
+
+    Raises MediaError from the constructor for whatever is wrong with the header or the first picture, and from the
+    iterators for what is wrong later.
+    """
+
+    def __init__(self, file: BinaryIO, container: str, *, threads: int = 2) -> None:
+        try:
+            # The demuxer is forced and gets a file object: no playlist, no second file and no protocol can be opened.
+            self._container = av.open(file, "r", format=container, options={"protocol_whitelist": "file"})
+        except MemoryError:
+            raise
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise MediaError("truncated", str(error)) from error
+        self.warnings: list[str] = []
+        try:
+            self._choose_streams(threads)
+            self._reformatter = VideoReformatter()
+            self._threads = threads
+            self._count = 0
+            self._last_pts: int | None = None
+            self._start: int = 0
+            self._items = self._read()
+            self._waiting: list[tuple[str, Any]] = []
+            self._first = self._find_first()
+            self._describe(self._first)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def items(self) -> Iterator[tuple[Literal["picture"], tuple[Stamp, Any]] | tuple[Literal["sound"], Any]]:
+        """Yield ("picture", (stamp, decoded frame)) and ("sound", packet) in the order of the file, once.
+
+        A decoded frame goes into `fill`. Raises MediaError `truncated` where the video is damaged or ends before
+        its own index says, `too_long` past the limits.
+        """
+        for kind, item in self._waiting:
+            yield ("picture", (self._stamp(item), item)) if kind == "picture" else ("sound", item)
+        self._waiting = []
+        for kind, item in self._items:
+            yield ("picture", (self._stamp(item), item)) if kind == "picture" else ("sound", item)
+        self._check_end()
+
+    def pictures(self) -> Iterator[tuple[Stamp, Any]]:
+        """Yield the pictures of `items` alone."""
+        for kind, item in self.items():
+            if kind == "picture":
+                yield item
+
+    def fill(self, frame: Any, planes: Planes) -> None:
+        """Convert a decoded frame into `planes` (of `self.size`): upright, square pixels, BT.709, limited range."""
+        width, height = self._unturned
+        if self.transfer is not None:
+            deep = self._reformatter.reformat(
+                frame,
+                width=width,
+                height=height,
+                format="rgb48le",
+                src_colorspace=_MATRICES.get(int(frame.colorspace), 9),
+                src_color_range=self._range(frame),
+                dst_color_range=_SCALER_FULL,
+                threads=self._threads,
+            )
+            rgb = tonemap.to_bt709(np.asarray(deep.to_ndarray(), np.uint16), self.transfer)
+            if self.rotation:
+                rgb = cv2.rotate(rgb, _TURNS[self.rotation])  # type: ignore[assignment]
+            planes.paste(planes.whole, rgb)
+            return
+        matrix = self._matrix(frame)
+        if (
+            frame.format.name != "yuv420p"
+            or matrix != _BT709
+            or self._range(frame) != _SCALER_LIMITED
+            or abs(frame.width - width) > 1
+            or abs(frame.height - height) > 1
+        ):
+            frame = self._reformatter.reformat(
+                frame,
+                width=width,
+                height=height,
+                format="yuv420p",
+                src_colorspace=matrix,
+                dst_colorspace=_BT709,
+                src_color_range=self._range(frame),
+                dst_color_range=_SCALER_LIMITED,
+                threads=self._threads,
+            )
+        for source, target in zip(frame.planes, (planes.y, planes.u, planes.v), strict=False):
+            view = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)[:, : source.width]
+            if self.rotation:
+                rows, columns = target.shape if self.rotation == 180 else target.shape[::-1]
+                cv2.rotate(np.ascontiguousarray(view[:rows, :columns]), _TURNS[self.rotation], dst=target)
+            else:
+                target[:] = view[: target.shape[0], : target.shape[1]]
+
+    def last_byte(self) -> int:
+        """Return where the last sample of the file's own index ends, in bytes; 0 when the file has no index."""
+        entries = self.stream.index_entries
+        last = 0
+        for number in range(max(0, len(entries) - 50), len(entries)):
+            last = max(last, int(entries[number].pos) + int(entries[number].size))
+        return last
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def _choose_streams(self, threads: int) -> None:
+        streams = self._container.streams
+        if len(streams) > MAX_TRACKS:
+            raise MediaError("too_many_streams", f"{len(streams)} tracks")
+        pictures = [stream for stream in streams.video if not _is_cover(stream)]
+        if not pictures:
+            raise MediaError("no_video_stream")
+        counted = len(pictures) + len(streams.audio) + len(streams.subtitles)
+        if len(pictures) > 1 or counted > MAX_STREAMS:
+            raise MediaError("too_many_streams", f"{len(pictures)} picture tracks, {counted} in all")
+        self.stream = pictures[0]
+        codec = self.stream.codec_context
+        if codec is None or codec.name.removeprefix("lib").replace("dav1d", "av1") not in VIDEO_CODECS:
+            raise MediaError("format_unsupported", f"codec {codec.name if codec else 'unknown'}")
+        self.codec: str = codec.name
+        if max(codec.width, codec.height) > MAX_VIDEO_SIDE:
+            raise MediaError("too_many_pixels", f"{codec.width}x{codec.height}")
+        self.time_base: Fraction = self.stream.time_base or Fraction(1, 90000)
+        self.sound = streams.audio[0] if streams.audio else None
+        if len(streams.audio) > 1:
+            self.warnings.append("other_sound_tracks_dropped")
+        self.frames: int | None = self.stream.frames or None
+        self.duration = self._duration()
+        if self.stream.duration == 0 and (self.frames or 0) > 1:
+            raise MediaError("zero_length", f"{self.frames} frames in no time")
+        if self.duration is not None and self.duration > MAX_VIDEO_SECONDS:
+            raise MediaError("too_long", f"{self.duration:.0f} s")
+        rate = self.stream.average_rate or self.stream.guessed_rate
+        self.rate = rate
+        self.fps: float = float(rate) if rate else math.nan
+        if not 0 < self.fps <= MAX_FRAME_RATE:
+            # A header of one frame, or of none, has no rate; that is told apart once a picture was looked for.
+            if self.frames is not None and self.frames > 1:
+                raise MediaError("frame_rate_absurd", f"{self.fps} frames per second")
+            if self.fps > MAX_FRAME_RATE:
+                raise MediaError("frame_rate_absurd", f"{self.fps} frames per second")
+        codec.thread_count = threads
+        codec.thread_type = "AUTO"
+
+    def _duration(self) -> float | None:
+        if self.stream.duration:
+            return float(self.stream.duration * self.time_base)
+        if self._container.duration:
+            return float(self._container.duration / 1_000_000)
+        return None
+
+    def _find_first(self) -> Any:
+        for kind, item in self._items:
+            self._waiting.append((kind, item))
+            if kind == "picture":
+                return item
+            if len(self._waiting) > _OPENING_PACKETS:
+                break
+        if self.duration is not None and self.duration <= 0:
+            raise MediaError("zero_length")
+        raise MediaError("no_frames")
+
+    def _describe(self, frame: Any) -> None:
+        if math.isnan(self.fps):
+            if self.frames is None and self.duration is not None and self.duration > 1:
+                raise MediaError("frame_rate_absurd", "no frame rate")
+            self.fps, self.rate = 25.0, Fraction(25)  # a single picture: any rate shows it
+        if max(frame.width, frame.height) > MAX_VIDEO_SIDE:
+            raise MediaError("too_many_pixels", f"{frame.width}x{frame.height}")
+        self.rotation = _clockwise(frame.rotation)
+        aspect = self.stream.sample_aspect_ratio or Fraction(1)
+        width = round(frame.width * aspect) if Fraction(1, 4) <= aspect <= 4 else frame.width
+        self._unturned = (max(2, min(width, MAX_VIDEO_SIDE) // 2 * 2), max(2, frame.height // 2 * 2))
+        self.size = self._unturned if self.rotation in (0, 180) else self._unturned[::-1]
+        curve = int(frame.color_trc)
+        self.hdr: Hdr | None = "pq" if curve == _PQ else "hlg" if curve == _HLG else None
+        self.transfer: tonemap.Transfer | None = self.hdr
+        if self.transfer is None and int(frame.color_primaries) == _BT2020:
+            self.transfer = "sdr2020"
+        if self.hdr:
+            self.warnings.append("tone_mapped")
+        if frame.interlaced_frame:
+            self.warnings.append("interlaced")
+        self._start = frame.pts or 0
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def _read(self) -> Iterator[tuple[str, Any]]:
+        chosen = [self.stream] if self.sound is None else [self.stream, self.sound]
+        try:
+            for packet in self._container.demux(chosen):
+                if packet.stream.index == self.stream.index:
+                    for frame in packet.decode():
+                        yield "picture", frame
+                elif packet.dts is not None and packet.size:
+                    yield "sound", packet
+        except MemoryError:
+            raise
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError("truncated", str(error)) from error
+
+    def _stamp(self, frame: Any) -> Stamp:
+        pts = frame.pts
+        if pts is None:
+            step = 1 / (self.fps * float(self.time_base))
+            pts = self._start if self._last_pts is None else self._last_pts + max(1, round(step))
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1  # an encoder refuses time that stands still or runs backwards
+        self._last_pts = pts
+        stamp = Stamp(self._count, pts, float((pts - self._start) * self.time_base))
+        self._count += 1
+        if stamp.seconds > MAX_VIDEO_SECONDS + 1 or self._count > MAX_VIDEO_SECONDS * MAX_FRAME_RATE:
+            raise MediaError("too_long", f"frame {self._count} at {stamp.seconds:.0f} s")
+        return stamp
+
+    def _check_end(self) -> None:
+        if self._count == 0 or self._last_pts is None:
+            raise MediaError("no_frames")
+        end = float((self._last_pts - self._start) * self.time_base)
+        short_count = self.frames is None or self._count < 0.9 * self.frames - 2
+        short_time = self.duration is not None and end < 0.9 * self.duration - 1
+        if short_count and short_time:
+            raise MediaError("truncated", f"{self._count} of {self.frames} frames, {end:.1f} of {self.duration:.1f} s")
+
+    def _matrix(self, frame: Any) -> int:
+        known = _MATRICES.get(int(frame.colorspace))
+        if known is not None:
+            return known
+        # Unmarked: the usual convention of players, standard definition is BT.601.
+        return _BT709 if frame.height >= 720 or frame.width >= 1280 else _BT601
+
+    @staticmethod
+    def _range(frame: Any) -> int:
+        full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
+        return _SCALER_FULL if full else _SCALER_LIMITED
+
+
+def _is_cover(stream: Any) -> bool:
+    return bool(int(stream.disposition) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+
+
+def _clockwise(rotation: int) -> int:
+    # FFmpeg's angle of a display matrix is counter-clockwise.
+    return (-round(rotation / 90) * 90) % 360

@@ -1,0 +1,99 @@
+"""What the media child is asked to do for a job: analyse one file, or carry one job out.
+
+Imports are made where they are needed: a child lives for one call, and starting it is part of every photo's time.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from watermark.pattern import MarkPattern
+from worker.inference.client import EngineClient
+from worker.media.child import Channel, peak_memory
+from worker.pipeline.photo_analysis import Report
+from worker.spec import JobSpec
+
+_REPORT_SECONDS: Final = 0.2
+
+
+def analyse_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
+    """Analyse "path" into "out". The connection to the engine is the first descriptor."""
+    _limit_opencv()
+    path, out, models = Path(payload["path"]), Path(payload["out"]), str(payload["models"])
+    report = _reporter(channel)
+    with _engine(channel) as runner:
+        if payload["kind"] == "photo":
+            from worker.pipeline.photo_analysis import analyse_photo
+
+            summary = analyse_photo(path, out, runner, models, report)
+        else:
+            from worker.pipeline.video_analysis import analyse_video
+
+            summary = analyse_video(
+                path,
+                out,
+                runner,
+                models,
+                report=report,
+                raise_if_stopped=channel.raise_if_stopped,
+                threads=int(payload["threads"]),
+            )
+    return {"tracks": len(summary.tracks), "peak_rss": peak_memory()}
+
+
+def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
+    """Carry out the job "spec" with the mark "pattern". The connection to the engine is the first descriptor."""
+    _limit_opencv()
+    spec = JobSpec.from_json(payload["spec"])
+    pattern = MarkPattern.from_bytes(base64.b64decode(payload["pattern"]))
+    report = _reporter(channel)
+    with _engine(channel) as runner:
+        if spec.kind == "photo":
+            from worker.pipeline.photo import run_photo
+
+            outcome = run_photo(spec, pattern, runner, report)
+        else:
+            from worker.pipeline.video import run_video
+
+            outcome = run_video(
+                spec, pattern, runner, report, channel.raise_if_stopped, threads=int(payload["threads"])
+            )
+    return {"outcome": asdict(outcome), "peak_rss": peak_memory()}
+
+
+@contextmanager
+def _engine(channel: Channel) -> Iterator[EngineClient]:
+    client = EngineClient.from_socket(socket.socket(fileno=channel.fds[0]))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _reporter(channel: Channel) -> Report:
+    """Return a `Report` that tells the parent at most five times a second, and of every new stage at once."""
+    last: tuple[str, float] = ("", 0.0)
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        nonlocal last
+        channel.raise_if_stopped()
+        now = time.monotonic()
+        if stage != last[0] or now - last[1] >= _REPORT_SECONDS or done == total:
+            last = (stage, now)
+            channel.send({"stage": stage, "done": done, "total": total})
+
+    return report
+
+
+def _limit_opencv() -> None:
+    import cv2
+
+    # The stages are the parallelism; OpenCV's own threads on top of them only fight over the cores.
+    cv2.setNumThreads(1)

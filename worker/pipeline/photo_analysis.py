@@ -1,0 +1,68 @@
+"""Analyse a photo, and what both ways of looking at one share. Runs inside the media child.
+
+Apart from `photo`, because an analysis must not pay for importing the swap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.faces.analyse import analyse_image
+from worker.faces.types import ModelRunner
+from worker.media import image
+from worker.media.magic import HEAD_BYTES, sniff
+from worker.pipeline.analysis import AnalysedFrame, AnalysisSummary, AnalysisWriter, FrameFace, Track
+
+Report = Callable[[str, int, int | None], None]
+"""Called with (stage, frames done, frames in all); raises MediaError `canceled` when the work should end."""
+
+
+def read_photo(path: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """Decode a photo by what its bytes say it is. Errors and result as `worker.media.image.read`."""
+    with path.open("rb") as file:
+        kind = sniff(file.read(HEAD_BYTES), path.name)
+        file.seek(0)
+        return image.read(file, kind.container)
+
+
+def analyse_photo(path: Path, out: Path, runner: ModelRunner, model_set: str, report: Report) -> AnalysisSummary:
+    """Find and describe the faces of a photo and write its analysis to `out`. A photo without faces is no error."""
+    report("decode", 0, 1)
+    rgb, facts = read_photo(path)
+    report("detect", 0, 1)
+    faces = analyse_image(rgb, runner)
+    tracks, found = [], []
+    for number, face in enumerate(faces):
+        found.append(FrameFace(number, face.score, face.box, face.landmarks))
+        x, y, width, height = (float(value) for value in face.box)
+        tracks.append(
+            Track(
+                id=number,
+                first_seconds=0.0,
+                last_seconds=0.0,
+                frames=1,
+                best_index=0,
+                best_seconds=0.0,
+                box=(x, y, width, height),
+                size=face.size,
+                yaw=face.pose.yaw,
+                descriptor=None if face.descriptor is None else tuple(map(float, face.descriptor)),
+            )
+        )
+    height, width = rgb.shape[:2]
+    summary = AnalysisSummary(
+        "photo", model_set, width, height, 1, 0.0, tuple(tracks), warnings=tuple(facts["warnings"])
+    )
+    writer = AnalysisWriter(out)
+    try:
+        writer.add(AnalysedFrame(0, 0.0, tuple(found)))
+        writer.finish(summary)
+    finally:
+        writer.abort()
+    report("detect", 1, 1)
+    return summary

@@ -1,0 +1,278 @@
+"""The task process's side of a run: check, start the media child, follow it, and leave nothing half-done behind."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from worker.faces.errors import FaceError, FaceErrorCode
+from worker.inference.endpoint import dial
+from worker.inference.types import ModelError, ModelErrorCode
+from worker.media.client import identify
+from worker.media.errors import ChildError, MediaError
+from worker.media.sandbox import Limits, call
+from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
+from worker.pipeline.errors import PipelineError
+from worker.pipeline.warm import compiled_code
+from worker.spec import JobSpec
+
+__all__ = ["AnalysisSummary", "JobResult", "Progress", "analyse", "run_job"]
+
+_DIAL_SECONDS: Final = 10.0
+_ANALYSIS_MEMORY: Final = 4 << 30
+_ANALYSIS_SECONDS: Final = 3 * 3600.0
+_SPARE_BYTES: Final = 64 << 20
+# Share of the whole that each stage ends at. Videos spend nearly all of it in the last.
+_PHOTO_STAGES: Final = {"prepare": 0.3, "decode": 0.4, "detect": 0.9, "swap": 0.6, "mark": 0.75, "judge": 0.9}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `fraction` 0..1 never falls; `eta_seconds` is None until it can be told."""
+
+    fraction: float
+    stage: str
+    frames_done: int
+    frames_total: int | None
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """A finished, marked, unsigned output and what is known of it.
+
+    `timings` are seconds of work per stage, `quality` is per replaced face or track, `fingerprint` holds one entry
+    for a photo and one per second for a video, `peak_rss` is the largest resident set of the child in bytes.
+    """
+
+    output: Path
+    mime: str
+    width: int
+    height: int
+    duration: float | None
+    frames: int
+    timings: dict[str, float]
+    quality: dict[str, Any]
+    fingerprint: dict[str, Any]
+    peak_rss: int
+    warnings: list[str]
+
+
+def analyse(
+    path: Path,
+    out: Path,
+    *,
+    engine_socket: Path,
+    models: str = "builtin",
+    work_dir: Path,
+    progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    threads: int | None = None,
+) -> AnalysisSummary:
+    """Find and follow the faces of a photo or video in a media child and write the analysis to `out`.
+
+    `out` lies in `work_dir`, the only folder the child may write to. No face is no error: the summary has no tracks.
+    Raises MediaError, FaceError, ModelError, PipelineError; `out` does not exist then.
+    """
+    path, out, work_dir = path.resolve(), out.resolve(), work_dir.resolve()
+    if not out.is_relative_to(work_dir):
+        raise ValueError("The analysis must lie in the work folder.")
+    kind = identify(path).kind
+    threads = threads or _cores()
+    payload = {"path": str(path), "out": str(out), "models": models, "kind": kind, "threads": threads}
+    with _leaving_nothing(out), _engine(engine_socket) as fd:
+        reply = _call(
+            "worker.pipeline.child:analyse_entry",
+            payload,
+            fd=fd,
+            limits=_limits(_ANALYSIS_MEMORY, _ANALYSIS_SECONDS, threads),
+            timeout=_ANALYSIS_SECONDS,
+            reads=[path],
+            writes=[work_dir],
+            progress=progress,
+            should_stop=should_stop,
+        )
+        try:
+            return replace(Analysis.load(out).info, peak_rss=int(reply["peak_rss"]))
+        except AnalysisError as error:
+            raise PipelineError("analysis_invalid", error.message) from error
+
+
+def run_job(
+    spec: JobSpec,
+    *,
+    pattern: bytes,
+    engine_socket: Path,
+    progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    threads: int | None = None,
+) -> JobResult:
+    """Carry out a job in a media child: `spec.output_path` is written, marked with `pattern` and unsigned.
+
+    `pattern` is `MarkPattern.to_bytes()`: the child gets no key. The output appears whole or not at all; an older file
+    at that path is never touched before. Raises MediaError, FaceError, ModelError, PipelineError.
+    """
+    _check_files(spec)
+    _check_room(spec)
+    threads = threads or _cores()
+    payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
+    sources = {photo.path.resolve() for swap in spec.swaps for photo in swap.sources}
+    with _leaving_nothing(spec.output_path), _engine(engine_socket) as fd:
+        reply = _call(
+            "worker.pipeline.child:job_entry",
+            payload,
+            fd=fd,
+            limits=_limits(spec.memory_limit, spec.timeout, threads),
+            timeout=spec.timeout,
+            reads=[spec.target_path.resolve(), spec.analysis_path.resolve(), *sources],
+            writes=[spec.output_path.resolve().parent],
+            compiled=compiled_code(engine_socket.parent),
+            progress=progress,
+            should_stop=should_stop,
+        )
+        if not spec.output_path.is_file():
+            raise MediaError("child_died", "no output")
+    return JobResult(
+        output=spec.output_path, mime=spec.output_mime, peak_rss=int(reply["peak_rss"]), **reply["outcome"]
+    )
+
+
+class _Follower:
+    """Turns the child's messages into `Progress`."""
+
+    def __init__(self, progress: Callable[[Progress], None] | None) -> None:
+        self._progress = progress
+        self._fraction = 0.0
+        self._begin: float | None = None
+        self._first_done = 0
+
+    def __call__(self, message: Mapping[str, Any]) -> None:
+        if self._progress is None or "stage" not in message:
+            return
+        stage, done, total = str(message["stage"]), int(message["done"]), message["total"]
+        eta = None
+        if total and total > 1:
+            now = time.monotonic()
+            if self._begin is None:
+                self._begin, self._first_done = now, done
+            made = done - self._first_done
+            if made > 0:
+                eta = (now - self._begin) / made * max(0, total - done)
+            fraction = min(1.0, done / total)
+        else:
+            fraction = 1.0 if total == 1 and done == 1 else _PHOTO_STAGES.get(stage, 0.0) if total else 0.0
+        self._fraction = max(self._fraction, fraction)
+        self._progress(Progress(self._fraction, stage, done, total, eta))
+
+
+def _call(
+    target: str,
+    payload: Mapping[str, Any],
+    *,
+    fd: int,
+    limits: Limits,
+    timeout: float,
+    reads: list[Path],
+    writes: list[Path],
+    compiled: Path | None = None,
+    progress: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> dict[str, Any]:
+    try:
+        return call(
+            target,
+            payload,
+            fds=[fd],
+            limits=limits,
+            timeout=timeout,
+            on_message=_Follower(progress),
+            should_stop=should_stop,
+            reads=reads,
+            writes=writes,
+            compiled=compiled,
+        )
+    except ChildError as error:
+        raise _known(error) from error
+
+
+def _known(error: ChildError) -> Exception:
+    """Return the error that a package of ours raised in the child, as that package's own type."""
+    kind = error.kind.rpartition(".")[2]
+    if kind == "FaceError" and error.code in get_args(FaceErrorCode):
+        face = FaceError(error.code)  # type: ignore[arg-type]
+        face.message = error.message
+        return face
+    if kind == "ModelError" and error.code in get_args(ModelErrorCode):
+        return ModelError(error.code, error.message)  # type: ignore[arg-type]
+    if kind == "PipelineError":
+        return PipelineError(error.code)
+    if kind == "AnalysisError":
+        return PipelineError("analysis_invalid", error.message)
+    if kind == "MarkError":
+        return PipelineError("unmarkable", error.message)
+    if kind == "LabelError":
+        return PipelineError("label_impossible", error.message)
+    return MediaError("child_failed", f"{error.kind}: {error.message}\n{error.trace}")
+
+
+@contextmanager
+def _engine(path: Path) -> Iterator[int]:
+    """Open a connection to the engine for a child that has no way to open one."""
+    try:
+        sock = dial(path, _DIAL_SECONDS)
+    except OSError as error:
+        raise ModelError(
+            "engine_unavailable",
+            f"No inference engine listens ({error.strerror or error}). No file was changed. Start the step again; "
+            "the engine is started by itself.",
+        ) from error
+    with sock:
+        yield sock.fileno()
+
+
+@contextmanager
+def _leaving_nothing(out: Path) -> Iterator[None]:
+    """Remove the half-written twin of `out` where the child had no chance to, and `out` itself on failure."""
+    half = out.with_name(f".{out.name}.part")
+    existed = out.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            out.unlink(missing_ok=True)
+        raise
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _check_files(spec: JobSpec) -> None:
+    wanted = {spec.target_path: spec.target_sha256}
+    wanted |= {photo.path: photo.sha256 for swap in spec.swaps for photo in swap.sources}
+    for path, digest in wanted.items():
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest.lower():
+                raise PipelineError("file_changed", path.name)
+
+
+def _check_room(spec: JobSpec) -> None:
+    """Refuse before hours of work what can hardly fit: the index is moved to the front in a second copy."""
+    free = shutil.disk_usage(spec.output_path.parent).free
+    need = 2 * spec.target_path.stat().st_size + _SPARE_BYTES
+    if free < need:
+        raise MediaError("disk_full", f"{free >> 20} MiB free, {need >> 20} MiB wanted")
+
+
+def _limits(memory: int, seconds: float, threads: int) -> Limits:
+    return Limits(memory=memory, cpu_seconds=int(seconds * max(2, threads)), threads=threads)
+
+
+def _cores() -> int:
+    return max(1, min(8, len(os.sched_getaffinity(0))))

@@ -1,0 +1,144 @@
+"""The replacement of one track through a video, on planes: only the face's rectangle is ever turned into RGB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.faces import select
+from worker.faces.landmarks import pose_of
+from worker.faces.quality import Quality, judge
+from worker.faces.smooth import OneEuro
+from worker.faces.swap import MeshSwapper, SourceFace, SwapOptions
+from worker.faces.types import FaceError, ModelRunner
+from worker.media.planes import Box, Planes
+from worker.pipeline.analysis import Analysis, FrameFace
+from worker.pipeline.errors import PipelineError
+from worker.pipeline.reports import quality_record
+from worker.spec import JobSpec
+
+_MARGIN: Final = 0.3
+"""How far around the landmarks the rectangle reaches, as a share of the face: the swap moves features a little."""
+_JUDGED_FRAMES: Final = 5
+_MOST_TURNED_AWAY: Final = 0.05
+"""Share of a track's frames that may lie beyond the pose gap. A short turn of the head is bridged with the nearest
+photo, since leaving single frames alone would show the person who is to be replaced; more is refused."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A swapped face to be judged once the frame is finished. Arrays are of the rectangle `box`."""
+
+    plan: TrackSwapper
+    box: Box
+    before: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+    source: SourceFace
+    yaw_gap: float
+
+
+class TrackSwapper:
+    """Swaps one track; `swap` from one thread, `judge` from another."""
+
+    def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int]) -> None:
+        self._sources = tuple(sources)
+        self._swapper = MeshSwapper(sources, SwapOptions(most_yaw_gap=180.0))
+        self._smooth = OneEuro()
+        self._judged_frames = judged_frames
+        self._qualities: list[Quality] = []
+        self._replaced = 0
+        self._widest_gap = 0.0
+        self.left_alone = 0
+
+    def reset(self) -> None:
+        """Forget the frames before, as after a cut."""
+        self._swapper.reset()
+        self._smooth.reset()
+
+    def swap(self, planes: Planes, face: FrameFace, index: int, seconds: float) -> Judged | None:
+        """Replace `face` in `planes`, in place; return what is needed to judge it where this frame is a sample."""
+        landmarks = self._smooth(face.landmarks, seconds)
+        box = Box.around(landmarks, _MARGIN, planes.size)
+        if box is None:
+            self.left_alone += 1
+            return None
+        before = planes.to_rgb(box)
+        rgb = before.copy()
+        inside = landmarks - np.array([box.left, box.top, 0], np.float32)
+        try:
+            done = self._swapper.swap(rgb, inside)
+        except FaceError as error:
+            if error.code != "face_too_small":
+                raise
+            self.left_alone += 1
+            return None
+        planes.paste(box, rgb, before)
+        self._replaced += 1
+        self._widest_gap = max(self._widest_gap, done.yaw_gap)
+        if index not in self._judged_frames:
+            return None
+        return Judged(self, box, before, inside, self._sources[done.source_index], done.yaw_gap)
+
+    def judge(self, runner: ModelRunner, judged: Judged, planes: Planes) -> None:
+        """Judge a sampled face in the finished frame: label and mark are in it, as in what people will see."""
+        if judged.source.descriptor is None:
+            return
+        quality = judge(
+            runner,
+            judged.before,
+            planes.to_rgb(judged.box),
+            judged.landmarks,
+            judged.source.descriptor,
+            source_sharpness=judged.source.sharpness,
+            yaw_gap=judged.yaw_gap,
+        )
+        self._qualities.append(quality)
+
+    def quality(self) -> dict[str, Any]:
+        """Return the sum of what was judged, with how many frames were replaced and left alone."""
+        record = quality_record(self._qualities, frames_replaced=self._replaced, frames_left_alone=self.left_alone)
+        record["yaw_gap"] = round(self._widest_gap, 2)
+        if self._widest_gap > select.YAW_WARN:
+            record["warnings"] = sorted({*record["warnings"], "pose_gap_wide"})
+        return record
+
+
+def plan_swaps(
+    spec: JobSpec, analysis: Analysis, sources: Mapping[int, tuple[SourceFace, ...]]
+) -> dict[int, TrackSwapper]:
+    """Look once through the stored landmarks, before a frame is decoded, and refuse what cannot become good.
+
+    Raises PipelineError `target_missing`, FaceError `pose_gap` or `face_too_small`.
+    """
+    wanted = {swap.target for swap in spec.swaps}
+    indices: dict[int, list[int]] = {target: [] for target in wanted}
+    turned = dict.fromkeys(wanted, 0)
+    small = dict.fromkeys(wanted, 0)
+    widest = dict.fromkeys(wanted, 0.0)
+    for frame in analysis.frames():
+        for face in frame.faces:
+            if face.track not in wanted:
+                continue
+            indices[face.track].append(frame.index)
+            yaw = pose_of(face.landmarks).yaw
+            gap = min(abs(source.pose.yaw - yaw) for source in sources[face.track])
+            widest[face.track] = max(widest[face.track], gap)
+            turned[face.track] += gap > select.YAW_REFUSE
+            small[face.track] += float(face.box[2:].max()) < 64
+    plans = {}
+    for target in sorted(wanted):
+        count = len(indices[target])
+        if count == 0:
+            raise PipelineError("target_missing", f"track {target}")
+        if turned[target] > _MOST_TURNED_AWAY * count:
+            raise FaceError("pose_gap", f"{turned[target]} of {count} frames, up to {widest[target]:.0f} degrees")
+        if small[target] > count / 2:
+            raise FaceError("face_too_small", f"{small[target]} of {count} frames")
+        step = max(1, math.ceil(count / _JUDGED_FRAMES))
+        plans[target] = TrackSwapper(sources[target], frozenset(indices[target][step // 2 :: step]))
+    return plans
