@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from consent.models import Attestation, Consent
 from django.conf import settings
 from django.test import Client
 
 from consent import services as consents
+from consent.models import Attestation, Consent
 from webapp.accounts.models import Organisation, User
 from webapp.commands.forms import read_forms
 from webapp.commands.supervise import House

@@ -1,0 +1,82 @@
+"""`manage.py bench`: how fast this machine is, measured on the real engine, media child and codecs."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from webapp.commands.progress import ProgressBar
+
+SAMPLES = settings.BASE_DIR / "tests" / "samples"
+
+
+class Command(BaseCommand):
+    help = (
+        "Measure the swap of a clip: frames per second of the whole job, milliseconds of each stage, processor time "
+        "and peak memory. Compare runs on an idle machine; a shared one is noisy."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("what", nargs="?", choices=["swap"], default="swap", help="what to measure (default: swap)")
+        parser.add_argument(
+            "--seconds", type=float, nargs="+", default=[10.0], help="lengths of the made clip (default: 10)"
+        )
+        parser.add_argument("--size", default="1920x1080", help="size of the made clip (default: %(default)s)")
+        parser.add_argument("--clip", type=Path, help="measure on this clip instead of a made one")
+        parser.add_argument("--source", type=Path, default=SAMPLES / "grace_hopper.jpg", help="photo of the donor")
+        parser.add_argument("--target", type=Path, default=SAMPLES / "astronaut.jpg", help="portrait to make a clip of")
+        parser.add_argument("--json", action="store_true", help="the figures as JSON")
+
+    def handle(self, *args: Any, seconds: list[float], size: str, clip: Path | None, **options: Any) -> None:
+        from worker.inference.client import ensure_engine, stop_engine
+        from worker.pipeline.bench import BenchResult, bench_swap
+
+        try:
+            width, height = (int(part) for part in size.lower().split("x"))
+        except ValueError:
+            raise CommandError(f"{size!r} is not a size; write it like 1920x1080.") from None
+        results: list[tuple[str, BenchResult]] = []
+        try:
+            engine = ensure_engine(settings.HOME)
+            with ProgressBar("bench") as bar:
+                for index, length in enumerate(seconds if clip is None else [0.0]):
+                    name = clip.name if clip else f"{length:g} s, {width}x{height}"
+                    bar.show(name, index / len(seconds))
+                    found = bench_swap(
+                        engine,
+                        options["source"],
+                        clip=clip,
+                        target=options["target"],
+                        seconds=length,
+                        size=(width, height),
+                    )
+                    results.append((name, found))
+        finally:
+            stop_engine(settings.HOME)
+        if options["json"]:
+            self.stdout.write(json.dumps({name: found.to_dict() for name, found in results}, indent=1))
+            return
+        for name, found in results:
+            self.stdout.write(
+                f"{name}: {found.frames} frames on {found.cores} cores\n"
+                f"  whole job        {found.fps:6.1f} frames/s   ({found.job_seconds:.1f} s)\n"
+                f"  slowest stage    {found.steady_fps:6.1f} frames/s\n"
+                f"  analysis         {found.analysis_fps:6.1f} frames/s   ({found.analysis_seconds:.1f} s)\n"
+                f"  processor time   {found.cpu_ms:6.1f} ms a frame, all threads of the media child\n"
+                f"  peak memory      {found.peak_rss / 2**20:6.0f} MiB"
+            )
+            self.stdout.write(
+                "  stage, ms a frame (own thread's processor time): "
+                + ", ".join(
+                    f"{stage} {busy:.1f} ({found.stage_cpu_ms.get(stage, 0.0):.1f})"
+                    for stage, busy in found.stage_ms.items()
+                )
+            )
+        if len(results) > 1:
+            first, last = results[0][1], results[-1][1]
+            self.stdout.write(f"peak memory, last over first: {last.peak_rss / first.peak_rss:.3f}")
