@@ -60,7 +60,7 @@ def _canvas(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
 
 
 def _view(canvas: NDArray[np.uint8], size: tuple[int, int], seconds: float) -> NDArray[np.uint8]:
-    zoom = 0.86 + 0.06 * math.sin(0.7 * seconds)
+    zoom = 0.82 + 0.03 * math.sin(0.7 * seconds)
     roll = 3.0 * math.sin(0.9 * seconds + 0.5)
     centre = (canvas.shape[1] / 2, canvas.shape[0] / 2)
     motion = cv2.getRotationMatrix2D(centre, roll, zoom)

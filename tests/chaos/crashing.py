@@ -1,0 +1,14 @@
+"""Loaded into a worker with `-I crashing`: the pixels' code dies the hardest way there is, each time it is reached."""
+
+import os
+import signal
+from typing import Any
+
+from worker import tasks
+
+
+def _die(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+tasks.pipeline.run_job = _die

@@ -1,0 +1,27 @@
+"""Jobs: connects this app to consent (effects, preview pictures) and to Celery at start-up."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from django.apps import AppConfig
+from django.conf import settings
+
+
+class JobsConfig(AppConfig):
+    """`consent` knows nothing of jobs; what a consent's change means for them is registered here."""
+
+    name = "webapp.jobs"
+    label = "jobs"
+
+    def ready(self) -> None:
+        # Django writes larger uploads there and does not make the folder; where it cannot be made, the upload says so.
+        with suppress(OSError):
+            Path(settings.FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)
+        import webapp.celery  # noqa: F401 - makes our app the current one, for sending tasks by name
+        from consent import services as consent_services
+        from webapp.jobs import services
+
+        consent_services.register_effect(services.on_consent_changed)
+        consent_services.register_preview(services.asset_preview)

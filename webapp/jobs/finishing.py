@@ -1,0 +1,152 @@
+"""From the pipeline's file to something that may be published: metadata, signature, and the proof of both.
+
+The promise "no unmarked output" is kept here: the finished file itself is read again, and unless its mark and its
+manifest both verify, nothing of it leaves the work folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from consent import keys
+from watermark import image, labels, manifest, video
+from watermark.keys import MarkKey
+from watermark.verdict import MarkReading
+from webapp import keys_of_house, storage
+from webapp.jobs.models import Job
+from webapp.jobs.running import Draft
+from webapp.screening.models import ScreeningRecord
+from worker.media import client
+from worker.spec import JobSpec
+
+FRAMES_TO_READ = 12  # of a video, spread over its length; a dozen is plenty (see watermark.video.read)
+SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "video/mp4": ".mp4"}
+
+
+class FinishingError(Exception):
+    """The finished file did not pass; nothing was published. `code`: mark_unreadable, manifest_unverified."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What the pipeline left: its marked, unsigned file and what it says about it."""
+
+    path: Path
+    mime: str
+    duration: float | None
+    frames: int | None
+    timings: Mapping[str, float]
+    quality: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    warnings: Sequence[str]
+
+
+def finish(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord, key: MarkKey) -> Draft:
+    """Label, sign, re-read and store; returns the draft to publish.
+
+    The caller publishes it in a transaction or throws it away with `discard`. Raises FinishingError, the signer's and
+    manifest's errors, MediaError, StorageError, KeyStoreError.
+    """
+    labels.write_iptc(rendered.path, rendered.mime, manifest.EDITED_SOURCE_TYPE)
+    signed_path = rendered.path.with_name(f"signed{SUFFIXES[rendered.mime]}")
+    anchors = keys_of_house.anchors_pem()
+    request = _request(job, spec, rendered, evidence)
+    signed = manifest.sign_file(rendered.path, signed_path, request, keys_of_house.signer(), anchors_pem=anchors)
+    verify_file(signed_path, rendered.mime, mark_id=request.mark_id, key=key, anchors_pem=anchors)
+    info = client.probe(signed_path)
+    key_id = keys.create_key(f"output:{job.pk}")
+    try:
+        object_name = storage.store_file(signed_path, key_id=key_id, prefix="output")
+    except BaseException:
+        keys.destroy_key(key_id)
+        raise
+    return Draft(
+        mime=rendered.mime,
+        sha256=_sha256(signed_path),
+        size=signed_path.stat().st_size,
+        media=info.to_dict(),
+        object_name=object_name,
+        key_id=key_id,
+        mark_id=request.mark_id,
+        mark_key=key.name,
+        manifest_label=signed.label,
+        manifest_store=signed.store,
+        fingerprint=rendered.fingerprint,
+        timings=rendered.timings,
+        quality=rendered.quality,
+        warnings=rendered.warnings,
+    )
+
+
+def discard(draft: Draft) -> None:
+    """Throw away a draft that was not published: its key first, then its object."""
+    keys.destroy_key(draft.key_id)
+    storage.delete(draft.object_name)
+
+
+def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey, anchors_pem: str) -> None:
+    """Read a finished file as a stranger would. Raises FinishingError unless mark and manifest both name `mark_id`."""
+    found: MarkReading | None
+    if mime.startswith("image/"):
+        found = image.read(client.decode_image(path), [key], effort="fast")
+    else:
+        found = video.read(client.sample_frames(path, count=FRAMES_TO_READ), [key])
+    if found is None or found.mark_id != mark_id or found.key != key.name:
+        raise FinishingError(
+            "mark_unreadable",
+            "The invisible mark could not be read back from the finished file, so it was not published. "
+            "Nothing of it was kept. Try the option mark_mode=durable, or a larger picture.",
+        )
+    credentials = manifest.read(path, mime, anchors_pem=anchors_pem)
+    if credentials.state != "trusted" or not credentials.is_ours or credentials.mark_ids != (mark_id,):
+        raise FinishingError(
+            "manifest_unverified",
+            f"The Content Credentials of the finished file did not verify ({credentials.state}); it was not published. "
+            "Nothing of it was kept. Run `manage.py doctor`, then start the job again.",
+        )
+
+
+def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord) -> manifest.ManifestRequest:
+    refs = [manifest.ConsentRef(record=job.donor_consent.pk, role="face_donor")]
+    if job.target_consent is not None:
+        refs.append(manifest.ConsentRef(record=job.target_consent.pk, role="target_person"))
+    elif job.target_attestation is not None:
+        refs.append(manifest.ConsentRef(record=job.target_attestation.pk, role="target_person", status="attested"))
+    photos = spec.swaps[0].sources
+    mimes = [each.asset.mime for each in job.jobsource_set.select_related("asset")]
+    return manifest.ManifestRequest(
+        mime=rendered.mime,
+        target=_ingredient(spec.target_path, job.target.mime),
+        sources=tuple(_ingredient(photo.path, mime) for photo, mime in zip(photos, mimes, strict=True)),
+        mark_id=bytes(job.mark_id or b""),
+        consent_refs=tuple(refs),
+        policy_version=evidence.policy_version,
+        livemode=job.livemode,
+        status_url=f"{settings.PUBLIC_URL}/verify",
+        screening_ref=evidence.pk,
+        profile=evidence.profile,
+        not_screened=tuple(evidence.not_screened),
+        label_text=spec.label.text if spec.label is not None else "",
+    )
+
+
+def _ingredient(path: Path, mime: str) -> manifest.IngredientFile:
+    """The input's own credentials are parsed in a media child, never here."""
+    found = manifest.Credentials.from_dict(client.read_credentials(path, mime, ""))
+    return manifest.IngredientFile(path=path, mime=mime, credentials=found)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

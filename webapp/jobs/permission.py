@@ -1,0 +1,68 @@
+"""What a job asks of each consent it stands on, and what those consents answer now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from django.utils import timezone
+
+from consent import services as consent_services
+from consent.models import Consent
+from consent.policy import UseFacts, covers
+from webapp.jobs.models import Job
+
+OPEN = ("requested", "viewed")  # the person has not answered yet
+DONOR = "face_donor"
+TARGET = "target_person"
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """`go`: every consent covers the job; `wait`: one is still open; `refuse`: one does not and will not."""
+
+    answer: Literal["go", "wait", "refuse"]
+    code: str = ""
+    message: str = ""
+
+
+def uses(job: Job) -> list[tuple[Consent, UseFacts]]:
+    """Each consent of the job with the use it is asked for, in the order of their ids (the order of locking)."""
+    photos = frozenset(job.sources.order_by("jobsource__position").values_list("sha256", flat=True))
+    found = [(job.donor_consent_id, DONOR), (job.target_consent_id, TARGET)]
+    rows = {
+        consent.pk: consent
+        for consent in Consent.objects.filter(pk__in=[each for each, _ in found if each is not None])
+    }
+    facts = {
+        role: UseFacts(
+            role=role,
+            purpose=job.purpose,
+            photo_sha256s=photos,
+            target_sha256=job.target.sha256,
+            target_face=job.target_face,
+            organisation_id=job.organisation_id,
+            seconds=float(job.target.media.get("duration") or 0.0),
+            at=timezone.now(),
+            livemode=job.livemode,
+        )
+        for _, role in found
+    }
+    return sorted(
+        ((rows[consent_id], facts[role]) for consent_id, role in found if consent_id is not None),
+        key=lambda pair: pair[0].pk,
+    )
+
+
+def outlook(job: Job, *, reserved: bool = False) -> Outlook:
+    """What the job's consents say at this moment. `reserved`: the job's own reservation counts as covered."""
+    waiting = False
+    for consent, use in uses(job):
+        decision = covers(consent_services.facts_of(consent), replace(use, reserved=reserved))
+        if decision.ok:
+            continue
+        if consent.state in OPEN:
+            waiting = True
+            continue
+        return Outlook("refuse", decision.rule, decision.message)
+    return Outlook("wait") if waiting else Outlook("go")

@@ -1,0 +1,223 @@
+"""The verbs of assets, jobs and outputs: the only writers of their states, and what the pages and the API read.
+
+Each function is one transaction. The parts a worker uses stand in `running`, the periodic ones in `upkeep`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from consent import services as consent_services
+from consent.models import Attestation, Consent
+from consent.policy import covers
+from webapp.accounts.models import Organisation, User
+from webapp.jobs import flow, permission, transitions
+from webapp.jobs.errors import JobsError, not_found
+from webapp.jobs.flow import on_consent_changed
+from webapp.jobs.intake import asset_preview, receive_asset
+from webapp.jobs.models import Asset, Job, JobEvent, JobSource, Output
+from webapp.jobs.options import PURPOSES, Options
+from webapp.jobs.reading import asset_state, job_state, output_file, output_state
+from webapp.jobs.running import authorise, claim_job, publish_output
+
+__all__ = [
+    "JobsError",
+    "asset_preview",
+    "asset_state",
+    "authorise",
+    "cancel_job",
+    "claim_job",
+    "job_state",
+    "on_consent_changed",
+    "output_file",
+    "output_state",
+    "publish_output",
+    "receive_asset",
+    "submit_job",
+    "take_down_output",
+]
+
+MAX_SOURCES = 5
+State = Job.State
+
+
+def submit_job(
+    organisation: Organisation,
+    user: User | None,
+    *,
+    target: Asset,
+    target_face: int,
+    sources: Sequence[tuple[Asset, int]],
+    donor_consent: Consent,
+    target_consent: Consent | None,
+    target_attestation: Attestation | None,
+    declaration: Attestation,
+    purpose: str,
+    options: Mapping[str, Any],
+    livemode: bool,
+) -> Job:
+    """Make a job: `sources` (each a photo and the donor's face in it) onto the face `target_face` of `target`.
+
+    The replaced person is covered by `target_consent` or by `target_attestation`, exactly one of the two; without any
+    the answer is 422 `consent_required` and no row. A thing of another organisation is not found. In the evaluation
+    profile a job is never live. The job waits by itself for screening and for consents still open.
+
+    Raises JobsError: not_found (404), consent_required, covered_twice, declaration_required, purpose_unknown,
+    option_unknown, option_invalid, source_required, too_many_sources, asset_wrong_role, asset_refused, asset_failed,
+    asset_erased, source_not_photo, face_unknown, and the consent's own codes (`consent_withdrawn`, …).
+    """
+    chosen = Options.from_mapping(options)
+    if purpose not in PURPOSES:
+        raise JobsError("purpose_unknown", f"The purpose must be one of {', '.join(PURPOSES)}; no job was made.")
+    _check_assets(organisation, target, target_face, sources, chosen)
+    _check_cover(organisation, donor_consent, target_consent, target_attestation, declaration)
+    _check_faces(donor_consent, sources)
+    if target_attestation is not None and target_attestation.target_sha256 != target.sha256:
+        raise JobsError("attestation_other_target", "The attestation speaks of another file; no job was made.")
+    with transaction.atomic():
+        job = Job.objects.create(
+            organisation=organisation,
+            submitted_by=user if user is not None and user.pk else None,
+            livemode=livemode and settings.PROFILE in {"standard", "strict"},
+            target=target,
+            target_face=target_face,
+            declaration=declaration,
+            donor_consent=donor_consent,
+            target_consent=target_consent,
+            target_attestation=target_attestation,
+            purpose=purpose,
+            options=chosen.to_dict(),
+        )
+        JobSource.objects.bulk_create(
+            JobSource(job=job, asset=asset, face=face, position=position)
+            for position, (asset, face) in enumerate(sources)
+        )
+        _check_binding(job)
+        JobEvent.objects.create(job=job, from_state="", to_state=State.QUEUED, code="submitted")
+        flow.assets_changed(job.pk)
+    job.refresh_from_db()
+    return job
+
+
+def cancel_job(job: Job) -> Job:
+    """The account no longer wants the job. An ended one stays as it is; a worker in the middle stops within seconds.
+
+    Raises JobsError job_succeeded (409) when there is a published output already.
+    """
+    states = (*flow.BEFORE_RUN, *flow.AT_WORK)
+    moved = transitions.move(
+        job.pk,
+        states,
+        State.CANCELED,
+        code="canceled",
+        message="The job was canceled; nothing was published.",
+        cancel_requested=True,
+    )
+    job.refresh_from_db()
+    if not moved and job.state == State.SUCCEEDED:
+        raise JobsError(
+            "job_succeeded", "The job has finished already and its output exists. Nothing was changed.", status=409
+        )
+    return job
+
+
+def take_down_output(output: Output, moderator: User, reason: str) -> Output:
+    """A moderator hides a published output for good; verification says so. Again is fine, a withdrawn one stays that.
+
+    Raises JobsError: moderator_required (403), reason_required (422).
+    """
+    if not (moderator.is_active and moderator.is_staff):
+        raise JobsError("moderator_required", "Only a moderator of the house takes an output down.", status=403)
+    reason = " ".join(reason.split())
+    if not reason:
+        raise JobsError("reason_required", "A take-down needs its reason. Nothing was changed; add one.")
+    with transaction.atomic():
+        taken = Output.objects.filter(pk=output.pk, permission=Output.Permission.IN_FORCE).update(
+            permission=Output.Permission.TAKEN_DOWN, permission_changed_at=timezone.now()
+        )
+        if taken:
+            transitions.note(output.job_id, "taken_down", reason)
+    output.refresh_from_db()
+    return output
+
+
+def _check_assets(
+    organisation: Organisation, target: Asset, target_face: int, sources: Sequence[tuple[Asset, int]], chosen: Options
+) -> None:
+    if not sources:
+        raise JobsError(
+            "source_required", "A job needs at least one photo of the face donor; no job was made. Add one."
+        )
+    if len(sources) > MAX_SOURCES or len({asset.pk for asset, _ in sources}) != len(sources):
+        raise JobsError("too_many_sources", f"Choose up to {MAX_SOURCES} different source photos; no job was made.")
+    for asset, face, role in [(target, target_face, "target"), *((asset, face, "source") for asset, face in sources)]:
+        if asset.organisation_id != organisation.pk:
+            raise not_found("asset")
+        if asset.role != role:
+            raise JobsError("asset_wrong_role", f"The file {asset.pk} was not uploaded as {role}; no job was made.")
+        if asset.erased_at is not None:
+            raise JobsError("asset_erased", f"The file {asset.pk} was erased; no job was made. Upload it again.")
+        if asset.state in {Asset.State.REFUSED, Asset.State.FAILED}:
+            raise JobsError(f"asset_{asset.state}", f"The file {asset.pk} cannot be used: {asset.failure_message}")
+        if face < 0 or (asset.state == Asset.State.READY and face not in face_indices(asset)):
+            raise JobsError("face_unknown", f"The file {asset.pk} has no face {face}; no job was made. Pick another.")
+        if role == "source" and asset.kind == "video":
+            raise JobsError("source_not_photo", f"The source {asset.pk} is a video; no job was made. Use photos.")
+    if target.kind:
+        chosen.mime_for(target.kind)
+
+
+def face_indices(asset: Asset) -> set[int]:
+    """The numbers by which faces (photo) or tracks (video) of an analysed asset are picked."""
+    return {int(face.get("index", position)) for position, face in enumerate(asset.faces)}
+
+
+def _check_cover(
+    organisation: Organisation,
+    donor: Consent,
+    target: Consent | None,
+    attestation: Attestation | None,
+    declaration: Attestation,
+) -> None:
+    for each in (donor, target, attestation, declaration):
+        if each is not None and each.organisation_id != organisation.pk:
+            raise not_found("consent")
+    if target is None and attestation is None:
+        raise JobsError(
+            "consent_required",
+            "Nobody answers for the person in the target; no job was made. Ask their consent, or attest your right.",
+        )
+    if target is not None and attestation is not None:
+        raise JobsError(
+            "covered_twice", "Give the target person's consent or an attestation, not both; no job was made."
+        )
+    if declaration.kind != "declaration" or (attestation is not None and attestation.kind != "target_rights"):
+        raise JobsError("declaration_required", "The declaration or attestation is of the wrong kind; no job was made.")
+
+
+def _check_faces(donor: Consent, sources: Sequence[tuple[Asset, int]]) -> None:
+    """In each photo the face must be the one the donor confirmed, not somebody else beside them."""
+    confirmed = {(photo["sha256"], int(photo["face"])) for photo in donor.photos}
+    for asset, face in sources:
+        if (asset.sha256, face) not in confirmed:
+            raise JobsError(
+                "consent_other_photo",
+                f"The person did not confirm face {face} of {asset.pk}; no job was made. Use a photo they confirmed.",
+            )
+
+
+def _check_binding(job: Job) -> None:
+    """Each consent must fit the job. One still open is judged as if it were given just as asked for."""
+    for consent, use in permission.uses(job):
+        facts = consent_services.facts_of(consent)
+        if consent.state in permission.OPEN:
+            facts = replace(facts, state="given", valid_from=use.at)
+        decision = covers(facts, use)
+        if not decision.ok:
+            raise JobsError(decision.rule, decision.message)

@@ -1,0 +1,115 @@
+"""The one way a job's or an asset's state changes: a compare-and-set UPDATE with its event, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from consent import services as consent_services
+from consent.models import Consent
+from webapp.jobs.models import Asset, Job, JobEvent
+from webapp.outbox import services as outbox
+
+RUN_QUEUE = "gpu.small"
+MEDIA_QUEUE = "cpu.media"
+
+State = Job.State
+
+
+def move(
+    job_id: str,
+    from_states: Iterable[str],
+    to_state: str,
+    *,
+    code: str = "",
+    message: str = "",
+    owner: str | None = None,
+    silent_since: datetime | None = None,
+    **fields: Any,
+) -> bool:
+    """Move a job from one of `from_states` to `to_state`, write its event; False if it was not there (any more).
+
+    With `owner`, only while that owner holds the lease; with `silent_since`, only if the lease ran out before it. A
+    final state ends the lease, sets `finished_at` and, unless the job succeeded, gives back the consent uses it had
+    reserved. Call it inside the transaction of what belongs to it, or alone.
+    """
+    allowed = set(from_states)
+    final = to_state in Job.FINAL
+    with transaction.atomic():
+        if final and to_state != State.SUCCEEDED:
+            _lock_consents(job_id)
+        while True:
+            rows = Job.objects.filter(pk=job_id)
+            if owner is not None:
+                rows = rows.filter(lease_owner=owner)
+            if silent_since is not None:
+                rows = rows.filter(lease_expires_at__lt=silent_since)
+            current = rows.values_list("state", flat=True).first()
+            if current is None or current not in allowed:
+                return False
+            changes: dict[str, Any] = {"state": to_state, **fields}
+            if final:
+                changes |= {"finished_at": timezone.now(), "lease_owner": "", "lease_expires_at": None}
+                if to_state != State.SUCCEEDED:
+                    changes |= {"failure_code": code[:60], "failure_message": message[:500]}
+            if rows.filter(state=current).update(**changes):
+                break
+        JobEvent.objects.create(
+            job_id=job_id, from_state=current, to_state=to_state, code=code[:60], message=message[:500]
+        )
+        if final and to_state != State.SUCCEEDED:
+            _release_uses(job_id)
+    return True
+
+
+def note(job_id: str, code: str, message: str) -> None:
+    """An event without a change of state."""
+    state = Job.objects.values_list("state", flat=True).get(pk=job_id)
+    JobEvent.objects.create(job_id=job_id, from_state=state, to_state=state, code=code[:60], message=message[:500])
+
+
+def send_job(job_id: str) -> None:
+    """Ask a worker to take a job that is queued (gate) or ready (run); inside the transaction that made it so."""
+    state = Job.objects.values_list("state", flat=True).get(pk=job_id)
+    Job.objects.filter(pk=job_id).update(queued_at=timezone.now())
+    if state == State.QUEUED:
+        outbox.enqueue("task", {"name": "worker.screen_job", "args": [job_id], "queue": MEDIA_QUEUE})
+    elif state == State.READY:
+        outbox.enqueue("task", {"name": "worker.run_job", "args": [job_id], "queue": RUN_QUEUE})
+
+
+def send_asset(asset_id: str) -> None:
+    """Ask a worker to screen an uploaded asset; inside the transaction that made it so."""
+    Asset.objects.filter(pk=asset_id).update(queued_at=timezone.now())
+    outbox.enqueue("task", {"name": "worker.screen_asset", "args": [asset_id], "queue": MEDIA_QUEUE})
+
+
+def move_asset(
+    asset_id: str, from_states: Iterable[str], to_state: str, *, owner: str | None = None, **fields: Any
+) -> bool:
+    """Move an asset; ends its lease unless it goes into screening. False if it was not there (any more)."""
+    rows = Asset.objects.filter(pk=asset_id, state__in=list(from_states))
+    if owner is not None:
+        rows = rows.filter(lease_owner=owner)
+    return bool(rows.update(state=to_state, lease_owner="", lease_expires_at=None, **fields))
+
+
+def consent_ids(job_id: str) -> list[str]:
+    """The one or two consents a job stands on, in the order in which everybody locks them."""
+    ids = Job.objects.values_list("donor_consent_id", "target_consent_id").get(pk=job_id)
+    return sorted(each for each in set(ids) if each)
+
+
+def _lock_consents(job_id: str) -> None:
+    """Consents are locked before jobs, here as in a withdrawal, so that the two cannot wait for each other."""
+    if Job.objects.filter(pk=job_id).exists():
+        list(Consent.objects.select_for_update().filter(pk__in=consent_ids(job_id)).order_by("pk").values_list("pk"))
+
+
+def _release_uses(job_id: str) -> None:
+    for consent_id in consent_ids(job_id):
+        consent_services.release_use(consent_id, job_id)

@@ -1,0 +1,10 @@
+"""Screening: the gate's evidence and the reviews that follow from it."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ScreeningConfig(AppConfig):
+    name = "webapp.screening"
+    label = "screening"

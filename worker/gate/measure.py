@@ -1,0 +1,198 @@
+"""The gate's measurements on an upload and on a job. It asks the tools; `policy` alone decides what the answers mean.
+
+Untrusted bytes are parsed in media children only; what arrives here are arrays and plain values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark import image, video
+from watermark.credentials import Credentials
+from watermark.keys import MarkKey
+from worker.gate import signals
+from worker.gate.signals import Signal
+from worker.media import client
+from worker.media.errors import MediaError
+from worker.media.types import MediaInfo
+from worker.pipeline.analysis import Analysis, Track
+
+FRAMES_TO_READ = 12
+PREVIEW_SIDE = 640  # pixels of the longer side
+MOST_PREVIEWS = 16
+FRAME_COLOUR = (255, 196, 0)
+
+
+class UnusableError(Exception):
+    """The file is sound but cannot be used in this role. `code`: source_not_photo, too_large."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class SizeLimits:
+    """Largest upload in bytes, by kind."""
+
+    photo: int
+    video: int
+
+
+def probe(path: Path, name: str, role: str, limits: SizeLimits) -> MediaInfo:
+    """What the upload is. Raises MediaError for a bad file, UnusableError for a good one in the wrong role or size."""
+    info = client.probe(path, name=name or None)
+    if role == "source" and info.kind != "photo":
+        raise UnusableError("source_not_photo", "The face donor is shown by photos, this is a video. Send a photo.")
+    limit = limits.photo if info.kind == "photo" else limits.video
+    if info.size > limit:
+        raise UnusableError(
+            "too_large", f"The {info.kind} is larger than {limit >> 20} MiB. Make it smaller and send it again."
+        )
+    return info
+
+
+def measure(
+    path: Path, info: MediaInfo, analysis: Analysis, *, role: str, keys: Sequence[MarkKey], anchors_pem: str
+) -> list[Signal]:
+    """All signals of one upload: size, faces, markable, a mark of this house, Content Credentials, and the gaps."""
+    mark_id, reason, effort = _look(path, info, keys)
+    found = [
+        signals.dimensions(info.width, info.height, info.duration),
+        signals.faces(role, [track.size for track in analysis.tracks]),
+        signals.markable(reason),
+        signals.own_mark(mark_id, effort),
+        _credentials(path, info.mime, anchors_pem),
+    ]
+    return [*found, *signals.not_installed()]
+
+
+def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
+    """The faces or tracks to pick from: index, box and size in pixels, seconds, yaw in degrees; nothing biometric."""
+    return [
+        {
+            "index": track.id,
+            "box": [round(float(value), 1) for value in track.box],
+            "size": round(float(track.size), 1),
+            "yaw": round(float(track.yaw), 1),
+            "first_seconds": track.first_seconds,
+            "last_seconds": track.last_seconds,
+            "best_seconds": track.best_seconds,
+            "frames": track.frames,
+        }
+        for track in analysis.tracks
+    ]
+
+
+def previews(path: Path, info: MediaInfo, analysis: Analysis) -> Iterator[tuple[int, bytes]]:
+    """(index, small JPEG with that face framed) for each of the first MOST_PREVIEWS faces or tracks."""
+    tracks = analysis.tracks[:MOST_PREVIEWS]
+    if not tracks:
+        return
+    if info.kind == "photo":
+        picture = client.decode_image(path)
+        for track in tracks:
+            yield track.id, _framed(picture, track)
+        return
+    times = sorted({track.best_seconds for track in tracks})
+    frames = dict(zip(times, (frame for _, frame in client.sample_frames(path, times=times)), strict=False))
+    for track in tracks:
+        if track.best_seconds in frames:
+            yield track.id, _framed(frames[track.best_seconds], track)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A source photo of a job: its hash, the face picked in it, and its analysis."""
+
+    sha256: str
+    face: int
+    analysis: Analysis
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The faces the donor confirmed: (hash of the photo, index of the face)."""
+
+    faces: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, photos: Sequence[Mapping[str, Any]]) -> Self:
+        """From a consent's `photos`."""
+        return cls(tuple((str(photo["sha256"]), int(photo["face"])) for photo in photos))
+
+
+def measure_job(chosen: Sequence[Chosen], confirmed: Confirmed, levels: Sequence[str]) -> list[Signal]:
+    """Signals of a job: each chosen face against one the donor confirmed, the levels of assurance, and the gaps."""
+    return [_identity(chosen, confirmed), signals.assurance(levels), *signals.not_installed()]
+
+
+def _identity(chosen: Sequence[Chosen], confirmed: Confirmed) -> Signal:
+    descriptors = [_descriptor(each) for each in chosen]
+    reference = next(
+        (d for each, d in zip(chosen, descriptors, strict=True) if (each.sha256, each.face) in confirmed.faces), None
+    )
+    if reference is None or any(d is None for d in descriptors):
+        return signals.failed("identity", "no_reference" if reference is None else "no_descriptor")
+    distances = [float(np.linalg.norm(d - reference)) for d in descriptors if d is not None]
+    if not all(math.isfinite(distance) for distance in distances):
+        return signals.failed("identity", "not_finite")
+    return signals.identity(distances)
+
+
+def _descriptor(chosen: Chosen) -> NDArray[np.float64] | None:
+    for track in chosen.analysis.tracks:
+        if track.id == chosen.face and track.descriptor is not None:
+            return np.asarray(track.descriptor, np.float64)
+    return None
+
+
+def _look(path: Path, info: MediaInfo, keys: Sequence[MarkKey]) -> tuple[bytes | None, str | None, str]:
+    """(id of our mark or None, why no mark could be carried or None, how hard was looked)."""
+    if info.kind == "photo":
+        picture = client.decode_image(path)
+        reading = image.read(picture, keys, effort="full")
+        return (reading.mark_id if reading is not None else None), image.markable(picture), "full"
+    reasons: list[str | None] = []
+
+    def asked() -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        for seconds, frame in client.sample_frames(path, count=FRAMES_TO_READ):
+            reasons.append(image.markable(frame))
+            yield seconds, frame
+
+    found = video.read(asked(), keys)
+    # One frame that can carry the mark is enough for a video: the reader sums over frames.
+    reason = None if not reasons or None in reasons else reasons[0]
+    return (found.mark_id if found is not None else None), reason, f"{len(reasons)} frames"
+
+
+def _credentials(path: Path, mime: str, anchors_pem: str) -> Signal:
+    try:
+        found = Credentials.from_dict(client.read_credentials(path, mime, anchors_pem))
+    except (MediaError, ValueError) as error:
+        return signals.failed("credentials", getattr(error, "code", "unreadable"))
+    return signals.credentials(
+        found.state, is_ours=found.is_ours, issuer=found.issuer or None, source_types=found.digital_source_types
+    )
+
+
+def _framed(picture: NDArray[np.uint8], track: Track) -> bytes:
+    height, width = picture.shape[:2]
+    scale = min(1.0, PREVIEW_SIDE / max(height, width))
+    small = cv2.resize(
+        picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+    x, y, w, h = (float(value) * scale for value in track.box)
+    thickness = max(2, round(max(small.shape[:2]) / 200))
+    cv2.rectangle(small, (round(x), round(y)), (round(x + w), round(y + h)), FRAME_COLOUR, thickness, cv2.LINE_AA)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return data.tobytes()

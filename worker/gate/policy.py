@@ -1,0 +1,162 @@
+"""From signals to one decision. Pure and total: what is missing, broken or unknown is never an acceptance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from worker.gate.profiles import Profile
+from worker.gate.signals import NOT_SCREENED, Signal
+
+POLICY_VERSION = "2026-11.1"
+SMALLEST_FACE = 64.0  # pixels of the box's longer side; below it landmarks are not reliable
+IDENTITY_PASS = 0.45
+IDENTITY_REVIEW = 0.60
+
+Verdict = Literal["accept", "review", "reject"]
+SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
+
+SOURCE_NEEDS = ("dimensions", "faces", "own_mark", "credentials")
+TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
+JOB_NEEDS = ("identity", "assurance")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says: a verdict, its stable code, and a sentence for the uploader."""
+
+    verdict: Verdict
+    code: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """The decision on one asset or job, with everything it rests on; becomes the evidence record."""
+
+    decision: Verdict
+    reasons: tuple[str, ...]
+    message: str
+    not_screened: tuple[str, ...]
+    label_required: bool
+    signals: tuple[Signal, ...]
+    profile: str
+    policy_version: str = POLICY_VERSION
+
+
+def decide_asset(signals: Iterable[Signal], profile: Profile, role: str) -> GateDecision:
+    """May this upload be used as `role` ("source", "target") at all?
+
+    Face forgery is left to the job, where the consents are known (but in the profile `strict`).
+    """
+    leave = () if profile.forgery_with_l2 == "review" else ("face_forgery",)
+    return _decide(tuple(signals), profile, SOURCE_NEEDS if role == "source" else TARGET_NEEDS, leave)
+
+
+def decide_job(signals: Iterable[Signal], profile: Profile) -> GateDecision:
+    """May these assets be put together? The kinds decided on each asset already are recorded, not decided again."""
+    signals = tuple(signals)
+    measured = [s for s in signals if s.kind == "assurance" and s.status == "measured"]
+    levels: Sequence[str] = measured[0].value["levels"] if measured else ()
+    surely = bool(levels) and all(level in {"L2", "L3"} for level in levels)
+    decided = tuple(kind for kind in NOT_SCREENED if kind != "face_forgery")
+    leave = NOT_SCREENED if profile.forgery_with_l2 == "review" or surely else decided
+    return _decide(signals, profile, JOB_NEEDS, leave)
+
+
+def _decide(signals: tuple[Signal, ...], profile: Profile, needs: Sequence[str], leave: Sequence[str]) -> GateDecision:
+    by_kind = {signal.kind: signal for signal in signals}
+    # A kind without any record was not screened either.
+    not_screened = tuple(k for k in NOT_SCREENED if k not in by_kind or by_kind[k].status != "measured")
+    findings: list[Finding] = []
+    for kind in needs:
+        signal = by_kind.get(kind)
+        if signal is None:
+            findings.append(Finding("review", f"{kind}_missing", "A part of the screening did not take place."))
+        elif signal.status != "measured":
+            findings.append(Finding("review", f"{kind}_{signal.status}", "A part of the screening did not work."))
+        else:
+            findings += RULES[kind](signal)
+    if profile.unscreened == "review":
+        findings += [
+            Finding("review", f"not_screened_{kind}", f"Nothing here can screen for {kind}; a person looks at it.")
+            for kind in not_screened
+            if kind not in leave
+        ]
+    findings = [finding for finding in findings if finding.verdict != "accept"]
+    findings.sort(key=lambda finding: -SEVERITY[finding.verdict])
+    decision: Verdict = findings[0].verdict if findings else "accept"
+    return GateDecision(
+        decision=decision,
+        reasons=tuple(dict.fromkeys(finding.code for finding in findings)),
+        message=findings[0].message if findings else "",
+        not_screened=not_screened,
+        label_required=bool(not_screened),
+        signals=signals,
+        profile=profile.name,
+    )
+
+
+def _dimensions(signal: Signal) -> list[Finding]:
+    if signal.value["width"] < 64 or signal.value["height"] < 64:
+        return [Finding("reject", "picture_too_small", "The picture is smaller than 64 pixels. Use a larger one.")]
+    return []
+
+
+def _faces(signal: Signal) -> list[Finding]:
+    if not signal.value["count"]:
+        return [Finding("reject", "no_face", "No face was found. Use a picture in which a face is seen clearly.")]
+    if signal.value["largest"] < SMALLEST_FACE:
+        message = f"The largest face is smaller than {SMALLEST_FACE:.0f} pixels. Use a picture with a larger face."
+        return [Finding("reject", "face_too_small", message)]
+    return []
+
+
+def _markable(signal: Signal) -> list[Finding]:
+    if signal.value["ok"]:
+        return []
+    message = "The picture cannot carry the invisible mark, so no result of it could be published. Use a larger one."
+    return [Finding("reject", "not_markable", message)]
+
+
+def _own_mark(signal: Signal) -> list[Finding]:
+    if not signal.value["found"]:
+        return []
+    return [Finding("reject", "is_our_output", "The file is a result of this service already. Use the original.")]
+
+
+def _credentials(signal: Signal) -> list[Finding]:
+    if signal.value["is_ours"]:
+        return [Finding("reject", "is_our_output", "The file is a result of this service already. Use the original.")]
+    if signal.value["declared_synthetic"]:
+        return [Finding("review", "declared_synthetic", "The file says of itself that it was made or changed by AI.")]
+    return []
+
+
+def _identity(signal: Signal) -> list[Finding]:
+    worst = float(signal.value["worst"])
+    if worst <= IDENTITY_PASS:
+        return []
+    if worst <= IDENTITY_REVIEW:
+        return [Finding("review", "identity_unsure", "The photos may not all show the person who was asked.")]
+    # Also for NaN, which is above no bound and below none.
+    message = "The photos do not all show the person who gave their consent. Use photos of that person only."
+    return [Finding("reject", "identity_mismatch", message)]
+
+
+def _assurance(signal: Signal) -> list[Finding]:
+    if not signal.value["levels"]:
+        return [Finding("review", "assurance_missing", "Nobody answers for the depicted persons.")]
+    return []
+
+
+RULES: Mapping[str, Callable[[Signal], list[Finding]]] = {
+    "dimensions": _dimensions,
+    "faces": _faces,
+    "markable": _markable,
+    "own_mark": _own_mark,
+    "credentials": _credentials,
+    "identity": _identity,
+    "assurance": _assurance,
+}

@@ -1,0 +1,96 @@
+"""What the gate sees: one record per question asked, also for the questions nobody could answer.
+
+Pure: the task measures, this module turns the measurements into records, `policy` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["measured", "not_installed", "error"]
+
+# Kinds that need a model or a list this version does not ship; each is recorded as not screened, never passed over.
+NOT_SCREENED = ("nsfw", "age", "face_forgery", "ai_image", "lists")
+SYNTHETIC_SOURCES = (
+    "trainedAlgorithmicMedia",
+    "compositeWithTrainedAlgorithmicMedia",
+    "algorithmicallyEnhanced",
+    "algorithmicMedia",
+)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One measurement: `kind` says of what, `value` holds its numbers (JSON), `tool` what measured it."""
+
+    kind: str
+    status: Status
+    value: Mapping[str, Any] = field(default_factory=dict)
+    tool: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the evidence record."""
+        return {"kind": self.kind, "status": self.status, "value": dict(self.value), "tool": self.tool}
+
+
+def not_installed() -> list[Signal]:
+    """The explicit gaps of this version."""
+    return [Signal(kind, "not_installed") for kind in NOT_SCREENED]
+
+
+def failed(kind: str, code: str) -> Signal:
+    """A question whose tool broke: the policy never reads it as an acceptance."""
+    return Signal(kind, "error", {"code": code})
+
+
+def dimensions(width: int, height: int, seconds: float | None) -> Signal:
+    """Size in pixels and length in seconds of the upright picture."""
+    return Signal("dimensions", "measured", {"width": width, "height": height, "seconds": seconds}, "media")
+
+
+def faces(role: str, sizes: Sequence[float]) -> Signal:
+    """How many faces (photo) or tracks (video) there are, and the longer side of each face's box in pixels."""
+    value = {
+        "role": role,
+        "count": len(sizes),
+        "largest": max(sizes, default=0.0),
+        "sizes": [round(s, 1) for s in sizes],
+    }
+    return Signal("faces", "measured", value, "faces")
+
+
+def markable(reason: str | None) -> Signal:
+    """Can the picture carry the invisible mark? `reason` names why not."""
+    return Signal("markable", "measured", {"ok": reason is None, "reason": reason}, "watermark")
+
+
+def own_mark(mark_id: bytes | None, effort: str) -> Signal:
+    """Was a mark of this house found in the upload? Its id is kept, so that a reviewer can follow it."""
+    value = {"found": mark_id is not None, "mark_id": mark_id.hex() if mark_id is not None else None, "effort": effort}
+    return Signal("own_mark", "measured", value, "watermark")
+
+
+def credentials(state: str, *, is_ours: bool, issuer: str | None, source_types: Sequence[str]) -> Signal:
+    """What the upload's Content Credentials say; `source_types` are IPTC digital source types (names or URIs)."""
+    names = [str(each).rstrip("/").rsplit("/", 1)[-1] for each in source_types]
+    value = {
+        "state": state,
+        "is_ours": is_ours,
+        "issuer": issuer,
+        "source_types": names,
+        "declared_synthetic": any(name in SYNTHETIC_SOURCES for name in names),
+    }
+    return Signal("credentials", "measured", value, "c2pa")
+
+
+def identity(distances: Sequence[float]) -> Signal:
+    """Distance of each source face to the face the person confirmed (Euclidean, 128-d descriptor; 0 = same picture)."""
+    value = {"worst": max(distances, default=0.0), "distances": [round(float(d), 4) for d in distances]}
+    return Signal("identity", "measured", value, "face_descriptor")
+
+
+def assurance(levels: Sequence[str]) -> Signal:
+    """How surely each depicted person was recognised (L1: link and name, L2: live check, attested: nobody asked)."""
+    return Signal("assurance", "measured", {"levels": list(levels)}, "consent")

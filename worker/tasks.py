@@ -1,0 +1,348 @@
+"""Celery tasks: thin, named, idempotent. Each claims its row first, so a message sent twice does no harm.
+
+The work below stands in its own rooms; here it is only called in order, and every way it can end is given its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from consent import keys
+from consent import services as consent_services
+from watermark import pattern as patterns
+from watermark.labels import IptcError
+from watermark.manifest import ManifestError
+from watermark.signers import SignerError
+from webapp import keys_of_house, storage
+from webapp.jobs import finishing, flow, intake, leases, running, upkeep, workfolder
+from webapp.jobs.errors import JobsError
+from webapp.jobs.meanwhile import upkeep_meanwhile
+from webapp.jobs.models import Asset, Job
+from webapp.jobs.options import Options
+from webapp.screening import services as screening
+from worker import spool
+from worker.faces.errors import FaceError
+from worker.gate import measure as measuring
+from worker.gate import policy, profiles
+from worker.inference.client import ensure_engine
+from worker.inference.types import ModelError
+from worker.media.errors import ChildError, MediaError
+from worker.pipeline import run as pipeline
+from worker.pipeline.analysis import Analysis
+from worker.pipeline.errors import PipelineError
+from worker.spec import JobSpec, Kind, SourcePhoto, SpecError, Swap
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 1.0  # between two writes of a progress
+OURS = frozenset({"disk_full", "child_failed"})  # media errors that say nothing about the file
+PASSING = frozenset({"engine_unavailable", "engine_failed", "storage_failed", "signer_failed"})  # worth another start
+INTERNAL = "Something went wrong in this service, not in your files; nothing was published. Try again later."
+
+
+@shared_task(name="worker.screen_asset")
+def screen_asset(asset_id: str) -> None:
+    """Examine an upload: what it is, who is in it, whether the gate lets it through."""
+    owner = leases.new_owner()
+    asset = intake.claim_asset(asset_id, owner)
+    if asset is None:
+        return
+    lease = leases.Lease(Asset, asset_id, owner, [Asset.State.SCREENING])
+    with (
+        upkeep_meanwhile(),
+        lease,
+        workfolder.work_folder(asset_id) as folder,
+        _asset_endings(asset_id, owner, lease),
+    ):
+        profile = profiles.named(settings.PROFILE)
+        path, writable = folder / "upload", folder / "out"  # the child sees the one and writes to the other only
+        writable.mkdir(mode=0o700)
+        storage.materialise(asset.object_name, asset.key_id, path)
+        analysis_path = writable / "analysis"
+
+        limits = measuring.SizeLimits(settings.MAX_PHOTO_BYTES, settings.MAX_VIDEO_BYTES)
+        info = measuring.probe(path, asset.name, asset.role, limits)
+        pipeline.analyse(
+            path,
+            analysis_path,
+            engine_socket=ensure_engine(settings.HOME),
+            work_dir=writable,
+            progress=_throttled(lambda shown: _report_asset(asset_id, owner, shown)),
+            should_stop=lease.lost,
+        )
+        analysis = Analysis.load(analysis_path)
+        mark_keys, anchors = keys_of_house.mark_keys(), keys_of_house.anchors_pem()
+        signals = measuring.measure(path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors)
+        decision = policy.decide_asset(signals, profile, asset.role)
+        lease.guard()
+        with intake.stored_parts(asset) as parts:
+            analysis_name = parts.add(analysis_path, "analysis")
+            previews = {}
+            for face, picture in measuring.previews(path, info, analysis):
+                preview = folder / f"preview-{face}.jpg"
+                preview.write_bytes(picture)
+                previews[str(face)] = parts.add(preview, "preview")
+            with transaction.atomic():
+                kept = intake.record_intake(
+                    asset_id,
+                    owner,
+                    media=info.to_dict(),
+                    faces=measuring.faces_of(analysis),
+                    analysis_name=analysis_name,
+                    previews=previews,
+                )
+                if not (kept and screening.settle_asset(decision, asset_id, owner)):
+                    raise leases.LeaseLostError(asset_id)
+
+
+@shared_task(name="worker.screen_job")
+def screen_job(job_id: str) -> None:
+    """The gate's question about a job: do its parts belong together, and to the persons who were asked?"""
+    owner = leases.new_owner()
+    job = running.claim_job(job_id, owner, from_state=Job.State.QUEUED, to_state=Job.State.SCREENING)
+    if job is None:
+        return
+    lease = leases.Lease(Job, job_id, owner, [Job.State.SCREENING])
+    with lease, workfolder.work_folder(job_id) as folder, _job_endings(job_id, owner, lease):
+        profile = profiles.named(settings.PROFILE)
+        donor = measuring.Confirmed.of(job.donor_consent.photos)
+        chosen = []
+        for each in job.jobsource_set.select_related("asset"):
+            path = folder / f"analysis-{each.position}"
+            storage.materialise(each.asset.analysis_name, each.asset.key_id, path)
+            chosen.append(measuring.Chosen(each.asset.sha256, each.face, Analysis.load(path)))
+        levels = [job.donor_consent.assurance, job.target_consent.assurance if job.target_consent else "attested"]
+        signals = measuring.measure_job(chosen, donor, levels)
+        screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
+
+
+@shared_task(name="worker.run_job")
+def run_job(job_id: str) -> None:
+    """Make the output of a job that is ready, prove it, publish it."""
+    owner = leases.new_owner()
+    job = running.claim_job(job_id, owner)
+    if job is None:
+        return
+    lease = leases.Lease(Job, job_id, owner, flow.AT_WORK)
+    with (
+        upkeep_meanwhile(),
+        lease,
+        workfolder.work_folder(job_id) as folder,
+        _job_endings(job_id, owner, lease),
+    ):
+        if not running.authorise(job_id, owner):
+            return
+        evidence = running.screening_of(job)
+        if evidence is None:
+            raise EvidenceMissingError(job_id)
+        spec = _materialise(job, folder)
+        key = keys_of_house.mark_keys()[0]
+        result = pipeline.run_job(
+            spec,
+            pattern=patterns.derive(bytes(job.mark_id or b""), key).to_bytes(),
+            engine_socket=ensure_engine(settings.HOME),
+            progress=_throttled(lambda shown: running.report(job_id, owner, shown)),
+            should_stop=lease.lost,
+        )
+        lease.guard()
+        if not running.begin_finishing(job_id, owner):
+            return
+        rendered = finishing.Rendered(
+            path=result.output,
+            mime=result.mime,
+            duration=result.duration,
+            frames=result.frames,
+            timings=result.timings,
+            quality=result.quality,
+            fingerprint=result.fingerprint,
+            warnings=result.warnings,
+        )
+        draft = finishing.finish(job, spec, rendered, evidence, key)
+        try:
+            running.publish_output(job_id, owner, draft)
+        except BaseException:
+            finishing.discard(draft)
+            raise
+
+
+@shared_task(name="worker.tick")
+def tick() -> None:
+    """Each second: deliver the outbox, return what dead workers held, send lost messages again."""
+    upkeep.tick()
+
+
+@shared_task(name="worker.expire")
+def expire() -> None:
+    """Each minute: links and permissions whose time is over."""
+    consent_services.expire_due(timezone.now())
+
+
+@shared_task(name="worker.retain")
+def retain() -> None:
+    """Each ten minutes: erase what had its time, lost its permission, or belongs to no row."""
+    upkeep.retention()
+    spool.remove_leftovers(settings.SPOOL_DIR)
+
+
+class EvidenceMissingError(Exception):
+    """Authorised without a screening record: cannot happen, and must not pass silently if it does."""
+
+    code = "not_screened"
+
+
+def _materialise(job: Job, folder: Path) -> JobSpec:
+    """The job's inputs as plain files in its folder, each checked against the hash that was consented to."""
+    target = folder / "target"
+    analysis = folder / "analysis"
+    _fetch(job.target.object_name, job.target.key_id, target, job.target.sha256)
+    storage.materialise(job.target.analysis_name, job.target.key_id, analysis)
+    photos = []
+    for each in job.jobsource_set.select_related("asset"):
+        path = folder / f"source-{each.position}"
+        _fetch(each.asset.object_name, each.asset.key_id, path, each.asset.sha256)
+        photos.append(SourcePhoto(path=path, sha256=each.asset.sha256, face=each.face))
+    writable = folder / "out"
+    writable.mkdir(mode=0o700)
+    options = Options.from_mapping(job.options)
+    kind: Kind = "photo" if job.target.kind == "photo" else "video"
+    mime = options.mime_for(kind)
+    return JobSpec(
+        job_id=job.pk,
+        kind=kind,
+        target_path=target,
+        target_sha256=job.target.sha256,
+        analysis_path=analysis,
+        output_path=writable / f"output{finishing.SUFFIXES[mime]}",
+        output_mime=mime,
+        swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
+        mark_mode=options.mark_mode,
+        label=options.label(),
+        crf=options.crf,
+        jpeg_quality=options.jpeg_quality,
+    )
+
+
+def _fetch(object_name: str, key_id: str, dest: Path, sha256: str) -> None:
+    """Decrypt an input and make sure it is the very file the hash was taken of."""
+    storage.materialise(object_name, key_id, dest)
+    with dest.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise storage.StorageError(
+                "object_changed", "A stored file is not the one that was uploaded. Upload it again."
+            )
+
+
+@contextmanager
+def _job_endings(job_id: str, owner: str, lease: leases.Lease) -> Iterator[None]:
+    """Give every error of a job its state. What happened after the lease was lost is nobody's business any more."""
+    try:
+        yield
+    except leases.LeaseLostError:
+        logger.info("Job %s was taken from this worker; its work is thrown away.", job_id)
+    except SoftTimeLimitExceeded:
+        running.fail_job(job_id, owner, "time_limit", "The job took longer than allowed; nothing was published.")
+    except Exception as error:
+        if lease.lost():
+            logger.info("Job %s ended with %s after it was taken from this worker.", job_id, type(error).__name__)
+            return
+        code, message = _described(error)
+        logger.warning("Job %s ended with %s.", job_id, code, exc_info=code == "internal_error")
+        if code in PASSING:
+            running.return_job(job_id, owner, code, message)
+        elif not isinstance(error, JobsError):  # the service that raised it has moved the job already
+            running.fail_job(job_id, owner, code, message)
+
+
+@contextmanager
+def _asset_endings(asset_id: str, owner: str, lease: leases.Lease) -> Iterator[None]:
+    """The same for an asset: what is wrong with a file refuses it, what is wrong with us fails it."""
+    try:
+        yield
+    except leases.LeaseLostError:
+        logger.info("Asset %s was taken from this worker.", asset_id)
+    except SoftTimeLimitExceeded:
+        intake.asset_failed(asset_id, "time_limit", "Examining the file took longer than allowed.", owner=owner)
+    except Exception as error:
+        if lease.lost():
+            return
+        code, message = _described(error)
+        logger.warning("Asset %s ended with %s.", asset_id, code, exc_info=code == "internal_error")
+        of_the_file = isinstance(error, measuring.UnusableError) or (
+            isinstance(error, MediaError | ChildError) and code not in OURS | PASSING and code != "internal_error"
+        )
+        if code in PASSING:
+            intake.return_asset(asset_id, owner)
+        elif of_the_file:
+            intake.asset_refused(asset_id, code, message, owner=owner)
+        else:
+            intake.asset_failed(asset_id, code, message, owner=owner)
+
+
+def _described(error: Exception) -> tuple[str, str]:
+    """The stable code of an error and a message for the account; unknown errors tell nothing of themselves."""
+    if isinstance(error, MediaError):
+        return error.code, f"{error.message} {error.hint}"
+    known = (
+        ChildError,
+        FaceError,
+        IptcError,
+        JobsError,
+        ManifestError,
+        ModelError,
+        PipelineError,
+        SignerError,
+        finishing.FinishingError,
+        keys.KeyStoreError,
+        keys.TamperedError,
+        keys.TruncatedError,
+        measuring.UnusableError,
+        profiles.ProfileError,
+        storage.StorageError,
+        SpecError,
+    )
+    code = getattr(error, "code", "")
+    if isinstance(error, known) and isinstance(code, str) and code:
+        return code, str(getattr(error, "message", "") or error)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "disk_full", "There is no room left on the disk; nothing was published. Free some, then start again."
+    return "internal_error", INTERNAL
+
+
+def _throttled(write: Callable[[Mapping[str, Any]], None]) -> Callable[[Any], None]:
+    """A progress callback that writes at most once a second, and at once when a new stage begins."""
+    last_at, last_stage = 0.0, ""
+
+    def show(progress: Any) -> None:
+        nonlocal last_at, last_stage
+        now = monotonic()
+        if progress.stage == last_stage and now - last_at < PROGRESS_SECONDS:
+            return
+        last_at, last_stage = now, progress.stage
+        write(
+            {
+                "fraction": progress.fraction,
+                "stage": progress.stage,
+                "frames_done": progress.frames_done,
+                "frames_total": progress.frames_total,
+                "eta_seconds": progress.eta_seconds,
+            }
+        )
+
+    return show
+
+
+def _report_asset(asset_id: str, owner: str, shown: Mapping[str, Any]) -> None:
+    Asset.objects.filter(pk=asset_id, lease_owner=owner).update(progress=dict(shown))
