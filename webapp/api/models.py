@@ -6,7 +6,7 @@ from django.db import models
 
 
 class IdempotentRequest(models.Model):
-    """The answer to a POST that carried an `Idempotency-Key`, for 24 hours; without an answer, it is still in flight."""
+    """The answer to a POST that carried an `Idempotency-Key`, for 24 hours; without one, it is in flight."""
 
     key_prefix = models.CharField(max_length=12)  # of the partner's API key
     idempotency_key = models.CharField(max_length=255)

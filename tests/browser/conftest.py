@@ -1,0 +1,79 @@
+"""A real browser on a real server: Debian's Chromium by Playwright. Without it these tests are skipped by name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from django.core.cache import cache
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.webapp.pages import cast
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder needs Chromium."""
+    for item in items:
+        if "tests/browser" in str(item.path):
+            item.add_marker(pytest.mark.browser)
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason="Chromium is not installed (Debian: apt-get install chromium)"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests."""
+    # Playwright's own event loop runs in this thread, in which the tests use the database as well.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+    os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
+
+
+@pytest.fixture
+def cleo(transactional_db: None) -> cast.Account:
+    """Who uploads."""
+    cache.clear()
+    return cast.account("Cleo")
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser's console had to complain about: a blocked script, a missing file, an error in a module."""
+    return []
+
+
+@pytest.fixture
+def context(browser: Browser, complaints: list[str]) -> Iterator[BrowserContext]:
+    """A window of a phone's width, so that nothing may need more."""
+    made = browser.new_context(viewport={"width": 360, "height": 740})
+    made.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    made.on("weberror", lambda error: complaints.append(str(error.error)))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, live_server: object, cleo: cast.Account) -> Page:
+    """A page of Cleo's, who has logged in by the form."""
+    opened = context.new_page()
+    opened.goto(f"{live_server}/login")  # type: ignore[str-format]
+    opened.get_by_label("E-mail address").fill("cleo@example.org")
+    opened.get_by_label("Password").fill(cast.PASSWORD)
+    opened.get_by_role("main").get_by_role("button", name="Log in").click()
+    opened.wait_for_url(f"{live_server}/")
+    return opened

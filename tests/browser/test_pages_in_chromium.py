@@ -1,0 +1,165 @@
+"""What only a browser can tell: modules that run under the policy, widths, sizes of targets, the keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from consent import services as consents
+from tests.webapp.pages import cast
+from webapp.jobs.models import Asset, Job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TARGETS = """() => [...document.querySelectorAll(
+    'main .button, main select, main input:not([type=hidden]), nav a, nav button')]
+  .map(one => (one.closest('label') || one).getBoundingClientRect())
+  .filter(box => box.width > 0 && box.height > 0 && box.height < 43.5).length"""
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+UNNAMED = """() => [...document.querySelectorAll('main input:not([type=hidden]), main select, main textarea')]
+  .filter(one => !one.labels?.length && !one.getAttribute('aria-label')).map(one => one.name || one.id)"""
+
+
+def test_a_job_is_made_from_the_first_page_to_the_links(
+    page: Page, context: BrowserContext, cleo: cast.Account, complaints: list[str], live_server: object
+) -> None:
+    page.get_by_role("link", name="Start the first job").click()
+    page.get_by_label("Photos of one person").set_input_files(cast.SAMPLES / "astronaut.jpg")
+    page.get_by_label("One photo or video").set_input_files(cast.SAMPLES / "grace_hopper.jpg")
+    page.get_by_role("button", name="Upload and check").click()
+    expect(page.get_by_text("Waiting to be checked")).to_have_count(2)
+
+    # What a worker would do while the page waits; it must show by itself.
+    source, target = (cast.ready(cleo, role) for role in ("source", "target"))
+    page.goto(f"{live_server}/new/faces?source={source.pk}&target={target.pk}")
+    expect(page.get_by_role("radio", name="Face 1")).to_be_checked()
+    page.get_by_role("button", name="Go on to permission").click()
+
+    page.get_by_role("button", name="Ask for permission and make the job").click()
+    expect(page.get_by_role("alert")).to_be_focused()
+    page.locator("#donor_name").fill("Ada")
+    expect(page.locator("#statement")).to_be_hidden()
+    page.get_by_label("I hold the rights").check()
+    expect(page.locator("#statement")).to_be_visible()
+    expect(page.locator("#target_name")).to_be_hidden()
+    page.get_by_label("Ask the person").check()
+    page.locator("#target_name").fill("Ben")
+    page.get_by_label("Personal").check()
+    for name in cast.DECLARED:
+        page.locator(f"#tick_{name}").check()
+    page.get_by_role("button", name="Ask for permission and make the job").click()
+    expect(page.get_by_role("img", name="QR code of the link for Ada")).to_be_visible()
+    assert page.get_by_label("Link for Ben").input_value().count("/c/") == 1
+    job = Job.objects.get()
+    assert page.url == f"{live_server}/jobs/{job.pk}"
+
+    # Somebody answers: the open page shows it without being touched.
+    consents.view_consent(job.donor_consent)
+    expect(page.get_by_text("Opened, no answer yet")).to_be_visible(timeout=10_000)
+    # The only thing the browser reported is the answer 422 to the form that lacked something.
+    assert [text for text in complaints if "422" not in text] == []
+
+
+def test_the_check_page_goes_on_by_itself(page: Page, cleo: cast.Account, live_server: object) -> None:
+    source, target = cast.ready(cleo, "source"), cast.uploaded(cleo, "target")
+    page.goto(f"{live_server}/new/check?source={source.pk}&target={target.pk}")
+    expect(page.get_by_text("Waiting to be checked")).to_be_visible()
+    Asset.objects.filter(pk=target.pk).update(state="ready", faces=[cast.face(0)])
+    expect(page.get_by_role("link", name="Pick the face")).to_be_visible(timeout=10_000)
+
+
+def test_a_file_that_is_too_large_is_named_before_it_is_sent(
+    page: Page, live_server: object, tmp_path: Path, settings: object
+) -> None:
+    settings.MAX_PHOTO_BYTES = 1000  # type: ignore[attr-defined]
+    page.goto(f"{live_server}/new")
+    page.get_by_label("Photos of one person").set_input_files(cast.SAMPLES / "astronaut.jpg")
+    expect(page.get_by_text("at most 0 MiB are accepted")).to_be_visible()
+    page.get_by_label("One photo or video").set_input_files(cast.SAMPLES / "grace_hopper.jpg")
+    page.get_by_role("button", name="Upload and check").click()
+    expect(page.get_by_label("Photos of one person")).to_be_focused()
+    assert Asset.objects.count() == 0
+
+
+def test_progress_moves_without_a_reload(page: Page, cleo: cast.Account, live_server: object) -> None:
+    job = cast.submitted(cleo)
+    Job.objects.filter(pk=job.pk).update(state="running", progress={"fraction": 0.1, "stage": "swap"})
+    page.goto(f"{live_server}/jobs/{job.pk}")
+    bar = page.get_by_role("progressbar")
+    expect(bar).to_have_attribute("value", "10")
+    page.evaluate("document.body.dataset.same = 'yes'")
+    Job.objects.filter(pk=job.pk).update(progress={"fraction": 0.6, "stage": "encode"})
+    expect(bar).to_have_js_property("value", 60, timeout=10_000)
+    expect(page.locator("[data-spoken]")).to_contain_text("60 percent")
+    assert page.evaluate("document.body.dataset.same") == "yes"
+
+
+def test_before_and_after_follow_slider_keys_and_buttons(
+    page: Page, cleo: cast.Account, live_server: object, complaints: list[str]
+) -> None:
+    job = cast.published(cleo).job
+    Asset.objects.filter(pk=job.target_id).update(mime="image/jpeg")
+    page.goto(f"{live_server}/jobs/{job.pk}/result")
+    slider = page.get_by_label("Before and after")
+    cut = "() => document.querySelector('[data-compare]').style.getPropertyValue('--cut')"
+    assert page.evaluate(cut) == "50%"
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(cut) == "51%"
+    page.get_by_role("button", name="After").click()
+    assert page.evaluate(cut) == "0%"
+    assert page.evaluate("[...document.querySelectorAll('.compare-stage img')].every(one => one.naturalWidth > 0)")
+    assert complaints == []
+
+
+def test_a_stranger_checks_a_file(context: BrowserContext, live_server: object, cleo: cast.Account) -> None:
+    page = context.new_page()
+    page.goto(f"{live_server}/verify")
+    page.get_by_label("Photo or video").set_input_files(cast.SAMPLES / "astronaut.jpg")
+    page.get_by_role("button", name="Check it").click()
+    expect(page.get_by_role("heading", name="No marks found. This does not mean it is real.")).to_be_visible(
+        timeout=60_000
+    )
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download the report").click()
+    assert saved.value.suggested_filename == "imprimatur-verdict.json"
+
+
+def test_all_pages_fit_a_phone_and_a_finger_and_name_their_fields(
+    page: Page, cleo: cast.Account, live_server: object
+) -> None:
+    job = cast.published(cleo).job
+    source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target", faces=3)
+    query = f"source={source.pk}&target={target.pk}"
+    paths = ["/", "/new", f"/new/check?{query}", f"/new/faces?{query}", f"/new/permission?{query}", "/verify"]
+    for path in [*paths, f"/jobs/{job.pk}", f"/jobs/{job.pk}/result", "/nothing"]:
+        page.goto(f"{live_server}{path}")
+        for width in (360, 1440):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(OVERFLOW) <= 0, (path, width)
+            assert page.evaluate(TARGETS) == 0, (path, width)
+        assert page.evaluate(UNNAMED) == [], path
+        assert page.locator("h1").count() == 1, path
+        page.set_viewport_size({"width": 360, "height": 740})
+
+
+def test_the_way_to_the_links_works_without_javascript(
+    context: BrowserContext, page: Page, cleo: cast.Account, live_server: object
+) -> None:
+    assert context.browser is not None
+    plain = context.browser.new_context(java_script_enabled=False, storage_state=context.storage_state())
+    tab = plain.new_page()
+    source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target")
+    tab.goto(f"{live_server}/new/faces?source={source.pk}&target={target.pk}")
+    tab.get_by_role("button", name="Go on to permission").click()
+    tab.locator("#donor_name").fill("Ada")
+    tab.locator("#target_name").fill("Ben")
+    tab.get_by_label("Personal").check()
+    for name in cast.DECLARED:
+        tab.locator(f"#tick_{name}").check()
+    tab.get_by_role("button", name="Ask for permission and make the job").click()
+    expect(tab.get_by_label("Link for Ada")).to_be_visible()
+    assert Job.objects.count() == 1
+    plain.close()

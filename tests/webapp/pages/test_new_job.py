@@ -1,0 +1,206 @@
+"""The steps of a new job."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from consent.models import Attestation, Consent
+from tests.webapp.pages import cast
+from webapp.jobs import intake, leases
+from webapp.jobs.models import Asset, Job
+
+pytestmark = pytest.mark.django_db
+
+
+def photo(name: str = "a.jpg") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, (cast.SAMPLES / "astronaut.jpg").read_bytes(), "image/jpeg")
+
+
+@pytest.fixture
+def files(cleo: cast.Account) -> tuple[Asset, Asset]:
+    return cast.ready(cleo, "source"), cast.ready(cleo, "target")
+
+
+def form(files: tuple[Asset, Asset], **more: Any) -> dict[str, Any]:
+    """The permission form as somebody fills it in."""
+    source, target = files
+    data = {
+        "source": source.pk,
+        "target": target.pk,
+        "target_face": "0",
+        f"face_{source.pk}": "0",
+        "donor_name": "Ada",
+        "cover": "ask",
+        "target_name": "Ben",
+        "purpose": "personal",
+        **{f"tick_{name}": "on" for name in cast.DECLARED},
+        **more,
+    }
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def test_the_empty_list_explains_the_three_steps(cleo: cast.Account) -> None:
+    html = cleo.browser.get("/").content.decode()
+    assert [f"<strong>{word}.</strong>" in html for word in ("Upload", "Pick the face", "Ask")] == [True] * 3
+
+
+def test_an_upload_goes_on_to_the_check(cleo: cast.Account) -> None:
+    answer = cleo.browser.post("/new", {"sources": [photo("a.jpg"), photo("b.jpg")], "target_file": photo("t.jpg")})
+    assets = Asset.objects.of(cleo.organisation)
+    assert sorted(assets.values_list("role", flat=True)) == ["source", "source", "target"]
+    assert answer["Location"].startswith("/new/check?source=")
+    page = cleo.browser.get(answer["Location"])
+    assert page.content.decode().count("Waiting to be checked") == 3
+
+
+def test_what_was_good_is_kept_when_something_is_missing(cleo: cast.Account) -> None:
+    answer = cleo.browser.post("/new", {"sources": [photo("ada.jpg")]})
+    assert answer["Location"].startswith("/new?source=")
+    html = cleo.browser.get(answer["Location"]).content.decode()
+    assert "ada.jpg" in html
+    assert "the photo or video to change missing" in html
+    kept = re.search(r'name="source" value="(ast_\w+)"', html)
+    assert kept
+    again = cleo.browser.post("/new", {"source": kept[1], "target_file": photo("t.jpg")})
+    assert again["Location"].startswith("/new/check?")
+    assert Asset.objects.of(cleo.organisation).count() == 2
+
+
+def test_an_empty_file_is_named_and_the_rest_is_kept(cleo: cast.Account) -> None:
+    empty = SimpleUploadedFile("empty.jpg", b"", "image/jpeg")
+    answer = cleo.browser.post("/new", {"sources": [photo("ada.jpg")], "target_file": empty}, follow=True)
+    html = answer.content.decode()
+    assert "empty.jpg: The file is empty" in html
+    assert "ada.jpg" in html
+
+
+def test_the_upload_module_gets_the_address_as_json(cleo: cast.Account) -> None:
+    data = {"sources": [photo()], "target_file": photo()}
+    answer = cleo.browser.post("/new", data, headers={"Accept": "application/json"})
+    assert answer.json()["location"].startswith("/new/check?")
+
+
+def test_a_refused_file_is_explained_and_can_be_replaced_alone(cleo: cast.Account) -> None:
+    source, target = cast.ready(cleo, "source"), cast.uploaded(cleo, "target")
+    worker = leases.new_owner()
+    intake.claim_asset(target.pk, worker)
+    intake.asset_refused(target.pk, "no_face", "No face was found in it.", owner=worker)
+    html = cleo.browser.get(f"/new/check?source={source.pk}&target={target.pk}").content.decode()
+    assert "No face was found in it." in html
+    assert f'href="/new?source={source.pk}"' in html
+    assert "Pick the face" not in re.sub(r"<ol class=\"steps\".*?</ol>", "", html, flags=re.S)
+
+
+def test_the_check_tells_its_state_as_json(cleo: cast.Account, files: tuple[Asset, Asset]) -> None:
+    source, target = files
+    waiting = cast.uploaded(cleo, "target")
+    headers = {"Accept": "application/json"}
+    done = cleo.browser.get(f"/new/check?source={source.pk}&target={target.pk}", headers=headers).json()
+    assert (done["page"], done["ready"], done["busy"]) == ("ready,ready", True, False)
+    busy = cleo.browser.get(f"/new/check?source={source.pk}&target={waiting.pk}", headers=headers).json()
+    assert (busy["page"], busy["ready"], busy["busy"]) == ("ready,uploaded", False, True)
+
+
+def test_the_faces_cannot_be_picked_before_the_check_is_done(cleo: cast.Account) -> None:
+    source, target = cast.ready(cleo, "source"), cast.uploaded(cleo, "target")
+    answer = cleo.browser.get(f"/new/faces?source={source.pk}&target={target.pk}")
+    assert answer["Location"].startswith("/new/check?")
+
+
+def test_the_largest_face_is_chosen_beforehand(cleo: cast.Account) -> None:
+    source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target", faces=3)
+    html = cleo.browser.get(f"/new/faces?source={source.pk}&target={target.pk}").content.decode()
+    assert re.findall(r'name="target_face" value="(\d)"( checked)?', html) == [("0", ""), ("1", ""), ("2", " checked")]
+
+
+@pytest.mark.parametrize("index", ["7", "-1", "x", "0x0"])
+def test_a_face_that_is_not_there_cannot_be_picked(cleo: cast.Account, files: tuple[Asset, Asset], index: str) -> None:
+    source, target = files
+    query = f"source={source.pk}&target={target.pk}&target_face={index}"
+    assert cleo.browser.get(f"/new/permission?{query}").status_code == 404
+
+
+def test_no_box_is_ticked_beforehand(cleo: cast.Account, files: tuple[Asset, Asset]) -> None:
+    source, target = files
+    html = cleo.browser.get(f"/new/permission?source={source.pk}&target={target.pk}").content.decode()
+    boxes = re.findall(r'<input type="checkbox"[^>]*>', html)
+    assert len(boxes) >= len(cast.DECLARED)
+    assert not any("checked" in box for box in boxes)
+    assert 'name="purpose" value="personal" required>' in html
+
+
+@pytest.mark.parametrize(
+    "missing", ["donor_name", "target_name", "purpose", *(f"tick_{name}" for name in cast.DECLARED)]
+)
+def test_a_form_that_lacks_something_makes_nothing_and_loses_nothing(
+    cleo: cast.Account, files: tuple[Asset, Asset], missing: str
+) -> None:
+    data = form(files, donor_contact="ada@example.org", **{missing: None})
+    answer = cleo.browser.post("/new/permission", data)
+    assert answer.status_code == 422
+    html = answer.content.decode()
+    assert f'href="#{missing}"' in html
+    assert f'id="{missing}"' in html
+    assert 'value="ada@example.org"' in html
+    assert (Job.objects.count(), Consent.objects.count(), Attestation.objects.count()) == (0, 0, 0)
+
+
+def test_a_refusal_of_the_service_leaves_nothing_behind(cleo: cast.Account, files: tuple[Asset, Asset]) -> None:
+    answer = cleo.browser.post("/new/permission", form(files, target_contact="not an address at all"))
+    assert answer.status_code == 422
+    assert "#target_contact" in answer.content.decode()
+    assert (Job.objects.count(), Consent.objects.count(), Attestation.objects.count()) == (0, 0, 0)
+
+
+def test_the_job_is_made_and_its_links_are_for_this_session_only(
+    cleo: cast.Account, files: tuple[Asset, Asset]
+) -> None:
+    answer = cleo.browser.post("/new/permission", form(files))
+    job = Job.objects.get()
+    assert answer["Location"] == f"/jobs/{job.pk}"
+    assert (job.declaration.kind, job.donor_consent.name, job.target_consent.name) == ("declaration", "Ada", "Ben")
+    html = cleo.browser.get(answer["Location"]).content.decode()
+    links = re.findall(r'value="(http[^"]+/c/[^"]+)"', html)
+    assert len(set(links)) == 2
+    assert html.count("Link for Ada") == 1
+    code = cleo.browser.get(f"/jobs/{job.pk}/links/{job.donor_consent_id}.png")
+    assert code.content.startswith(b"\x89PNG")
+    assert "no-store" in code["Cache-Control"]
+
+    colleague = Client()
+    colleague.force_login(cleo.user)
+    assert "/c/" not in colleague.get(answer["Location"]).content.decode()
+    assert colleague.get(f"/jobs/{job.pk}/links/{job.donor_consent_id}.png").status_code == 404
+
+    cleo.browser.post(f"/jobs/{job.pk}/links/hide")
+    assert "/c/" not in cleo.browser.get(answer["Location"]).content.decode()
+
+
+def test_the_session_row_does_not_hold_the_tokens_in_plain(cleo: cast.Account, files: tuple[Asset, Asset]) -> None:
+    answer = cleo.browser.post("/new/permission", form(files))
+    token = re.search(r"/c/([\w-]+)", cleo.browser.get(answer["Location"]).content.decode())
+    assert token
+    assert token[1] not in str(dict(cleo.browser.session.items()))
+
+
+def test_rights_can_stand_in_for_the_replaced_person(cleo: cast.Account, files: tuple[Asset, Asset]) -> None:
+    incomplete = cleo.browser.post("/new/permission", form(files, cover="rights", target_name=None))
+    assert incomplete.status_code == 422
+    for name in ("basis", "statement", "rights_statement_true"):
+        assert f'href="#{name}"' in incomplete.content.decode()
+    from consent import services as consents
+
+    rights = {f"rights_{name}": "on" for name, _ in consents.target_rights_text("en").boxes}
+    statement = "We made this film in 2020 and the actor agreed in writing."
+    data = form(files, cover="rights", target_name=None, basis="owns_footage", statement=statement, **rights)
+    answer = cleo.browser.post("/new/permission", data)
+    job = Job.objects.get()
+    assert answer["Location"] == f"/jobs/{job.pk}"
+    assert job.target_consent is None
+    assert job.target_attestation.statement == statement
+    assert "statement of rights" in cleo.browser.get(f"/jobs/{job.pk}").content.decode()

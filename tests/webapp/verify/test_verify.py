@@ -1,0 +1,186 @@
+"""What the verify page, its API twin and the command say about files, and that they keep none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.test import Client
+from numpy.typing import NDArray
+
+from tests.webapp.pages import cast
+from watermark import fingerprint, image
+from watermark.payload import new_mark_id
+from webapp import keys_of_house
+from webapp.jobs.models import Output
+from webapp.verify import services, slots
+
+pytestmark = pytest.mark.django_db
+
+MARK = new_mark_id()
+
+
+def write(path: Path, rgb: NDArray[np.uint8], *options: int) -> Path:
+    assert cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), list(options))
+    return path
+
+
+@pytest.fixture
+def output(cleo: cast.Account, grace: NDArray[np.uint8], tmp_path: Path) -> tuple[Output, Path, NDArray[np.uint8]]:
+    """A published output (without a manifest in its bytes), its file and its pixels."""
+    rgb = image.embed(grace, MARK, keys_of_house.mark_keys()[0])
+    path = write(tmp_path / "output.png", rgb)
+    record = {"kind": "photo", "frames": [{"seconds": 0.0, "fingerprint": fingerprint.take(rgb).to_json()}]}
+    return cast.published(cleo, path, mark_id=MARK, fingerprint=record), path, rgb
+
+
+def test_the_published_file_itself_is_ours(output: tuple[Output, Path, Any]) -> None:
+    found = services.verify_file(output[1])
+    assert (found.code, found.reason) == ("ours_intact", "exact_file")
+    assert found.output is not None
+    assert found.output.output_id == output[0].pk
+
+
+def test_a_re_encoded_copy_is_recovered_by_its_mark(output: tuple[Output, Path, Any], tmp_path: Path) -> None:
+    copy = write(tmp_path / "copy.jpg", output[2], cv2.IMWRITE_JPEG_QUALITY, 75)
+    found = services.verify_file(copy)
+    assert found.code == "ours_recovered"
+    assert found.evidence.mark is not None
+    assert found.evidence.mark.mark_id == MARK
+    assert found.evidence.content is not None
+    assert found.evidence.content.matches
+
+
+def test_a_withdrawn_permission_is_told_of_the_file_and_of_copies(
+    output: tuple[Output, Path, Any], tmp_path: Path
+) -> None:
+    Output.objects.filter(pk=output[0].pk).update(permission="withdrawn")
+    copy = write(tmp_path / "copy.jpg", output[2], cv2.IMWRITE_JPEG_QUALITY, 80)
+    assert {services.verify_file(path).code for path in (output[1], copy)} == {"ours_withdrawn"}
+
+
+def test_a_mark_on_another_picture_is_not_believed(
+    output: tuple[Output, Path, Any], astronaut: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    forged = image.embed(astronaut, MARK, keys_of_house.mark_keys()[0])
+    found = services.verify_file(write(tmp_path / "forged.png", forged))
+    assert (found.code, found.reason) == ("disagree", "content_mismatch")
+
+
+def test_a_mark_without_a_record_is_not_believed(grace: NDArray[np.uint8], tmp_path: Path) -> None:
+    unknown = image.embed(grace, new_mark_id(), keys_of_house.mark_keys()[0])
+    found = services.verify_file(write(tmp_path / "unknown.png", unknown))
+    assert (found.code, found.reason) == ("disagree", "no_record")
+
+
+def test_an_unmarked_picture_has_nothing_and_is_not_called_real(samples: Path) -> None:
+    found = services.verify_file(samples / "astronaut.jpg")
+    assert found.code == "nothing_found"
+    assert "does not mean it is real" in found.headline
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff\xe0" + b"\x00" * 2000])
+def test_what_cannot_be_read_is_said_to_be_unreadable(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.jpg"
+    path.write_bytes(content)
+    found = services.verify_file(path)
+    assert found.code == "unreadable"
+    assert len(found.sentence) > 20
+
+
+def test_the_page_answers_in_plain_words_and_keeps_nothing(output: tuple[Output, Path, Any]) -> None:
+    before = {path for path in settings.WORK_DIR.rglob("*") if path.is_file()}
+    file = SimpleUploadedFile("holiday.png", output[1].read_bytes(), "image/png")
+    answer = Client().post("/verify", {"file": file})
+    html = answer.content.decode()
+    assert answer.status_code == 200
+    assert "<h1" in html
+    assert "Edited with AI here" in html
+    assert "holiday.png" in html
+    assert MARK.hex() in html
+    assert {path for path in settings.WORK_DIR.rglob("*") if path.is_file()} == before
+
+
+def test_a_large_upload_is_looked_at_where_it_lies_and_removed(
+    output: tuple[Output, Path, Any], monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 1000  # so that it goes to a temporary file
+    uploads = Path(settings.FILE_UPLOAD_TEMP_DIR)
+    uploads.mkdir(parents=True, exist_ok=True)
+    file = SimpleUploadedFile("holiday.png", output[1].read_bytes(), "image/png")
+    answer = Client().post("/v1/verifications", {"file": file})
+    assert answer.json()["code"] == "ours_intact"
+    assert not list(uploads.iterdir())
+    assert not list((settings.WORK_DIR / "verify").iterdir())
+
+
+def test_the_answer_can_be_had_as_a_json_file_without_javascript(samples: Path) -> None:
+    file = SimpleUploadedFile("a.jpg", (samples / "astronaut.jpg").read_bytes(), "image/jpeg")
+    answer = Client().post("/verify", {"file": file, "download": "1"})
+    assert answer["Content-Disposition"].startswith("attachment")
+    assert json.loads(answer.content)["code"] == "nothing_found"
+
+
+def test_a_name_that_is_markup_is_only_shown(samples: Path) -> None:
+    file = SimpleUploadedFile("<b>x.jpg", (samples / "astronaut.jpg").read_bytes(), "image/jpeg")
+    assert "<b>x" not in Client().post("/verify", {"file": file}).content.decode()
+
+
+def test_no_file_and_an_empty_file_are_mistakes() -> None:
+    assert Client().post("/verify", {}).status_code == 422
+    assert Client().post("/verify", {"file": SimpleUploadedFile("a.jpg", b"")}).status_code == 422
+    assert Client().put("/verify").status_code == 405
+
+
+def test_the_api_needs_no_key_and_follows_its_schema(output: tuple[Output, Path, Any]) -> None:
+    file = SimpleUploadedFile("a.png", output[1].read_bytes(), "image/png")
+    body = Client().post("/v1/verifications", {"file": file}).json()
+    assert body["object"] == "verification"
+    assert body["output"]["permission"] == "in_force"
+    schema = Client().get("/v1/schema").json()["components"]["schemas"]["VerificationOut"]
+    assert set(schema["required"]) == set(schema["properties"]) == set(body)
+
+
+def test_more_than_fits_at_once_is_asked_to_come_back(samples: Path) -> None:
+    data = (samples / "astronaut.jpg").read_bytes()
+    with slots.slot(), slots.slot():
+        page = Client().post("/verify", {"file": SimpleUploadedFile("a.jpg", data)})
+        api = Client().post("/v1/verifications", {"file": SimpleUploadedFile("a.jpg", data)})
+    for answer in (page, api):
+        assert answer.status_code == 429
+        assert int(answer["Retry-After"]) > 0
+    assert "Try again in" in page.content.decode()
+    assert api.json()["code"] == "busy"
+    assert Client().post("/verify", {"file": SimpleUploadedFile("a.jpg", data)}).status_code == 200
+
+
+def test_one_address_cannot_ask_without_end() -> None:
+    answers = [Client().post("/v1/verifications", {}) for _ in range(31)]
+    assert {answer.status_code for answer in answers[:30]} == {400}
+    assert answers[30].status_code == 429
+    assert int(answers[30]["Retry-After"]) > 0
+
+
+def test_the_command_tells_by_its_exit_status(
+    output: tuple[Output, Path, Any], samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("verify", str(output[1]))
+    assert "Edited with AI here" in capsys.readouterr().out
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no")
+    for path, status in ((samples / "astronaut.jpg", 12), (broken, 14)):
+        with pytest.raises(SystemExit) as ended:
+            call_command("verify", str(path), "--json")
+        assert ended.value.code == status
+        assert json.loads(capsys.readouterr().out)["file"] == str(path)
+    Output.objects.filter(pk=output[0].pk).update(permission="taken_down")
+    with pytest.raises(SystemExit) as ended:
+        call_command("verify", str(output[1]))
+    assert ended.value.code == 10

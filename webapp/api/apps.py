@@ -1,0 +1,20 @@
+"""The REST API of partners, version 1."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ApiConfig(AppConfig):
+    """Resources below /v1/."""
+
+    name = "webapp.api"
+    label = "api"
+
+    def ready(self) -> None:
+        """Tell drf-spectacular of our key scheme and of the names of our enumerations."""
+        from drf_spectacular.settings import spectacular_settings
+
+        from webapp.api.schema import ENUM_NAMES
+
+        spectacular_settings.apply_patches({"ENUM_NAME_OVERRIDES": ENUM_NAMES})

@@ -1,0 +1,336 @@
+"""Shapes of requests and answers. They translate and check forms only; what may be done is decided by the services."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from watermark.verdict import Code, Reason
+from webapp.api.parsing import Strict
+from webapp.jobs.models import Asset, Job, Output
+from webapp.jobs.options import PURPOSES
+
+
+def kind_of(name: str) -> serializers.Field:
+    """The member `object`, which has one value per resource."""
+
+    @extend_schema_field({"type": "string", "const": name})
+    class ObjectField(serializers.CharField):
+        pass
+
+    return ObjectField()
+
+
+MAX_FACE = 9999
+MEDIA_KINDS = ("photo", "video")
+ATTESTATION_KINDS = ("declaration", "target_rights")
+ROLES = ("face_donor", "target_person")
+LOCALES = ("en", "zh-hans")
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+class AssetUpload(Strict):
+    """An upload, as multipart/form-data."""
+
+    file = serializers.FileField(allow_empty_file=True, help_text="A photo or a video, as the role allows.")
+    role = serializers.ChoiceField(choices=Asset.Role.values, help_text="source: the face to put in.")
+    name = serializers.CharField(max_length=200, required=False, help_text="Shown to people; default: the file's name.")
+
+
+class FaceRef(Strict):
+    """A face in an asset: `face` is its index in the asset's `faces`."""
+
+    asset = serializers.CharField(max_length=64)
+    face = serializers.IntegerField(min_value=0, max_value=MAX_FACE, default=0)
+
+
+class ConsentRequestCreate(Strict):
+    """Ask a depicted person for permission."""
+
+    role = serializers.ChoiceField(choices=ROLES)
+    name = serializers.CharField(max_length=120)
+    contact = serializers.CharField(
+        max_length=254, allow_blank=True, default="", help_text="An e-mail address gets the link by mail."
+    )
+    locale = serializers.ChoiceField(choices=LOCALES, default="en")
+    purposes = serializers.ListField(child=serializers.ChoiceField(choices=PURPOSES), min_length=1, max_length=4)
+    photos = FaceRef(many=True, required=False, help_text="The donor's photos (for the role face_donor).")
+    target = FaceRef(required=False, allow_null=True)
+    max_outputs = serializers.IntegerField(min_value=1, max_value=1000, default=1)
+    days = serializers.IntegerField(min_value=1, max_value=365, default=90)
+    note = serializers.CharField(max_length=500, allow_blank=True, default="")
+    requested_by = serializers.CharField(
+        max_length=120, required=False, help_text="Who asks, as the person sees it; default: the organisation's name."
+    )
+
+
+class AttestationCreate(Strict):
+    """The uploader's declaration, or a statement of rights in the target."""
+
+    kind = serializers.ChoiceField(choices=ATTESTATION_KINDS)
+    ticks = serializers.DictField(
+        child=serializers.BooleanField(), help_text="Each box of the text, by name (GET /v1/attestation_texts/{kind})."
+    )
+    locale = serializers.ChoiceField(choices=LOCALES, default="en")
+    basis = serializers.CharField(max_length=24, required=False, help_text="For target_rights.")
+    statement = serializers.CharField(max_length=2000, required=False, help_text="For target_rights, in own words.")
+    target = serializers.CharField(
+        max_length=64, required=False, help_text="For target_rights: the asset it speaks of."
+    )
+
+
+class JobOptions(Strict):
+    """Choices about the output."""
+
+    output_mime = serializers.CharField(max_length=40, required=False, allow_blank=True)
+    mark_mode = serializers.ChoiceField(choices=["default", "durable"], required=False)
+    label_place = serializers.ChoiceField(
+        choices=["top-right", "top-left", "bottom-right", "bottom-left"], required=False
+    )
+    jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
+    crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
+
+
+class JobCreate(Strict):
+    """Put the face of `sources` on the face `target`."""
+
+    target = FaceRef()
+    sources = FaceRef(many=True, min_length=1, max_length=5)  # type: ignore[call-arg]
+    donor_consent = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
+    target_consent = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
+    target_attestation = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
+    declaration = serializers.CharField(max_length=64)
+    purpose = serializers.ChoiceField(choices=PURPOSES, default="personal")
+    options = JobOptions(required=False)
+
+
+class VerificationCreate(Strict):
+    """A file to look at, as multipart/form-data. It is deleted as soon as the answer is made."""
+
+    file = serializers.FileField(allow_empty_file=True)
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+class FailureOut(serializers.Serializer):
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ProgressOut(serializers.Serializer):
+    fraction = serializers.FloatField(allow_null=True)
+    stage = serializers.CharField(allow_null=True)
+    frames_done = serializers.IntegerField(allow_null=True)
+    frames_total = serializers.IntegerField(allow_null=True)
+    eta_seconds = serializers.FloatField(allow_null=True)
+
+
+class AssetOut(serializers.Serializer):
+    """An uploaded file and what was found in it."""
+
+    id = serializers.CharField()
+    object = kind_of("asset")
+    role = serializers.ChoiceField(choices=Asset.Role.values)
+    state = serializers.ChoiceField(choices=Asset.State.values)
+    name = serializers.CharField(allow_blank=True)
+    kind = serializers.ChoiceField(choices=MEDIA_KINDS, allow_null=True)
+    mime = serializers.CharField(allow_null=True)
+    sha256 = serializers.CharField()
+    size = serializers.IntegerField()
+    media = serializers.DictField(allow_null=True)
+    faces = serializers.ListField(child=serializers.DictField())
+    progress = ProgressOut(allow_null=True)
+    failure = FailureOut(allow_null=True)
+    created_at = serializers.DateTimeField()
+    erased_at = serializers.DateTimeField(allow_null=True)
+
+
+class ConsentOut(serializers.Serializer):
+    """A consent without the person: state, scope and dates."""
+
+    id = serializers.CharField()
+    object = kind_of("consent")
+    state = serializers.CharField()
+    role = serializers.ChoiceField(choices=ROLES)
+    livemode = serializers.BooleanField()
+    assurance = serializers.CharField()
+    purposes = serializers.ListField(child=serializers.CharField())
+    photos = FaceRef(many=True)
+    target = FaceRef(allow_null=True)
+    max_outputs = serializers.IntegerField()
+    valid_until = serializers.DateTimeField()
+    link_expires_at = serializers.DateTimeField()
+    created_at = serializers.DateTimeField()
+    given_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+
+
+class ConsentRequestOut(ConsentOut):
+    """The new consent with its link, which is shown this one time."""
+
+    link = serializers.URLField()
+
+
+class AttestationOut(serializers.Serializer):
+    id = serializers.CharField()
+    object = kind_of("attestation")
+    kind = serializers.ChoiceField(choices=ATTESTATION_KINDS)
+    basis = serializers.CharField(allow_null=True)
+    text_version = serializers.CharField()
+    text_sha256 = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class BoxOut(serializers.Serializer):
+    name = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
+
+
+class AttestationTextOut(serializers.Serializer):
+    """A text to be shown in full, with its boxes unticked."""
+
+    object = kind_of("attestation_text")
+    kind = serializers.ChoiceField(choices=ATTESTATION_KINDS)
+    version = serializers.CharField()
+    sha256 = serializers.CharField()
+    locale = serializers.CharField()
+    text = serializers.CharField()
+    boxes = BoxOut(many=True)
+
+
+class JobConsentOut(serializers.Serializer):
+    id = serializers.CharField()
+    role = serializers.ChoiceField(choices=ROLES)
+    state = serializers.CharField()
+
+
+class JobFaceOut(serializers.Serializer):
+    asset = serializers.CharField()
+    face = serializers.IntegerField()
+
+
+class JobOut(serializers.Serializer):
+    """A replacement job. `failure` speaks in the states failed, refused and canceled."""
+
+    id = serializers.CharField()
+    object = kind_of("job")
+    state = serializers.ChoiceField(choices=Job.State.values)
+    final = serializers.BooleanField()
+    livemode = serializers.BooleanField()
+    purpose = serializers.ChoiceField(choices=PURPOSES)
+    target = JobFaceOut()
+    sources = JobFaceOut(many=True)
+    consents = JobConsentOut(many=True)
+    target_attestation = serializers.CharField(allow_null=True)
+    declaration = serializers.CharField()
+    options = serializers.DictField()
+    progress = ProgressOut(allow_null=True)
+    failure = FailureOut(allow_null=True)
+    warnings = serializers.ListField(child=serializers.CharField())
+    quality = serializers.DictField()
+    output = serializers.CharField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class OutputOut(serializers.Serializer):
+    """A published result. `mark_id` is what its invisible mark carries."""
+
+    id = serializers.CharField()
+    object = kind_of("output")
+    job = serializers.CharField()
+    livemode = serializers.BooleanField()
+    permission = serializers.ChoiceField(choices=Output.Permission.values)
+    permission_changed_at = serializers.DateTimeField(allow_null=True)
+    mime = serializers.CharField()
+    sha256 = serializers.CharField()
+    size = serializers.IntegerField()
+    media = serializers.DictField()
+    mark_id = serializers.CharField()
+    manifest_label = serializers.CharField()
+    published_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    erased_at = serializers.DateTimeField(allow_null=True)
+    content_url = serializers.URLField()
+    manifest_url = serializers.URLField()
+
+
+class AssetList(serializers.Serializer):
+    object = kind_of("list")
+    data = AssetOut(many=True)  # type: ignore[assignment]
+    has_more = serializers.BooleanField()
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+class JobList(serializers.Serializer):
+    object = kind_of("list")
+    data = JobOut(many=True)  # type: ignore[assignment]
+    has_more = serializers.BooleanField()
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+class VerifiedOutput(serializers.Serializer):
+    """Our record of the output that the file is or comes from."""
+
+    id = serializers.CharField()
+    manifest = serializers.CharField()
+    permission = serializers.ChoiceField(choices=Output.Permission.values)
+    permission_changed_at = serializers.DateTimeField(allow_null=True)
+    published_at = serializers.DateTimeField(allow_null=True)
+    livemode = serializers.BooleanField()
+    target_cover = serializers.ChoiceField(choices=["consent", "attestation"])
+    not_screened = serializers.ListField(child=serializers.CharField())
+
+
+class VerifiedMark(serializers.Serializer):
+    """The invisible mark that was read; `false_alarm_log10` -9 means one false alarm in 10^9."""
+
+    id = serializers.CharField()
+    alg = serializers.CharField()
+    score = serializers.FloatField()
+    false_alarm_log10 = serializers.FloatField()
+    spans = serializers.ListField(child=serializers.ListField(child=serializers.FloatField()))
+
+
+class VerifiedContent(serializers.Serializer):
+    """The content compared with our record."""
+
+    matches = serializers.BooleanField()
+    pdq_distance = serializers.IntegerField(allow_null=True)
+    grid_correlation = serializers.FloatField(allow_null=True)
+
+
+class VerificationOut(serializers.Serializer):
+    """What can be said about a file. `code` and `reason` are stable; the texts are for people."""
+
+    object = kind_of("verification")
+    code = serializers.ChoiceField(choices=get_args(Code))
+    reason = serializers.ChoiceField(choices=get_args(Reason), allow_blank=True)
+    severity = serializers.ChoiceField(choices=["neutral", "warning", "error"])
+    headline = serializers.CharField()
+    sentence = serializers.CharField()
+    output = VerifiedOutput(allow_null=True)
+    manifest = serializers.DictField(help_text="What the Content Credentials say, and how far they can be believed.")
+    mark = VerifiedMark(allow_null=True)
+    content = VerifiedContent(allow_null=True)
+
+
+class PointedError(serializers.Serializer):
+    pointer = serializers.CharField(allow_blank=True)
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class Problem(serializers.Serializer):
+    """RFC 9457. `consent_request` comes with the code consent_required: a body ready for POST /v1/consent_requests."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    request_id = serializers.CharField()
+    errors = PointedError(many=True, required=False)  # type: ignore[assignment]
+    consent_request = serializers.DictField(required=False)

@@ -1,0 +1,50 @@
+"""Addresses below /v1/."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import path, re_path
+from django.views.decorators.csrf import csrf_exempt
+from drf_spectacular.views import SpectacularJSONAPIView
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import AllowAny
+
+from webapp.api import views
+from webapp.api.errors import problem
+from webapp.api.verifications import Verifications
+
+app_name = "api"
+
+
+class Schema(SpectacularJSONAPIView):
+    """The OpenAPI document; public, it holds no data."""
+
+    authentication_classes: ClassVar[list[type[BaseAuthentication]]] = []
+    permission_classes = [AllowAny]
+
+
+@csrf_exempt
+def unknown(request: HttpRequest, rest: str = "") -> HttpResponse:
+    """An address that the API does not have."""
+    return problem("not_found", "The API has no such address; nothing was changed. See /v1/schema.", status=404)
+
+
+urlpatterns = [
+    path("assets", views.Assets.as_view(), name="assets"),
+    path("assets/<str:asset_id>", views.AssetDetail.as_view(), name="asset"),
+    path("consent_requests", views.ConsentRequests.as_view(), name="consent_requests"),
+    path("consents/<str:consent_id>", views.ConsentDetail.as_view(), name="consent"),
+    path("attestation_texts/<str:kind>", views.AttestationText.as_view(), name="attestation_text"),
+    path("attestations", views.Attestations.as_view(), name="attestations"),
+    path("jobs", views.Jobs.as_view(), name="jobs"),
+    path("jobs/<str:job_id>", views.JobDetail.as_view(), name="job"),
+    path("jobs/<str:job_id>/cancel", views.JobCancel.as_view(), name="job_cancel"),
+    path("outputs/<str:output_id>", views.OutputDetail.as_view(), name="output"),
+    path("outputs/<str:output_id>/content", views.OutputContent.as_view(), name="output_content"),
+    path("outputs/<str:output_id>/manifest", views.OutputManifest.as_view(), name="output_manifest"),
+    path("verifications", Verifications.as_view(), name="verifications"),
+    path("schema", Schema.as_view(), name="schema"),
+    re_path(r"^(?P<rest>.*)$", unknown),
+]

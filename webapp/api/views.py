@@ -1,0 +1,402 @@
+"""Assets, consent requests, attestations, jobs and outputs. Views translate; the services decide and write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from consent import services as consents
+from consent.models import Attestation, Consent
+from webapp.api import serializers as shapes
+from webapp.api.base import (
+    Resource,
+    once,
+    organisation,
+    own_asset,
+    own_attestation,
+    own_consent,
+    own_job,
+    own_output,
+    partner,
+)
+from webapp.api.pagination import page
+from webapp.api.parsing import read
+from webapp.api.schema import IDEMPOTENCY_KEY, PAGE, documented
+from webapp.jobs import services as jobs
+from webapp.jobs.errors import JobsError
+from webapp.jobs.models import Asset, Job, Output
+from webapp.pages.delivery import send_file
+
+EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "video/mp4": "mp4"}
+
+
+def livemode() -> bool:
+    """Is what is made here meant to be used? Never in the evaluation profile."""
+    return settings.PROFILE in {"standard", "strict"}
+
+
+class Assets(Resource):
+    """Uploaded files."""
+
+    parser_classes = [MultiPartParser]
+
+    @documented("list_assets", "List uploads", {200: shapes.AssetList}, 400, 401, 406, parameters=PAGE)
+    def get(self, request: Request) -> Response:
+        return page(request, Asset.objects.of(organisation(request)), jobs.asset_state)
+
+    @documented(
+        "create_asset",
+        "Upload a photo or a video",
+        {201: shapes.AssetOut},
+        *(400, 401, 406, 409, 413, 415, 422, 503, 507),
+        request={"multipart/form-data": shapes.AssetUpload},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @once
+    def post(self, request: Request) -> Response:
+        body = read(shapes.AssetUpload, request.data)
+        asset = jobs.receive_asset(
+            organisation(request),
+            None,
+            role=body["role"],
+            file=body["file"],
+            name=body.get("name") or body["file"].name,
+        )
+        return Response(
+            jobs.asset_state(asset), status=201, headers={"Location": f"{settings.PUBLIC_URL}/v1/assets/{asset.pk}"}
+        )
+
+
+class AssetDetail(Resource):
+    """One uploaded file."""
+
+    @documented("get_asset", "See an upload, its state and the faces found", {200: shapes.AssetOut}, 401, 404, 406)
+    def get(self, request: Request, asset_id: str) -> Response:
+        return Response(jobs.asset_state(own_asset(request, asset_id)))
+
+
+def consent_state(consent: Consent) -> dict[str, Any]:
+    """A consent as the API shows it: nothing of the person."""
+    target = None
+    if consent.target_asset_id:
+        target = {"asset": consent.target_asset_id, "face": consent.target_face}
+    return {
+        "id": consent.pk,
+        "object": "consent",
+        "state": consent.state,
+        "role": consent.role,
+        "livemode": consent.livemode,
+        "assurance": consent.assurance,
+        "purposes": consent.purposes,
+        "photos": [{"asset": photo["asset_id"], "face": photo["face"]} for photo in consent.photos],
+        "target": target,
+        "max_outputs": consent.max_outputs,
+        "valid_until": consent.valid_until,
+        "link_expires_at": consent.link_expires_at,
+        "created_at": consent.created_at,
+        "given_at": consent.given_at,
+        "ended_at": consent.ended_at,
+    }
+
+
+class ConsentRequests(Resource):
+    """Questions to depicted people."""
+
+    @documented(
+        "create_consent_request",
+        "Ask a depicted person; the answer holds their link, this one time",
+        {201: shapes.ConsentRequestOut},
+        *(400, 401, 404, 406, 409, 415, 422),
+        request=shapes.ConsentRequestCreate,
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @once
+    def post(self, request: Request) -> Response:
+        body = read(shapes.ConsentRequestCreate, request.data)
+        target = None
+        if ref := body.get("target"):
+            asset = own_asset(request, ref["asset"])
+            target = consents.TargetRef(asset.pk, asset.sha256, ref["face"])
+        photos = []
+        for ref in body.get("photos") or []:
+            asset = own_asset(request, ref["asset"])
+            photos.append(consents.PhotoRef(asset.pk, asset.sha256, ref["face"]))
+        owner = organisation(request)
+        consent, token = consents.request_consent(
+            organisation_id=owner.pk,
+            organisation_name=owner.name,
+            requested_by=body.get("requested_by") or owner.name,
+            role=body["role"],
+            name=body["name"],
+            contact=body["contact"],
+            locale=body["locale"],
+            purposes=list(dict.fromkeys(body["purposes"])),
+            photos=photos,
+            target=target,
+            max_outputs=body["max_outputs"],
+            days=body["days"],
+            livemode=livemode(),
+            note=body["note"],
+        )
+        return Response({**consent_state(consent), "link": consents.link(token)}, status=201)
+
+
+class ConsentDetail(Resource):
+    """One consent."""
+
+    @documented("get_consent", "See whether permission is given", {200: shapes.ConsentOut}, 401, 404, 406)
+    def get(self, request: Request, consent_id: str) -> Response:
+        return Response(consent_state(own_consent(request, consent_id)))
+
+
+def attestation_state(attestation: Attestation) -> dict[str, Any]:
+    """An attestation as the API shows it."""
+    return {
+        "id": attestation.pk,
+        "object": "attestation",
+        "kind": attestation.kind,
+        "basis": attestation.basis or None,
+        "text_version": attestation.text_version,
+        "text_sha256": attestation.text_sha256,
+        "created_at": attestation.at,
+    }
+
+
+class AttestationText(Resource):
+    """What a declaration says, to be shown before it is made."""
+
+    @documented(
+        "get_attestation_text",
+        "Read the text and boxes of a declaration",
+        {200: shapes.AttestationTextOut},
+        *(401, 404, 406),
+        parameters=[
+            OpenApiParameter("kind", OpenApiTypes.STR, OpenApiParameter.PATH, enum=["declaration", "target_rights"]),
+            OpenApiParameter("locale", OpenApiTypes.STR, enum=list(shapes.LOCALES)),
+        ],
+    )
+    def get(self, request: Request, kind: str) -> Response:
+        locale = request.query_params.get("locale", "en")
+        texts = {"declaration": consents.declaration_text, "target_rights": consents.target_rights_text}
+        if kind not in texts or locale not in shapes.LOCALES:
+            raise JobsError("not_found", "There is no such text. Ask for declaration or target_rights.", status=404)
+        text = texts[kind](locale)
+        return Response(
+            {
+                "object": "attestation_text",
+                "kind": kind,
+                "version": text.version,
+                "sha256": text.sha256,
+                "locale": locale,
+                "text": text.text,
+                "boxes": [{"name": name, "label": label} for name, label in text.boxes],
+            }
+        )
+
+
+class Attestations(Resource):
+    """Declarations and statements of rights."""
+
+    @documented(
+        "create_attestation",
+        "Declare, or attest rights in the target",
+        {201: shapes.AttestationOut},
+        *(400, 401, 404, 406, 409, 415, 422),
+        request=shapes.AttestationCreate,
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @once
+    def post(self, request: Request) -> Response:
+        body = read(shapes.AttestationCreate, request.data)
+        owner, made_by = organisation(request).pk, partner(request).username
+        if body["kind"] == "declaration":
+            attestation = consents.attest_declaration(
+                organisation_id=owner, made_by=made_by, ticks=body["ticks"], locale=body["locale"]
+            )
+            return Response(attestation_state(attestation), status=201)
+        missing = [name for name in ("basis", "statement", "target") if not body.get(name)]
+        if missing:
+            raise JobsError(
+                "attestation_incomplete",
+                f"An attestation of rights needs {', '.join(missing)} as well; nothing was recorded. Add it.",
+            )
+        attestation = consents.attest_target_rights(
+            organisation_id=owner,
+            made_by=made_by,
+            basis=body["basis"],
+            statement=body["statement"],
+            ticks=body["ticks"],
+            target_sha256=own_asset(request, body["target"]).sha256,
+            locale=body["locale"],
+        )
+        return Response(attestation_state(attestation), status=201)
+
+
+class Jobs(Resource):
+    """Replacement jobs."""
+
+    @documented(
+        "list_jobs",
+        "List jobs",
+        {200: shapes.JobList},
+        *(400, 401, 406),
+        parameters=[*PAGE, OpenApiParameter("state", OpenApiTypes.STR, enum=Job.State.values)],
+    )
+    def get(self, request: Request) -> Response:
+        rows = Job.objects.of(organisation(request)).select_related("donor_consent", "target_consent")
+        if state := request.query_params.get("state"):
+            if state not in Job.State.values:
+                raise JobsError(
+                    "state_unknown", f"There is no job state of that name. Use {Job.State.values}.", status=400
+                )
+            rows = rows.filter(state=state)
+        return page(request, rows, jobs.job_state)
+
+    @documented(
+        "create_job",
+        "Start a job; without permission named, 422 consent_required with a request to send",
+        {201: shapes.JobOut},
+        *(400, 401, 404, 406, 409, 415, 422),
+        request=shapes.JobCreate,
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @once
+    def post(self, request: Request) -> Response:
+        body = read(shapes.JobCreate, request.data)
+        target = own_asset(request, body["target"]["asset"])
+        sources = [(own_asset(request, ref["asset"]), ref["face"]) for ref in body["sources"]]
+        if not body["donor_consent"]:
+            raise ConsentRequiredError("face_donor", body)
+        if not body["target_consent"] and not body["target_attestation"]:
+            raise ConsentRequiredError("target_person", body)
+        job = jobs.submit_job(
+            organisation(request),
+            None,
+            target=target,
+            target_face=body["target"]["face"],
+            sources=sources,
+            donor_consent=own_consent(request, body["donor_consent"]),
+            target_consent=own_consent(request, body["target_consent"]) if body["target_consent"] else None,
+            target_attestation=(
+                own_attestation(request, body["target_attestation"]) if body["target_attestation"] else None
+            ),
+            declaration=own_attestation(request, body["declaration"]),
+            purpose=body["purpose"],
+            options=body.get("options") or {},
+            livemode=livemode(),
+        )
+        return Response(
+            jobs.job_state(job), status=201, headers={"Location": f"{settings.PUBLIC_URL}/v1/jobs/{job.pk}"}
+        )
+
+
+class ConsentRequiredError(JobsError):
+    """422 with `consent_request`: a body for POST /v1/consent_requests that lacks only who is asked."""
+
+    def __init__(self, role: str, body: dict[str, Any]) -> None:
+        who = "whose face is put in" if role == "face_donor" else "whose face is replaced"
+        super().__init__(
+            "consent_required",
+            f"The person {who} was not asked; no job was made. Complete `consent_request`, send it to "
+            "/v1/consent_requests, and name the consent in the job.",
+        )
+        self.extra = {
+            "consent_request": {
+                "role": role,
+                "name": "",
+                "contact": "",
+                "locale": "en",
+                "purposes": [body["purpose"]],
+                "photos": [dict(ref) for ref in body["sources"]] if role == "face_donor" else [],
+                "target": dict(body["target"]),
+                "max_outputs": 1,
+                "days": 90,
+            }
+        }
+
+
+class JobDetail(Resource):
+    """One job."""
+
+    @documented("get_job", "See a job's state and progress", {200: shapes.JobOut}, 401, 404, 406)
+    def get(self, request: Request, job_id: str) -> Response:
+        return Response(jobs.job_state(own_job(request, job_id)))
+
+
+class JobCancel(Resource):
+    """The end of a job before its end."""
+
+    @documented(
+        "cancel_job",
+        "Cancel a job",
+        {200: shapes.JobOut},
+        *(401, 404, 406, 409),
+        request=None,
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @once
+    def post(self, request: Request, job_id: str) -> Response:
+        return Response(jobs.job_state(jobs.cancel_job(own_job(request, job_id))))
+
+
+def output_state(output: Output) -> dict[str, Any]:
+    """An output as the API shows it."""
+    return {
+        **jobs.output_state(output),
+        "mark_id": bytes(output.mark_id).hex(),
+        "content_url": f"{settings.PUBLIC_URL}/v1/outputs/{output.pk}/content",
+        "manifest_url": f"{settings.PUBLIC_URL}/v1/outputs/{output.pk}/manifest",
+    }
+
+
+class OutputDetail(Resource):
+    """One published result."""
+
+    @documented("get_output", "See a result and its permission", {200: shapes.OutputOut}, 401, 404, 406)
+    def get(self, request: Request, output_id: str) -> Response:
+        return Response(output_state(own_output(request, output_id)))
+
+
+class OutputContent(Resource):
+    """The bytes of a result."""
+
+    @documented(
+        "get_output_content",
+        "Download a result (byte ranges are honoured)",
+        {(200, mime): OpenApiTypes.BINARY for mime in EXTENSIONS}
+        | {(206, mime): OpenApiTypes.BINARY for mime in EXTENSIONS},
+        *(401, 404, 406, 410, 416, 503),
+    )
+    def get(self, request: Request, output_id: str) -> HttpResponseBase:
+        output = own_output(request, output_id)
+        file = jobs.output_file(output)
+        name = f"imprimatur-{output.pk}.{EXTENSIONS.get(output.mime, 'bin')}"
+        return send_file(
+            request._request, file, size=output.size, mime=output.mime, name=name, download=True, etag=output.sha256
+        )
+
+
+class OutputManifest(Resource):
+    """The C2PA manifest store of a result, as it was when it was published."""
+
+    @documented(
+        "get_output_manifest",
+        "Download the manifest store",
+        {(200, "application/c2pa"): OpenApiTypes.BINARY},
+        *(401, 404, 406),
+    )
+    def get(self, request: Request, output_id: str) -> HttpResponse:
+        output = own_output(request, output_id)
+        return HttpResponse(
+            bytes(output.manifest_store),
+            content_type="application/c2pa",
+            headers={"Content-Disposition": f'attachment; filename="imprimatur-{output.pk}.c2pa"'},
+        )

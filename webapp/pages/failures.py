@@ -1,0 +1,52 @@
+"""The pages of errors; below /v1/ the same errors are RFC 9457 problems."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from webapp.api.errors import problem
+
+API = "/v1/"
+
+
+def _failure(request: HttpRequest, status: int, title: str, text: str, code: str) -> HttpResponse:
+    if request.path.startswith(API):
+        return problem(code, text, status=status)
+    return render(request, "failure.html", {"heading": title, "text": text, "status": status}, status=status)
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """400: Django would not read the request."""
+    text = "The request could not be read, so nothing was changed. Go back, reload the page and send it again."
+    return _failure(request, 400, "This could not be read", text, "bad_request")
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """403: logged in, but not allowed."""
+    text = "This page is for other people of the house. Nothing was changed. Log in with another account to see it."
+    return _failure(request, 403, "Not for this account", text, "forbidden")
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """404: not there, or another organisation's."""
+    text = "There is nothing at this address, or it belongs to somebody else. Nothing was changed."
+    return _failure(request, 404, "Nothing here", text, "not_found")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500: our fault. Rendered without the context processors, which may be what failed."""
+    text = (
+        "Something went wrong on our side. What you had saved before is kept. Try again; if it happens twice, "
+        "tell whoever runs this service at what time it happened."
+    )
+    if request.path.startswith(API):
+        return problem("internal_error", text, status=500)
+    return HttpResponse(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Something went wrong</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="stylesheet" href="/static/app.css"></head><body><main class="page narrow">'
+        f'<div class="card stack"><h1>Something went wrong</h1><p>{text}</p>'
+        '<p><a class="button" href="/">Start page</a></p></div></main></body></html>',
+        status=500,
+    )

@@ -1,0 +1,165 @@
+"""States, failures and stages in the words of the person in front of the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from webapp.jobs.models import Asset, Job
+
+
+@dataclass(frozen=True)
+class State:
+    """A state's name for people, the tone of its badge, and what it means for them."""
+
+    label: str
+    tone: str  # class of the badge: active, good, warn, bad or nothing
+    sentence: str
+
+
+JOB_STATES = {
+    Job.State.QUEUED: State("Queued", "active", "Waiting until the files have been checked."),
+    Job.State.SCREENING: State("Being checked", "active", "The files are being checked before anybody is asked."),
+    Job.State.IN_REVIEW: State("In review", "warn", "A person of this service looks at it. You need not do anything."),
+    Job.State.AWAITING_CONSENT: State(
+        "Waiting for permission", "warn", "It starts by itself as soon as everybody agreed."
+    ),
+    Job.State.READY: State("Ready", "active", "Everybody agreed. It starts as soon as a worker is free."),
+    Job.State.RUNNING: State("Running", "active", "The face is being replaced."),
+    Job.State.FINISHING: State("Finishing", "active", "The result is being signed and checked."),
+    Job.State.SUCCEEDED: State("Done", "good", "The result is marked, signed and ready."),
+    Job.State.FAILED: State("Failed", "bad", "Something went wrong on our side."),
+    Job.State.CANCELED: State("Canceled", "", "It was canceled. Nothing was published."),
+    Job.State.REFUSED: State("Refused", "bad", "It may not be carried out. Nothing was published."),
+}
+ASSET_STATES = {
+    Asset.State.UPLOADED: State("Waiting to be checked", "active", "It is next in line."),
+    Asset.State.SCREENING: State("Being checked", "active", "Looking for faces and for what may not be used."),
+    Asset.State.READY: State("Good to use", "good", "Checked."),
+    Asset.State.IN_REVIEW: State("In review", "warn", "A person of this service looks at it. This can take a while."),
+    Asset.State.REFUSED: State("Not accepted", "bad", "It cannot be used."),
+    Asset.State.FAILED: State("Check failed", "bad", "The check itself failed. That is our fault."),
+}
+CONSENT_STATES = {
+    "requested": State("Not opened yet", "warn", "The link was not opened yet."),
+    "viewed": State("Opened, no answer yet", "warn", "The link was opened, there is no answer yet."),
+    "given": State("Agreed", "good", "Permission is given."),
+    "refused": State("Said no", "bad", "The person said no."),
+    "lapsed": State("Did not answer in time", "bad", "The link has run out."),
+    "expired": State("Expired", "bad", "The permission has run out."),
+    "exhausted": State("Agreed, used", "good", "The permission was used for the agreed number of results."),
+    "withdrawn": State("Withdrawn", "bad", "The person took the permission back."),
+    "revoked": State("Revoked", "bad", "The operator ended the permission."),
+    "invalidated": State("Not valid", "bad", "The wrong person had answered."),
+    "superseded": State("Replaced", "", "A newer permission took its place."),
+}
+UNKNOWN = State("Unknown", "", "")
+STAGES = {
+    "probe": "reading the file",
+    "decode": "reading the pictures",
+    "analyse": "looking for faces",
+    "analysis": "looking for faces",
+    "screen": "checking the content",
+    "swap": "replacing the face",
+    "mark": "embedding the mark",
+    "encode": "writing the result",
+    "label": "adding the visible label",
+    "sign": "signing the Content Credentials",
+    "verify": "checking the finished file",
+    "publish": "publishing",
+}
+ROLES = {"face_donor": "whose face is put in", "target_person": "whose face is replaced"}
+PURPOSES = {
+    "personal": ("Personal", "For yourself and the people shown."),
+    "social": ("Social media", "To be posted in public, without payment."),
+    "advertising": ("Advertising", "To promote something."),
+    "film": ("Film and series", "As part of a production."),
+}
+BASES = {
+    "owns_footage": "We own this footage and the person in it agreed to edits",
+    "licensed": "We have a licence that covers this use",
+    "public_domain": "It is in the public domain",
+    "parody_reviewed": "It is parody or satire and was reviewed",
+}
+
+WARNINGS = {
+    "pose_gap_wide": "The two faces look in rather different directions; the result may look strained.",
+    "source_blurred": "The donor's photo is not quite sharp, so the new face is not either.",
+    "target_small": "The replaced face is small in the picture, so few details could be kept.",
+    "identity_weak": "The new face does not resemble the donor as closely as it should. Another photo may do better.",
+    "face_lost": "In the result the face could not be found again. Look at it carefully.",
+    "not_judged": "The result could not be measured. Look at it carefully.",
+    "audio_unreadable": "The sound could not be read and is missing.",
+}
+
+# What was lost and what to do, for failures whose own message says only what happened.
+LOST = "Nothing was published. Your uploads are kept until their normal time runs out."
+AGAIN = "Start a new job with the same files; the people are asked again, because their permission was not used."
+ADVICE = {
+    "consent_refused": "Choose another photo or person. Do not ask the same person again unless they come back to you.",
+    "consent_withdrawn": "Respect the decision: delete copies you made of earlier results of this person.",
+    "consent_lapsed": "Start a new job with the same files; it sends a new link.",
+    "consent_expired": "Start a new job with the same files; it asks for a new permission.",
+    "asset_refused": "Upload another file and start a new job.",
+    "pose_gap": "Use a photo in which the donor looks in a direction closer to the target's.",
+    "no_face": "Use a photo or video in which the face is large, sharp and not covered.",
+    "face_too_small": "Use a picture in which the face is at least 64 pixels wide.",
+}
+
+
+def job_state(job: Job) -> State:
+    """The words for a job's state."""
+    return JOB_STATES.get(Job.State(job.state), UNKNOWN)
+
+
+def asset_state(asset: Asset) -> State:
+    """The words for an asset's state."""
+    return ASSET_STATES.get(Asset.State(asset.state), UNKNOWN)
+
+
+def consent_state(state: str) -> State:
+    """The words for a consent's state."""
+    return CONSENT_STATES.get(state, UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure in three parts."""
+
+    happened: str
+    lost: str
+    advice: str
+
+
+def failure(job: Job) -> Failure | None:
+    """What happened, what was lost, what to do; None while there is nothing to explain."""
+    if job.state not in {Job.State.FAILED, Job.State.REFUSED, Job.State.CANCELED}:
+        return None
+    happened = job.failure_message or job_state(job).sentence
+    return Failure(happened, LOST, ADVICE.get(job.failure_code, AGAIN))
+
+
+def warnings(codes: list[str]) -> list[str]:
+    """Warnings in words, each once; one without words of its own is shown as it came."""
+    return [WARNINGS.get(code, code) for code in dict.fromkeys(codes)]
+
+
+def progress(state: dict[str, Any]) -> dict[str, Any]:
+    """A progress record as percent and one line of words: `Replacing the face, frame 63 of 125, about 20 s left`."""
+    fraction = min(max(float(state.get("fraction") or 0.0), 0.0), 1.0)
+    stage = str(state.get("stage") or "")
+    words = STAGES.get(stage, stage.replace("_", " "))
+    if total := state.get("frames_total"):
+        words += f", frame {state.get('frames_done') or 0} of {total}"
+    eta = state.get("eta_seconds")
+    if eta is not None and 0.05 <= fraction < 1:
+        words += f", about {duration(float(eta))} left"
+    return {"percent": round(100 * fraction), "words": words[:1].upper() + words[1:]}
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min`, `1 h 20 min`: as exact as a person needs it."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

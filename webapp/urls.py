@@ -1,0 +1,21 @@
+"""All addresses of the service."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+from webapp.pages import health
+
+urlpatterns = [
+    path("healthz", health.healthz, name="healthz"),
+    path("c/", include("consent.urls")),
+    path("v1/", include("webapp.api.urls")),
+    path("verify", include("webapp.verify.urls")),
+    path("console/", include("webapp.console.urls")),
+    path("", include("webapp.pages.urls")),
+]
+
+handler400 = "webapp.pages.failures.bad_request"
+handler403 = "webapp.pages.failures.forbidden"
+handler404 = "webapp.pages.failures.not_found"
+handler500 = "webapp.pages.failures.server_error"
