@@ -36,7 +36,7 @@ def _broker() -> dict[str, Any]:
                 "socket_timeout": 30,
                 "socket_keepalive": True,
                 "health_check_interval": 10,
-                "global_keyprefix": os.environ.get("REDIS_KEY_PREFIX", ""),
+                "global_keyprefix": settings.REDIS_KEY_PREFIX,
             },
         }
     return {

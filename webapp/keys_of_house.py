@@ -5,7 +5,6 @@ Only task processes and the verify page call this; a media child never sees any 
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,9 +46,9 @@ def signer() -> Signer:
 
     Raises KeysError when only one of the two files is named, or outside the evaluation profile without them.
     """
-    chain, key = os.environ.get("SIGNER_CHAIN_FILE"), os.environ.get("SIGNER_KEY_FILE")
+    chain, key = settings.SIGNER_CHAIN_FILE, settings.SIGNER_KEY_FILE
     if chain and key:
-        return FileSigner(Path(chain), Path(key))
+        return FileSigner(Path(chain), Path(key), tsa_url=settings.TSA_URL or None)
     if chain or key:
         raise KeysError("SIGNER_CHAIN_FILE and SIGNER_KEY_FILE belong together; nothing was signed. Set both or none.")
     if settings.PROFILE in {"standard", "strict"}:
@@ -57,7 +56,7 @@ def signer() -> Signer:
             f"The profile {settings.PROFILE} signs with a certificate of its own; nothing was signed. "
             "Set SIGNER_CHAIN_FILE and SIGNER_KEY_FILE."
         )
-    return _authority().signer()
+    return _authority().signer(tsa_url=settings.TSA_URL or None)
 
 
 def anchors_pem() -> str:
@@ -65,9 +64,9 @@ def anchors_pem() -> str:
 
     SIGNER_ANCHORS_FILE if set, else the end of the operator's chain, else the development root.
     """
-    if anchors := os.environ.get("SIGNER_ANCHORS_FILE"):
+    if anchors := settings.SIGNER_ANCHORS_FILE:
         return Path(anchors).read_text(encoding="ascii")
-    if chain := os.environ.get("SIGNER_CHAIN_FILE"):
+    if chain := settings.SIGNER_CHAIN_FILE:
         end = "-----END CERTIFICATE-----"
         certificates = [part.strip() for part in Path(chain).read_text(encoding="ascii").split(end) if part.strip()]
         return f"{certificates[-1]}\n{end}\n"

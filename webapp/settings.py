@@ -112,6 +112,11 @@ PROFILE = env("IMPRIMATUR_PROFILE")
 if PROFILE and PROFILE not in PROFILES:
     raise ImproperlyConfigured(f"IMPRIMATUR_PROFILE must be one of {', '.join(PROFILES)}, not {PROFILE!r}.")
 PUBLIC_URL = env("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+if PROFILE == "evaluation" and urlsplit(PUBLIC_URL).hostname not in {"localhost", "127.0.0.1", "::1"}:
+    raise ImproperlyConfigured(
+        "The profile `evaluation` lets unscreened inputs proceed, so it runs on a local PUBLIC_URL only. "
+        "Set IMPRIMATUR_PROFILE to standard or strict."
+    )
 DEPLOYMENT = env("IMPRIMATUR_DEPLOYMENT", "local")
 STORAGE_URL = env("STORAGE_URL", f"file://{HOME / 'objects'}")
 
@@ -263,8 +268,15 @@ SPECTACULAR_SETTINGS = {
 
 # --- Celery (see webapp/celery.py) ----------------------------------------------------------------------------------
 REDIS_URL = env("REDIS_URL")
+REDIS_KEY_PREFIX = env("REDIS_KEY_PREFIX")  # lets several installations share one Redis
 LEASE_SECONDS = env_int("LEASE_SECONDS", 15)
 MAX_STARTS_WITHOUT_PROGRESS = 5
+
+# --- who signs (paths; all empty: this machine's untrusted development certificates, profile evaluation only) --------
+SIGNER_CHAIN_FILE = env("SIGNER_CHAIN_FILE")
+SIGNER_KEY_FILE = env("SIGNER_KEY_FILE")
+SIGNER_ANCHORS_FILE = env("SIGNER_ANCHORS_FILE")
+TSA_URL = env("TSA_URL")  # RFC 3161; without time stamps a manifest is not valid past its certificate's life
 
 # --- privacy --------------------------------------------------------------------------------------------------------
 INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)

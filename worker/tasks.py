@@ -47,6 +47,7 @@ from worker.spec import JobSpec, Kind, SourcePhoto, SpecError, Swap
 
 logger = logging.getLogger(__name__)
 
+SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
 OURS = frozenset({"disk_full", "child_failed"})  # media errors that say nothing about the file
 PASSING = frozenset({"engine_unavailable", "engine_failed", "storage_failed", "signer_failed"})  # worth another start
@@ -125,7 +126,10 @@ def screen_job(job_id: str) -> None:
             storage.materialise(each.asset.analysis_name, each.asset.key_id, path)
             chosen.append(measuring.Chosen(each.asset.sha256, each.face, Analysis.load(path)))
         levels = [job.donor_consent.assurance, job.target_consent.assurance if job.target_consent else "attested"]
-        signals = measuring.measure_job(chosen, donor, levels)
+        path = folder / "analysis-target"
+        storage.materialise(job.target.analysis_name, job.target.key_id, path)
+        target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
+        signals = measuring.measure_job(chosen, target, donor, levels)
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 
 
@@ -228,7 +232,9 @@ def _materialise(job: Job, folder: Path) -> JobSpec:
         output_path=writable / f"output{finishing.SUFFIXES[mime]}",
         output_mime=mime,
         swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
-        mark_mode=options.mark_mode,
+        mark_mode="durable"
+        if min(job.target.media["width"], job.target.media["height"]) < SMALL
+        else options.mark_mode,
         label=options.label(),
         crf=options.crf,
         jpeg_quality=options.jpeg_quality,
@@ -262,6 +268,8 @@ def _job_endings(job_id: str, owner: str, lease: leases.Lease) -> Iterator[None]
         logger.warning("Job %s ended with %s.", job_id, code, exc_info=code == "internal_error")
         if code in PASSING:
             running.return_job(job_id, owner, code, message)
+        elif isinstance(error, FaceError | MediaError) and code not in OURS:
+            running.refuse_job(job_id, owner, code, message)
         elif not isinstance(error, JobsError):  # the service that raised it has moved the job already
             running.fail_job(job_id, owner, code, message)
 

@@ -59,8 +59,20 @@ class MainJob:
         self.show = show
         self.client = Client(HTTP_HOST=urlsplit(settings.PUBLIC_URL).netloc, enforce_csrf_checks=False)
 
-    def run(self, *, source: Path, target: Path, donor: Person, replaced: Person, out: Path) -> Result:
+    def run(
+        self,
+        *,
+        source: Path,
+        target: Path,
+        donor: Person,
+        replaced: Person,
+        out: Path,
+        source_face: int | None = None,
+        target_face: int | None = None,
+    ) -> Result:
         """Swap the donor's face from `source` into `target` and write the published output to `out`.
+
+        A face may be left unnamed where the file shows one only.
 
         Raises DemoError, or the typed error of the room that refused.
         """
@@ -78,8 +90,10 @@ class MainJob:
             self._await_screening(asset)
         lap("upload and screening")
 
-        photo = consents.PhotoRef(source_asset.id, source_asset.sha256, 0)
-        scene = consents.TargetRef(target_asset.id, target_asset.sha256, 0)
+        donor_face = self._face(source_asset, source_face, "--source-face")
+        scene_face = self._face(target_asset, target_face, "--target-face")
+        photo = consents.PhotoRef(source_asset.id, source_asset.sha256, donor_face)
+        scene = consents.TargetRef(target_asset.id, target_asset.sha256, scene_face)
         donor_consent = self._ask(donor, "face_donor", [photo], scene)
         target_consent = self._ask(replaced, "target_person", [], scene)
         lap("consent of both people")
@@ -89,8 +103,8 @@ class MainJob:
             self.organisation,
             self.user,
             target=target_asset,
-            target_face=0,
-            sources=[(source_asset, 0)],
+            target_face=scene_face,
+            sources=[(source_asset, donor_face)],
             donor_consent=donor_consent,
             target_consent=target_consent,
             target_attestation=None,
@@ -104,10 +118,13 @@ class MainJob:
         output = Output.objects.get(job=job)
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_name(f".{out.name}.part")
-        with temporary.open("wb") as file:
-            for chunk in jobs.output_file(output):
-                file.write(chunk)
-        temporary.replace(out)
+        try:
+            with temporary.open("wb") as file, jobs.output_file(output) as published:
+                for chunk in published:
+                    file.write(chunk)
+            temporary.replace(out)
+        finally:
+            temporary.unlink(missing_ok=True)
         return Result(job, output, out, seconds)
 
     def _upload(self, path: Path, role: Asset.Role) -> Asset:
@@ -124,6 +141,17 @@ class MainJob:
                 raise DemoError(f"{asset.name} was not accepted ({asset.failure_code}): {asset.failure_message}")
             self.show(f"screening {asset.name}", float(asset.progress.get("fraction", 0.0)))
             time.sleep(POLL_SECONDS)
+
+    def _face(self, asset: Asset, face: int | None, option: str) -> int:
+        try:
+            return jobs.chosen_face(asset, face)
+        except jobs.JobsError as error:
+            if error.code not in {"face_choice_required", "face_unknown"}:
+                raise
+            raise DemoError(
+                f"{asset.name} shows {len(asset.faces)} faces; say which one is meant with {option} NUMBER "
+                f"({error.code}). Nothing was made.\n{listed(asset)}"
+            ) from None
 
     def _ask(self, person: Person, role: str, photos: list[consents.PhotoRef], target: consents.TargetRef) -> Consent:
         consent, token = consents.request_consent(
@@ -184,3 +212,14 @@ class MainJob:
                 words += f", frame {progress.get('frames_done', 0)} of {progress['frames_total']}"
             self.show(words, float(progress.get("fraction", 0.0)))
             time.sleep(POLL_SECONDS)
+
+
+def listed(asset: Asset) -> str:
+    """The faces of an asset to pick from, one a line: number, size in pixels, and where it is."""
+    lines = []
+    for face in asset.faces:
+        x, y, width, height = face["box"]
+        lines.append(
+            f"  {face['index']}: {width:.0f} x {height:.0f} pixels, {x:.0f} from the left, {y:.0f} from the top"
+        )
+    return "\n".join(lines)

@@ -185,6 +185,12 @@ def fail_job(job_id: str, owner: str, code: str, message: str) -> bool:
     return transitions.move(job_id, states, State.FAILED, code=code, message=message, owner=owner)
 
 
+def refuse_job(job_id: str, owner: str, code: str, message: str) -> bool:
+    """The files do not allow what was asked; the job ends as refused. False if it was not this owner's any more."""
+    states = (*flow.AT_WORK, State.SCREENING)
+    return transitions.move(job_id, states, State.REFUSED, code=code, message=message, owner=owner)
+
+
 def return_job(job_id: str, owner: str, code: str, message: str) -> bool:
     """Something passing went wrong (engine gone, database away): another start will do it, up to the cap."""
     with transaction.atomic():

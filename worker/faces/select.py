@@ -1,6 +1,6 @@
 """Which source photo to use for a target pose, and when none will do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +9,9 @@ from worker.faces.types import FaceError, Pose
 # Degrees of yaw between source and target. A photo shows nothing of the side that is turned away from it.
 YAW_WARN: Final = 15.0
 YAW_REFUSE: Final = 30.0
+# The share of a track's frames that may be turned further: a short turn of the head is bridged with the nearest photo,
+# because leaving single frames alone would show the other face for a moment.
+MOST_TURNED_AWAY: Final = 0.05
 # A change of photo must pay for the jump it makes, or a head near the middle of two poses would flicker.
 _HOLD: Final = 6.0
 # Pitch distorts a texture less than yaw.
@@ -25,6 +28,25 @@ class Choice:
     @property
     def warns(self) -> bool:
         return self.yaw_gap > YAW_WARN
+
+
+@dataclass(frozen=True)
+class PoseFit:
+    """How photos fit a track: its frames, those turned over YAW_REFUSE from every photo, the widest gap (degrees)."""
+
+    frames: int
+    turned: int
+    widest: float
+
+    @property
+    def refused(self) -> bool:
+        return self.turned > MOST_TURNED_AWAY * self.frames
+
+
+def fit_poses(sources: Sequence[Pose], targets: Iterable[Pose]) -> PoseFit:
+    """Measure a track's poses against the source photos, each frame against the nearest; needs a source."""
+    gaps = [min(yaw_gap(source, target) for source in sources) for target in targets]
+    return PoseFit(len(gaps), sum(gap > YAW_REFUSE for gap in gaps), max(gaps, default=0.0))
 
 
 def yaw_gap(source: Pose, target: Pose) -> float:

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from watermark import image, video
 from watermark.credentials import Credentials
 from watermark.keys import MarkKey
+from worker.faces import select
+from worker.faces.landmarks import pose_of
+from worker.faces.types import Pose
 from worker.gate import signals
 from worker.gate.signals import Signal
 from worker.media import client
@@ -112,7 +115,7 @@ def previews(path: Path, info: MediaInfo, analysis: Analysis) -> Iterator[tuple[
 
 @dataclass(frozen=True)
 class Chosen:
-    """A source photo of a job: its hash, the face picked in it, and its analysis."""
+    """A source photo or the target of a job: its hash, the face picked in it, and its analysis."""
 
     sha256: str
     face: int
@@ -131,9 +134,29 @@ class Confirmed:
         return cls(tuple((str(photo["sha256"]), int(photo["face"])) for photo in photos))
 
 
-def measure_job(chosen: Sequence[Chosen], confirmed: Confirmed, levels: Sequence[str]) -> list[Signal]:
-    """Signals of a job: each chosen face against one the donor confirmed, the levels of assurance, and the gaps."""
-    return [_identity(chosen, confirmed), signals.assurance(levels), *signals.not_installed()]
+def measure_job(chosen: Sequence[Chosen], target: Chosen, confirmed: Confirmed, levels: Sequence[str]) -> list[Signal]:
+    """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps."""
+    return [
+        _identity(chosen, confirmed),
+        _pose(chosen, target),
+        signals.assurance(levels),
+        *signals.not_installed(),
+    ]
+
+
+def _pose(chosen: Sequence[Chosen], target: Chosen) -> Signal:
+    sources = [pose for each in chosen for pose in _poses(each)]
+    fit = select.fit_poses(sources, _poses(target)) if sources else None
+    if fit is None or not fit.frames or not math.isfinite(fit.widest):
+        return signals.failed("pose", "no_landmarks")
+    return signals.pose(fit.frames, fit.turned, fit.widest)
+
+
+def _poses(chosen: Chosen) -> Iterator[Pose]:
+    for frame in chosen.analysis.frames():
+        for face in frame.faces:
+            if face.track == chosen.face:
+                yield pose_of(face.landmarks)
 
 
 def _identity(chosen: Sequence[Chosen], confirmed: Confirmed) -> Signal:

@@ -19,7 +19,8 @@ SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 
 SOURCE_NEEDS = ("dimensions", "faces", "own_mark", "credentials")
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
-JOB_NEEDS = ("identity", "assurance")
+JOB_NEEDS = ("identity", "pose", "assurance")
+MOST_TURNED_AWAY = 0.05  # share of the target's frames that may be turned too far from every source photo
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,22 @@ def _identity(signal: Signal) -> list[Finding]:
 def _assurance(signal: Signal) -> list[Finding]:
     if not signal.value["levels"]:
         return [Finding("review", "assurance_missing", "Nobody answers for the depicted persons.")]
+    if "attested" in signal.value["levels"]:
+        # In every profile: a statement of the account alone is not yet a permission (DESIGN.md, promise 1).
+        message = "The account states that it may use the target without asking the person; a moderator looks at it."
+        return [Finding("review", "rights_attested", message)]
     return []
+
+
+def _pose(signal: Signal) -> list[Finding]:
+    value = signal.value
+    if value["turned"] <= MOST_TURNED_AWAY * value["frames"]:
+        return []
+    message = (
+        f"The faces look in directions {value['widest']:.0f} degrees apart, at most 30 can be bridged. "
+        "Nothing was made. Add a photo in which the donor looks as the target does."
+    )
+    return [Finding("reject", "pose_gap", message)]
 
 
 RULES: Mapping[str, Callable[[Signal], list[Finding]]] = {
@@ -158,5 +174,6 @@ RULES: Mapping[str, Callable[[Signal], list[Finding]]] = {
     "own_mark": _own_mark,
     "credentials": _credentials,
     "identity": _identity,
+    "pose": _pose,
     "assurance": _assurance,
 }

@@ -91,6 +91,12 @@ def identity(distances: Sequence[float]) -> Signal:
     return Signal("identity", "measured", value, "face_descriptor")
 
 
+def pose(frames: int, turned: int, widest: float) -> Signal:
+    """How the source photos fit the target's pose: frames turned too far from every photo, widest gap in degrees."""
+    value = {"frames": frames, "turned": turned, "widest": round(widest, 1)}
+    return Signal("pose", "measured", value, "face_mesh")
+
+
 def assurance(levels: Sequence[str]) -> Signal:
     """How surely each depicted person was recognised (L1: link and name, L2: live check, attested: nobody asked)."""
     return Signal("assurance", "measured", {"levels": list(levels)}, "consent")

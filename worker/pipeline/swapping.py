@@ -15,7 +15,7 @@ from worker.faces.landmarks import pose_of
 from worker.faces.quality import Quality, judge
 from worker.faces.smooth import OneEuro
 from worker.faces.swap import MeshSwapper, SourceFace, SwapOptions
-from worker.faces.types import FaceError, ModelRunner
+from worker.faces.types import FaceError, ModelRunner, Pose
 from worker.media.planes import Box, Planes
 from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.errors import PipelineError
@@ -25,9 +25,6 @@ from worker.spec import JobSpec
 _MARGIN: Final = 0.3
 """How far around the landmarks the rectangle reaches, as a share of the face: the swap moves features a little."""
 _JUDGED_FRAMES: Final = 5
-_MOST_TURNED_AWAY: Final = 0.05
-"""Share of a track's frames that may lie beyond the pose gap. A short turn of the head is bridged with the nearest
-photo, since leaving single frames alone would show the person who is to be replaced; more is refused."""
 
 
 @dataclass(frozen=True)
@@ -117,26 +114,23 @@ def plan_swaps(
     """
     wanted = {swap.target for swap in spec.swaps}
     indices: dict[int, list[int]] = {target: [] for target in wanted}
-    turned = dict.fromkeys(wanted, 0)
+    poses: dict[int, list[Pose]] = {target: [] for target in wanted}
     small = dict.fromkeys(wanted, 0)
-    widest = dict.fromkeys(wanted, 0.0)
     for frame in analysis.frames():
         for face in frame.faces:
             if face.track not in wanted:
                 continue
             indices[face.track].append(frame.index)
-            yaw = pose_of(face.landmarks).yaw
-            gap = min(abs(source.pose.yaw - yaw) for source in sources[face.track])
-            widest[face.track] = max(widest[face.track], gap)
-            turned[face.track] += gap > select.YAW_REFUSE
+            poses[face.track].append(pose_of(face.landmarks))
             small[face.track] += float(face.box[2:].max()) < 64
     plans = {}
     for target in sorted(wanted):
         count = len(indices[target])
         if count == 0:
             raise PipelineError("target_missing", f"track {target}")
-        if turned[target] > _MOST_TURNED_AWAY * count:
-            raise FaceError("pose_gap", f"{turned[target]} of {count} frames, up to {widest[target]:.0f} degrees")
+        fit = select.fit_poses([source.pose for source in sources[target]], poses[target])
+        if fit.refused:
+            raise FaceError("pose_gap", f"{fit.turned} of {count} frames, up to {fit.widest:.0f} degrees")
         if small[target] > count / 2:
             raise FaceError("face_too_small", f"{small[target]} of {count} frames")
         step = max(1, math.ceil(count / _JUDGED_FRAMES))

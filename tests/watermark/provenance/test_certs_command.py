@@ -18,11 +18,10 @@ def certs(action: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def deployment(settings, tmp_path, monkeypatch):
+def deployment(settings, tmp_path):
     settings.SIGNER_DIR = tmp_path / "signer"
     settings.PROFILE = "evaluation"
-    for name in ("SIGNER_CHAIN_FILE", "SIGNER_KEY_FILE", "SIGNER_ANCHORS_FILE"):
-        monkeypatch.delenv(name, raising=False)
+    settings.SIGNER_CHAIN_FILE = settings.SIGNER_KEY_FILE = settings.SIGNER_ANCHORS_FILE = ""
     return tmp_path
 
 
@@ -37,14 +36,14 @@ def test_a_development_signer_is_made_once_and_says_that_it_is_untrusted(deploym
     assert "UNTRUSTED" in certs("check")
 
 
-def test_a_signer_that_cannot_be_used_ends_with_an_error(deployment, monkeypatch):
+def test_a_signer_that_cannot_be_used_ends_with_an_error(deployment, settings):
     root = issuing.issue_root()
     (deployment / "chain.pem").write_text(root.certificate_pem)
     (deployment / "signer.key").write_bytes(root.key_pem)
-    monkeypatch.setenv("SIGNER_CHAIN_FILE", str(deployment / "chain.pem"))
-    monkeypatch.setenv("SIGNER_KEY_FILE", str(deployment / "signer.key"))
+    settings.SIGNER_CHAIN_FILE = str(deployment / "chain.pem")
+    settings.SIGNER_KEY_FILE = str(deployment / "signer.key")
     with pytest.raises(CommandError, match="cannot be used"):
         certs("check")
-    monkeypatch.setenv("SIGNER_CHAIN_FILE", str(deployment / "nowhere.pem"))
+    settings.SIGNER_CHAIN_FILE = str(deployment / "nowhere.pem")
     with pytest.raises(CommandError, match=r"cannot be read|No such file"):
         certs("check")

@@ -41,18 +41,16 @@ def test_in_evaluation_the_signer_is_the_untrusted_development_one(settings: Any
     assert keys_of_house.anchors_pem() == DevelopmentAuthority.open(tmp_path / "signer").root_pem
 
 
-def test_production_signs_with_its_own_certificate_only(
-    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_production_signs_with_its_own_certificate_only(settings: Any, tmp_path: Path) -> None:
     settings.SIGNER_DIR = tmp_path / "signer"
     settings.PROFILE = "standard"
     with pytest.raises(keys_of_house.KeysError):
         keys_of_house.signer()
     DevelopmentAuthority.create(tmp_path / "own")
-    monkeypatch.setenv("SIGNER_CHAIN_FILE", str(tmp_path / "own" / "chain.pem"))
+    settings.SIGNER_CHAIN_FILE = str(tmp_path / "own" / "chain.pem")
     with pytest.raises(keys_of_house.KeysError):
         keys_of_house.signer()
-    monkeypatch.setenv("SIGNER_KEY_FILE", str(tmp_path / "own" / "signer.key"))
+    settings.SIGNER_KEY_FILE = str(tmp_path / "own" / "signer.key")
     keys_of_house.signer()
     assert keys_of_house.anchors_pem().count("BEGIN CERTIFICATE") == 1
 

@@ -28,7 +28,7 @@ def clean_asset(**changes: Signal) -> list[Signal]:
 
 
 def clean_job(distance: float = 0.0, levels: tuple[str, ...] = ("L2", "L2")) -> list[Signal]:
-    return [signals.identity([distance]), signals.assurance(levels), *signals.not_installed()]
+    return [signals.identity([distance]), signals.pose(1, 0, 4.0), signals.assurance(levels), *signals.not_installed()]
 
 
 def screened(found: list[Signal]) -> list[Signal]:
@@ -117,10 +117,27 @@ def test_identity_passes_to_045_is_looked_at_to_060_and_refused_above(distance: 
 
 def test_in_standard_l2_of_every_person_lets_unscreened_forgery_proceed_and_less_does_not() -> None:
     assert policy.decide_job(clean_job(), STANDARD).decision == "accept"
-    for levels in (("L2", "L1"), ("L2", "attested")):
-        decision = policy.decide_job(clean_job(levels=levels), STANDARD)
-        assert decision.reasons == ("not_screened_face_forgery",)
-    assert policy.decide_job(clean_job(levels=("L1", "attested")), EVALUATION).decision == "accept"
+    decision = policy.decide_job(clean_job(levels=("L2", "L1")), STANDARD)
+    assert decision.reasons == ("not_screened_face_forgery",)
+    assert policy.decide_job(clean_job(levels=("L1", "L1")), EVALUATION).decision == "accept"
+
+
+@pytest.mark.parametrize("profile", [EVALUATION, STANDARD, STRICT])
+def test_a_rights_attestation_is_looked_at_by_a_person_in_every_profile(profile: profiles.Profile) -> None:
+    decision = policy.decide_job(screened(clean_job(levels=("L2", "attested"))), profile)
+    assert (decision.decision, decision.reasons) == ("review", ("rights_attested",))
+
+
+@pytest.mark.parametrize(
+    ("frames", "turned", "expected"), [(1, 0, "accept"), (1, 1, "reject"), (100, 5, "accept"), (100, 6, "reject")]
+)
+def test_faces_that_look_too_far_apart_are_refused_before_anybody_is_asked(
+    frames: int, turned: int, expected: str
+) -> None:
+    found = [each for each in clean_job() if each.kind != "pose"] + [signals.pose(frames, turned, 41.0)]
+    decision = policy.decide_job(found, EVALUATION)
+    assert decision.decision == expected
+    assert ("pose_gap" in decision.reasons) == (expected == "reject")
 
 
 def test_nobody_answering_for_the_persons_is_never_accepted() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class Command(BaseCommand):
     def check_it(self) -> None:
         """Exit code 1 when signing would fail or our signatures would not be recognised."""
         findings = check_signer(keys_of_house.signer(), keys_of_house.anchors_pem())
-        if key := os.environ.get("SIGNER_KEY_FILE"):
+        if key := settings.SIGNER_KEY_FILE:
             findings += check_key_file(Path(key))
         for finding in findings:
             self.stdout.write((self.style.ERROR if finding.fatal else self.style.WARNING)(finding.message))

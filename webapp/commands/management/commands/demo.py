@@ -10,12 +10,15 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from consent.errors import ConsentError
 from watermark.verdict import Verdict
 from webapp.commands.damage import flip_byte
 from webapp.commands.evaluation import ready_account
 from webapp.commands.mainjob import DemoError, MainJob, Person, Result
 from webapp.commands.progress import ProgressBar
 from webapp.commands.supervise import PartEndedError, running, worker_part
+from webapp.jobs.errors import JobsError
+from webapp.storage import StorageError
 from webapp.verify.services import verify_file
 
 ADA = Person("Ada Stand-in", "ada@example.org")
@@ -35,6 +38,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--source", type=Path, help="photo of the face to put in (needs --target)")
         parser.add_argument("--target", type=Path, help="photo or video in which a face is replaced (needs --source)")
+        parser.add_argument("--source-face", type=int, metavar="NUMBER", help="which face, if the photo shows several")
+        parser.add_argument("--target-face", type=int, metavar="NUMBER", help="which face, if the target shows several")
         parser.add_argument("--out", type=Path, help="where the output goes (default: demo-output/)")
 
     def handle(self, *args: Any, source: Path | None, target: Path | None, out: Path | None, **options: Any) -> None:
@@ -48,6 +53,8 @@ class Command(BaseCommand):
         for path in (source, target):
             if path and not path.is_file():
                 raise CommandError(f"There is no file {path}. Nothing was done.")
+        if out and out.is_dir():
+            raise CommandError(f"--out {out} is a folder. Nothing was done; name a file.")
         started = time.monotonic()
         folder = settings.BASE_DIR / "demo-output"
         if source and target:
@@ -67,11 +74,28 @@ class Command(BaseCommand):
             with ProgressBar("demo") as bar, running([worker_part(log=log)]) as house:
                 runner = MainJob(organisation, user, house, bar.show)
                 results = [
-                    (kind, one, two, runner.run(source=one, target=two, donor=ADA, replaced=BEN, out=where))
+                    (
+                        kind,
+                        one,
+                        two,
+                        runner.run(
+                            source=one,
+                            target=two,
+                            donor=ADA,
+                            replaced=BEN,
+                            out=where,
+                            source_face=options["source_face"],
+                            target_face=options["target_face"],
+                        ),
+                    )
                     for kind, one, two, where in work
                 ]
         except (DemoError, PartEndedError) as error:
             raise CommandError(f"{error}\nThe worker's log is {log}.") from None
+        except (JobsError, ConsentError, StorageError) as error:
+            raise CommandError(f"{error} ({error.code})\nThe worker's log is {log}.") from None
+        except OSError as error:
+            raise CommandError(f"{error.strerror}: {error.filename}. Nothing was written there.") from None
         good = True
         for kind, one, two, result in results:
             good &= self._account(kind, one, two, result)
