@@ -1,0 +1,65 @@
+"""The same work on PostgreSQL: one job published once although its worker was killed, one stopped by a withdrawal."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+
+@pytest.fixture
+def databases() -> Iterator[tuple[str, str]]:
+    """Two fresh databases (main, key store) on the server that TEST_POSTGRES_URL names; dropped afterwards."""
+    server = os.environ.get("TEST_POSTGRES_URL")
+    if not server:
+        pytest.skip("TEST_POSTGRES_URL names no PostgreSQL server")
+    names = [f"imprimatur_test_{secrets.token_hex(6)}" for _ in range(2)]
+    with psycopg.connect(server, autocommit=True) as connection:
+        for name in names:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        try:
+            parts = urlsplit(server)
+            main, keys = (urlunsplit(parts._replace(path=f"/{name}")) for name in names)
+            yield main, keys
+        finally:
+            for name in names:
+                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.mark.postgres
+def test_on_postgresql_a_killed_worker_costs_nothing_and_a_withdrawal_stops_the_job(
+    databases: tuple[str, str], open_house: Callable[..., Any], samples: Path, clip: Path
+) -> None:
+    house = open_house(DATABASE_URL=databases[0], KEYS_URL=databases[1])
+    try:
+        house.start_worker("ctl", beat=True)
+        worker = house.start_worker()
+        source = house.upload_ready(samples / "astronaut.jpg", "source")
+        target = house.upload_ready(clip, "target")
+
+        def submit() -> tuple[str, str]:
+            donor = house.do("ask", role="face_donor", source=source)
+            person = house.do("ask", role="target_person", target=target)
+            return house.do("submit", source=source, target=target, donor=donor, person=person), donor
+
+        job_id, _ = submit()
+        house.wait_rendering(job_id)
+        house.kill(worker)
+        house.start_worker()
+        assert house.wait_job(job_id, "succeeded")["outputs"] == 1
+
+        second, donor = submit()
+        house.wait_rendering(second)
+        house.do("withdraw", consent_id=donor)
+        found = house.wait_job(second, "refused", seconds=10)
+        assert found["failure"]["code"] == "consent_withdrawn"
+        house.wait(lambda: house.do("work_folders") == 0, seconds=10)
+        assert house.do("job", job_id=second)["outputs"] == 0
+    finally:
+        house.close()  # before the databases are dropped
