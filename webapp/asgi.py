@@ -17,6 +17,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
+from webapp.observability import configure_logging
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -94,4 +96,5 @@ class BodyLimit:
 # WhiteNoise hands static files over as sync iterators, which Django reads whole; they are small.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
+configure_logging(settings.LOG_LEVEL)
 application = BodyLimit(cast("App", get_asgi_application()))

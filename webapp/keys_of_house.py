@@ -5,6 +5,7 @@ Only task processes and the verify page call this; a media child never sees any 
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from django.conf import settings
 from consent import keys
 from watermark.keys import MarkKey, derive_mark_key
 from watermark.signers import DevelopmentAuthority, FileSigner, Signer
+
+logger = logging.getLogger(__name__)
 
 FIRST_YEAR = 2026  # the first year in which outputs were marked; keys of all years since then are tried on reading
 
@@ -56,6 +59,7 @@ def signer() -> Signer:
             f"The profile {settings.PROFILE} signs with a certificate of its own; nothing was signed. "
             "Set SIGNER_CHAIN_FILE and SIGNER_KEY_FILE."
         )
+    logger.warning("Signing with this machine's UNTRUSTED development certificate; nobody else will recognise it.")
     return _authority().signer(tsa_url=settings.TSA_URL or None)
 
 

@@ -112,15 +112,18 @@ PROFILE = env("IMPRIMATUR_PROFILE")
 if PROFILE and PROFILE not in PROFILES:
     raise ImproperlyConfigured(f"IMPRIMATUR_PROFILE must be one of {', '.join(PROFILES)}, not {PROFILE!r}.")
 PUBLIC_URL = env("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
-if PROFILE == "evaluation" and urlsplit(PUBLIC_URL).hostname not in {"localhost", "127.0.0.1", "::1"}:
-    raise ImproperlyConfigured(
-        "The profile `evaluation` lets unscreened inputs proceed, so it runs on a local PUBLIC_URL only. "
-        "Set IMPRIMATUR_PROFILE to standard or strict."
-    )
+DEBUG = env_bool("DEBUG", False)
+if urlsplit(PUBLIC_URL).hostname not in {"localhost", "127.0.0.1", "::1"}:
+    if PROFILE not in {"standard", "strict"}:
+        raise ImproperlyConfigured(
+            "The profile `evaluation` lets unscreened inputs proceed, so it runs on a local PUBLIC_URL only. "
+            "Set IMPRIMATUR_PROFILE to standard or strict."
+        )
+    if DEBUG:
+        raise ImproperlyConfigured("DEBUG shows the inside of the service to everybody; unset it or use a local URL.")
 DEPLOYMENT = env("IMPRIMATUR_DEPLOYMENT", "local")
 STORAGE_URL = env("STORAGE_URL", f"file://{HOME / 'objects'}")
 
-DEBUG = env_bool("DEBUG", False)
 SECRET_KEY = env("SECRET_KEY") or home_secret(KEYS_DIR / "django.secret")
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]", urlsplit(PUBLIC_URL).hostname or ""])
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [PUBLIC_URL])
@@ -215,7 +218,15 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True
-EMAIL_BACKEND = env("EMAIL_BACKEND", "django.core.mail.backends.filebased.EmailBackend")
+# Without a mail server the letters with consent links are files under MAIL_DIR, for whoever runs this machine.
+EMAIL_HOST = env("EMAIL_HOST")
+EMAIL_PORT = env_int("EMAIL_PORT", 587)
+EMAIL_HOST_USER = env("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS", True)
+EMAIL_TIMEOUT = 20
+_MAILER = "smtp" if EMAIL_HOST else "filebased"
+EMAIL_BACKEND = env("EMAIL_BACKEND", f"django.core.mail.backends.{_MAILER}.EmailBackend")
 EMAIL_FILE_PATH = str(MAIL_DIR)
 DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Imprimatur <noreply@localhost>")
 
@@ -226,7 +237,8 @@ SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("BEHIND_PROXY", False) else None
+BEHIND_PROXY = env_bool("BEHIND_PROXY", False)  # exactly one proxy, which sets X-Forwarded-Proto and -For
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SECURE_HSTS_SECONDS = 31536000 if SECURE_COOKIES else 0
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
@@ -257,6 +269,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "webapp.api.errors.problem_response",
     "UNAUTHENTICATED_USER": None,
+    "NUM_PROXIES": 1 if BEHIND_PROXY else 0,  # else a client could name any address as its own
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Imprimatur",
@@ -277,6 +290,8 @@ SIGNER_CHAIN_FILE = env("SIGNER_CHAIN_FILE")
 SIGNER_KEY_FILE = env("SIGNER_KEY_FILE")
 SIGNER_ANCHORS_FILE = env("SIGNER_ANCHORS_FILE")
 TSA_URL = env("TSA_URL")  # RFC 3161; without time stamps a manifest is not valid past its certificate's life
+
+LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 
 # --- privacy --------------------------------------------------------------------------------------------------------
 INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)

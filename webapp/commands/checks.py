@@ -101,7 +101,8 @@ def check_keys_and_signer() -> Iterator[Finding]:
         yield Finding("signer", "missing", str(error), mend)
         return
     for finding in found:
-        yield Finding("signer", "missing" if finding.fatal else "note", finding.message, mend if finding.fatal else "")
+        bad = finding.fatal or (finding.code == "development" and settings.PROFILE != "evaluation")
+        yield Finding("signer", "missing" if bad else "note", finding.message, mend if bad else "")
     if not found:
         yield Finding("signer", "ok", "certificate chain and key are good")
 
@@ -160,7 +161,7 @@ def check_media() -> Iterator[Finding]:
     if lost:
         yield Finding(
             "isolation",
-            "note",
+            "note" if settings.PROFILE == "evaluation" else "missing",
             f"this kernel does not give the media child {' and '.join(lost)}",
             "allow unprivileged user namespaces and Landlock, or run the worker in a container without network",
         )
@@ -181,6 +182,15 @@ def check_broker() -> Iterator[Finding]:
     yield Finding("broker", "ok", name)
 
 
+def check_mail() -> Iterator[Finding]:
+    if settings.EMAIL_HOST:
+        yield Finding("mail", "ok", f"through {settings.EMAIL_HOST}:{settings.EMAIL_PORT}")
+    else:
+        level: Level = "note" if settings.PROFILE == "evaluation" else "missing"
+        words = f"consent links are written to {settings.MAIL_DIR} instead of being mailed"
+        yield Finding("mail", level, words, "set EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER and EMAIL_HOST_PASSWORD")
+
+
 def check_screening() -> Iterator[Finding]:
     yield Finding(
         "screening",
@@ -199,5 +209,6 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_engine,
     check_media,
     check_broker,
+    check_mail,
     check_screening,
 )

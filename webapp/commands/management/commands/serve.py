@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from webapp.commands.checks import LOCAL_HOSTS
 from webapp.commands.evaluation import ready_account
 from webapp.commands.supervise import START_SECONDS, House, PartEndedError, running, web_part, worker_part
 
@@ -30,6 +31,11 @@ class Command(BaseCommand):
         if not settings.PROFILE:
             raise CommandError(
                 "IMPRIMATUR_PROFILE is not set. Use `make serve`, or choose evaluation, standard or strict."
+            )
+        if settings.PROFILE == "evaluation" and host not in LOCAL_HOSTS:
+            raise CommandError(
+                "The profile `evaluation` lets unscreened inputs proceed, so it listens on this machine only. "
+                "Choose IMPRIMATUR_PROFILE=standard or strict to listen elsewhere."
             )
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
