@@ -42,7 +42,7 @@ test: $(VENV)/.dev ## every test and linter; what CI runs
 soak: $(VENV)/.dev ## the long proofs
 	@sh tests/services.sh
 	@$(PY) manage.py models build
-	@$(PY) -m pytest -q -m soak --timeout 3600
+	@. tests/services.env 2>/dev/null; $(PY) -m pytest -q -m soak --timeout 3600
 
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff format --check .

@@ -122,7 +122,7 @@ def check_engine() -> Iterator[Finding]:
     from worker.inference.types import ModelError
 
     try:
-        client = connect(ensure_engine(settings.HOME))
+        client = connect(ensure_engine(settings.HOME, idle_exit=5.0))  # one that we start ends by itself
         try:
             begin = time.perf_counter()
             client.run("face_descriptor", {"image": np.zeros((1, 3, 150, 150), np.float32)})
