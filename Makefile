@@ -27,8 +27,9 @@ $(VENV)/.dev: deploy/requirements-dev.lock $(VENV)/.runtime
 setup: $(VENV)/.runtime ## build .venv, models, keys, certificates, database (all targets do this)
 	@$(PY) manage.py prepare
 
+# With several faces in a file, SOURCE_FACE=1 or TARGET_FACE=1 names one (the demo lists them).
 demo: setup ## run the whole main job on sample media: make demo [SOURCE=a.jpg TARGET=b.mp4 OUT=c.mp4]
-	@$(PY) manage.py demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(TARGET),--target "$(TARGET)") $(if $(OUT),--out "$(OUT)")
+	@$(PY) manage.py demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(TARGET),--target "$(TARGET)") $(if $(OUT),--out "$(OUT)") $(if $(SOURCE_FACE),--source-face "$(SOURCE_FACE)") $(if $(TARGET_FACE),--target-face "$(TARGET_FACE)")
 
 serve: setup ## web server, worker and scheduler on http://127.0.0.1:8000 (Ctrl-C stops all)
 	@$(PY) manage.py serve

@@ -14,6 +14,7 @@ from django.utils import timezone
 from consent import keys, subjects
 from consent.errors import ConsentError
 from consent.models import Consent, Use
+from consent.names import is_name
 from consent.texts import LOCALES, PURPOSE_BOX, NoticeText, consent_text
 from consent.transitions import State, lock, move
 
@@ -202,7 +203,7 @@ def _check_form(
         missing["purposes"] = "purpose_required"
     missing |= {name: "tick_required" for name in REQUIRED_TICKS if not ticks.get(name)}
     name = " ".join(typed_name.split())
-    if not 2 <= len(name) <= LONGEST_NAME or not name.isprintable():
+    if not is_name(name, least=2, longest=LONGEST_NAME):
         missing["typed_name"] = "name_required"
     if missing:
         raise ConsentError(

@@ -17,6 +17,7 @@ from django.utils import timezone
 from consent import mail
 from consent.errors import ConsentError
 from consent.models import Consent, Event, Subject, consent_id
+from consent.names import is_name
 from consent.policy import PURPOSES, ROLES
 from consent.subjects import check_may_ask, is_email, plain_contact, subject_for
 from consent.texts import consent_text, known_locale
@@ -176,7 +177,7 @@ def _wrong_texts(*, organisation_name: str, requested_by: str, name: str, note: 
         ("requested_by", requested_by, 254),
         ("name", name, 120),
     ):
-        if not 1 <= len(text.strip()) <= longest or not text.isprintable():
+        if not is_name(text, longest=longest):
             wrong[field] = "text_invalid"
     if len(note) > LONGEST_NOTE:
         wrong["note"] = "text_too_long"

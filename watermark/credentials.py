@@ -53,7 +53,9 @@ class Credentials:
     holds; `signature_valid` and `signature_trusted` speak of the claim signature alone, so "our manifest, other bytes"
     is state invalid, bytes_match False, signature_trusted True. With `store` given (`recovered`), a hash mismatch is
     what must come, and state speaks of the rest. `is_ours` demands the signature trusted under our own anchors and our
-    consent assertion. `time_source` says who vouches for `signed_at`: a time-stamp authority or only the claim.
+    consent assertion, which everybody with a certificate of the same authority can have; only `claim_sha256`, known for
+    such manifests alone, tells whether it is the very manifest of a record. `time_source` says who vouches for
+    `signed_at`: a time-stamp authority or only the claim.
     """
 
     state: State
@@ -65,6 +67,7 @@ class Credentials:
     time_source: Literal["", "tsa", "claimed"] = ""
     mark_ids: tuple[bytes, ...] = ()
     is_ours: bool = False
+    claim_sha256: str = ""
     bytes_match: bool = False
     signature_valid: bool = False
     signature_trusted: bool = False
@@ -83,11 +86,6 @@ class Credentials:
             kind.rsplit("/", 1)[-1] in AI_SOURCE_TYPES
             for kind in (*self.digital_source_types, *_ingredient_types(self.ingredients))
         )
-
-    @property
-    def only_bytes_changed(self) -> bool:
-        """True when everything that was signed still holds, but for the hash over the media bytes."""
-        return self.signature_valid and not self.bytes_match and set(self.failures) <= MISMATCHES | {UNTRUSTED}
 
     def to_dict(self, *, raw: bool = True) -> dict[str, Any]:
         """JSON-able; mark ids as hexadecimal text. `from_dict` reads it back."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
 import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -89,6 +91,21 @@ def read_untrusted(payload: Mapping[str, Any]) -> dict[str, Any]:
     ).to_dict()
 
 
+def claim_of_store(store: bytes) -> str:
+    """`Credentials.claim_sha256` of a manifest store from our own records, never of a stranger's; "" when it is none.
+
+    Both sides of the comparison are read by the same library, so a newer one does not turn our outputs into strangers.
+    """
+    try:
+        with (
+            c2pa.Context.from_dict(closed_settings("")) as context,
+            c2pa.Reader("application/c2pa", io.BytesIO(store), context=context) as reader,
+        ):
+            return _claim_sha256(reader)
+    except c2pa.C2paError:
+        return ""
+
+
 def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes | None, *, ours: bool) -> Credentials:
     context = c2pa.Context.from_dict(closed_settings(anchors))
     with _opened(source) as file, context:
@@ -100,11 +117,28 @@ def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes
             try:
                 text = reader.json()
                 parsed = json.loads(text)
+                if not isinstance(parsed, dict):
+                    return Credentials("broken")
+                found = _credentials(parsed, keep_raw=len(text) <= _MAX_RAW, recovered=store is not None, ours=ours)
+                return replace(found, claim_sha256=_claim_sha256(reader)) if found.is_ours else found
             except (c2pa.C2paError, ValueError, RecursionError):
                 return Credentials("broken")
-    if not isinstance(parsed, dict):
-        return Credentials("broken")
-    return _credentials(parsed, keep_raw=len(text) <= _MAX_RAW, recovered=store is not None, ours=ours)
+
+
+def _claim_sha256(reader: c2pa.Reader) -> str:
+    """SHA-256 (hex) over label, claim and serial number of the signer's certificate of the active manifest.
+
+    The claim holds the hash of every assertion, so also that of the media bytes: nobody has it for another picture,
+    and nobody but the holder of that certificate can sign it.
+    """
+    parsed = _mapping(json.loads(reader.json()))
+    label = parsed.get("active_manifest")
+    for manifest in map(_mapping, _list(_mapping(json.loads(reader.crjson())).get("manifests"))):
+        claim = _mapping(manifest.get("claim.v2"))
+        serial = _mapping(_mapping(manifest.get("signature")).get("certificateInfo")).get("serialNumber")
+        if label and manifest.get("label") == label and claim and serial:
+            return hashlib.sha256(json.dumps([label, claim, serial], sort_keys=True).encode()).hexdigest()
+    return ""
 
 
 @contextmanager

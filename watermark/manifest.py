@@ -2,6 +2,10 @@
 
 C2PA 2.4 claim, signed once per file. What goes in is published for good, so only opaque ids go in: no name, no file
 name, no thumbnail, no metadata of an input (DESIGN.md decision 10). `build_manifest` is the whole of it.
+
+An input's own manifest is referred to by a hash, never taken along, and no input is opened here by native code: keys
+are in this process. That an input declared AI is said by us instead. To carry such a manifest on whole, as the EU Code
+of Practice would like best, it has to be freed of pictures and names first, in the media child; that is not done yet.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ import os
 import re
 import secrets
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,12 +85,10 @@ class ManifestError(Exception):
 
 @dataclass(frozen=True)
 class IngredientFile:
-    """An input of the job. `credentials`, when its manifest was read already (in the media child), saves a second
-    reading; the file itself is opened only to carry on a manifest that declares AI."""
+    """An input of the job: its media type, and what the media child found of Content Credentials in it."""
 
-    path: Path
     mime: str
-    credentials: Credentials | None = None
+    credentials: Credentials = field(default_factory=lambda: Credentials("none"))
 
 
 @dataclass(frozen=True)
@@ -170,17 +171,16 @@ def clip(text: object) -> str:
     return str(text)[:80]
 
 
-def build_manifest(request: ManifestRequest, ingredients: Mapping[str, Credentials]) -> dict[str, Any]:
-    """The manifest definition for the SDK, without the ingredients that are added from a file.
-
-    `ingredients` are the credentials found in the inputs, by ingredient label ("target", "source-1", …).
-    """
+def build_manifest(request: ManifestRequest) -> dict[str, Any]:
+    """The manifest definition for the SDK."""
     when = request.when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     agent = {"name": GENERATOR, "version": request.claim_version}
     kind = "photo" if request.mime.startswith("image/") else "video"
     description = f"The face of a consenting person was placed into this {kind} with an AI model."
     if request.label_text:
         description += " A visible notice was added."
+    if request.target.credentials.declares_ai:
+        description += " The input said of itself that AI had a part in making it."
     actions: list[dict[str, Any]] = [
         {"action": "c2pa.opened", "when": when, "parameters": {"ingredientIds": ["target"]}},
         *(
@@ -203,16 +203,12 @@ def build_manifest(request: ManifestRequest, ingredients: Mapping[str, Credentia
         "title": request.title or f"AI-edited {kind}",
         "format": request.mime,
         "claim_generator_info": [{**agent, "specVersion": SPEC_VERSION}],
-        "ingredients": [
-            _ingredient(label, file)
-            for label, file in _inputs(request).items()
-            if not _travels_whole(label, ingredients[label])
-        ],
+        "ingredients": [_ingredient(label, file) for label, file in _inputs(request).items()],
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"allActionsIncluded": True, "actions": actions}},
             {"label": "c2pa.soft-binding", "data": _soft_binding(request.mark_id)},
             {"label": "cawg.training-mining", "data": _training_mining()},
-            {"label": CONSENT_LABEL, "data": _consent(request, ingredients)},
+            {"label": CONSENT_LABEL, "data": _consent(request)},
         ],
     }
 
@@ -227,13 +223,10 @@ def sign_file(
     size of the file for MP4, see the SDK's hash over mdat. Raises ManifestError, SignerError, OSError.
     """
     _check_places(src, dst)
-    inputs = _inputs(request)
-    found = {label: file.credentials or _credentials_of(file) for label, file in inputs.items()}
-    definition = build_manifest(request, found)
+    definition = build_manifest(request)
     temporary = dst.with_name(f".{dst.name}.{secrets.token_hex(6)}.signing")
     try:
-        whole = {label: inputs[label] for label in inputs if _travels_whole(label, found[label])}
-        store = _sign(src, temporary, definition, whole, signer=signer, anchors_pem=anchors_pem)
+        store = _sign(src, temporary, definition, signer=signer, anchors_pem=anchors_pem)
         credentials = read(temporary, request.mime, anchors_pem=anchors_pem)
         _check_signed(credentials, request, trusted=bool(anchors_pem.strip()))
         with temporary.open("rb") as file:
@@ -247,15 +240,7 @@ def sign_file(
     return SignedManifest(credentials.label, store, credentials)
 
 
-def _sign(
-    src: Path,
-    temporary: Path,
-    definition: dict[str, Any],
-    whole: Mapping[str, IngredientFile],
-    *,
-    signer: Signer,
-    anchors_pem: str,
-) -> bytes:
+def _sign(src: Path, temporary: Path, definition: dict[str, Any], *, signer: Signer, anchors_pem: str) -> bytes:
     failure: list[BaseException] = []
 
     def sign(data: bytes) -> bytes:
@@ -276,9 +261,6 @@ def _sign(
             src.open("rb") as source,
             temporary.open("x+b") as destination,
         ):
-            for label, file in whole.items():
-                with file.path.open("rb") as stream:
-                    builder.add_ingredient(_ingredient(label, file), file.mime, stream)
             return bytes(builder.sign(native, definition["format"], source, destination))
     except c2pa.C2paError as error:
         if failure:
@@ -324,16 +306,6 @@ def _check_signed(credentials: Credentials, request: ManifestRequest, *, trusted
     )
 
 
-def _credentials_of(file: IngredientFile) -> Credentials:
-    if not file.path.is_file():
-        raise ManifestError(
-            "manifest_source",
-            "An input of the job is no longer there, so the manifest cannot name it. Nothing was written. "
-            "Upload it again.",
-        )
-    return read(file.path, file.mime, anchors_pem="")
-
-
 def _inputs(request: ManifestRequest) -> dict[str, IngredientFile]:
     return {"target": request.target, **dict(zip(_source_labels(request), request.sources, strict=True))}
 
@@ -342,17 +314,9 @@ def _source_labels(request: ManifestRequest) -> list[str]:
     return [f"source-{number}" for number in range(1, len(request.sources) + 1)]
 
 
-def _travels_whole(label: str, credentials: Credentials) -> bool:
-    """Marks that say "AI" must not be lost (EU Code of Practice 1.2), so such a target's manifest travels whole.
-
-    Any other manifest, and every manifest of the face donor's own photo, may hold names, places and pictures that
-    nobody could take back: it is referred to by a hash in the consent assertion.
-    """
-    return label == "target" and credentials.declares_ai and credentials.state in ("invalid", "valid", "trusted")
-
-
 def _ingredient(label: str, file: IngredientFile) -> dict[str, Any]:
-    # An ingredient given without its file keeps nothing of it: neither its own instance id nor its metadata.
+    # An ingredient given without its file keeps nothing of it: neither its own instance id, metadata nor manifest,
+    # which may hold names, places and pictures that nobody could take back.
     return {
         "title": "target" if label == "target" else "source photo",
         "format": file.mime,
@@ -373,8 +337,12 @@ def _training_mining() -> dict[str, Any]:
     return {"entries": {use: {"use": "notAllowed"} for use in uses}}
 
 
-def _consent(request: ManifestRequest, ingredients: Mapping[str, Credentials]) -> dict[str, Any]:
-    """Our own assertion: opaque ids and states as they were at publication; `status_url` says what holds now."""
+def _consent(request: ManifestRequest) -> dict[str, Any]:
+    """Our own assertion: opaque ids and states as they were at publication; `status_url` says what holds now.
+
+    `input_manifests` names every manifest found in an input, and whether it declared AI (EU Code of Practice 1.2: marks
+    that say so must not be lost).
+    """
     data: dict[str, Any] = {
         "records": [{"record": ref.record, "role": ref.role, "status": ref.status} for ref in request.consent_refs],
         "policy_version": request.policy_version,
@@ -387,11 +355,11 @@ def _consent(request: ManifestRequest, ingredients: Mapping[str, Credentials]) -
         {
             "ingredient": label,
             # The label of a manifest is a random id: whoever has the input can compare, nobody else learns anything.
-            "manifest_sha256": hashlib.sha256(credentials.label.encode()).hexdigest(),
-            "declares_ai": credentials.declares_ai,
+            "manifest_sha256": hashlib.sha256(file.credentials.label.encode()).hexdigest(),
+            "declares_ai": file.credentials.declares_ai,
         }
-        for label, credentials in ingredients.items()
-        if credentials.label and not _travels_whole(label, credentials)
+        for label, file in _inputs(request).items()
+        if file.credentials.label
     ]
     if referred:
         data["input_manifests"] = referred

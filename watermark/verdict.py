@@ -3,8 +3,10 @@
 DESIGN.md section 5 is the table. Three rules stand behind every cell:
 
 * A manifest of ours whose hash over the bytes holds (or a file whose SHA-256 is that of a published output) proves by
-  itself which output this is. Nothing else does: a mark or a damaged manifest can be carried over to another picture,
-  so they count only together with a content match against the record of that output.
+  itself which output this is. It is ours when its claim and its signer are those in the record it names: a chain to our
+  anchor is not enough, strangers may have one from the same authority. Nothing else proves it: a mark or a damaged
+  manifest can be carried over to another picture, so they count only together with a content match against the record
+  of that output.
 * Once the output is known, permission that is not in force comes before everything else.
 * What is unknown is said to be unknown. A mark that our key made but our records do not hold (another life of the
   deployment's database, a leaked key) is `disagree` with reason `no_record`: nobody can say that permission holds. No
@@ -42,6 +44,7 @@ Reason = Literal[
     "taken_down",
     "other_id",  # mark and manifest name different outputs
     "content_mismatch",  # a mark of ours on a picture that we did not publish
+    "not_our_signature",  # a manifest that names an output of ours, but is not the one in its record
     "mark_missing",  # a manifest of ours on other bytes, without our mark
     "not_compared",  # no fingerprint to compare with
     "no_record",
@@ -96,7 +99,8 @@ class ContentEvidence:
 @dataclass(frozen=True)
 class OutputRecord:
     """What our records say about one published output. `state`: in_force, withdrawn, taken_down; any other word counts
-    as not in force. `target_cover` says what stands for the person whose face was replaced: consent or attestation."""
+    as not in force. `claim_sha256` is that of the manifest we signed (see `Credentials`); "" matches none.
+    `target_cover` says what stands for the person whose face was replaced: consent or attestation."""
 
     output_id: str
     mark_id: bytes
@@ -106,6 +110,7 @@ class OutputRecord:
     livemode: bool = False
     permission_changed_at: datetime | None = None
     sha256: str = ""
+    claim_sha256: str = ""
     fingerprint: Mapping[str, Any] | None = None
     target_cover: Literal["consent", "attestation"] = "consent"
     not_screened: tuple[str, ...] = ()
@@ -201,6 +206,8 @@ def _decide(evidence: Evidence, records: Records) -> tuple[Code, Reason, OutputR
     for record in (by_label, by_mark):
         if record and evidence.file_sha256 and evidence.file_sha256 == record.sha256:
             return _as_published(record, "exact_file")
+    if credentials.is_ours and by_label and not _same_manifest(credentials, by_label):
+        return "disagree", "not_our_signature", None
     if credentials.is_ours and credentials.bytes_match and credentials.state in ("valid", "trusted"):
         return _intact(credentials, mark, by_label)
     if mark:
@@ -208,6 +215,10 @@ def _decide(evidence: Evidence, records: Records) -> tuple[Code, Reason, OutputR
     if credentials.is_ours:
         return "disagree", "mark_missing", None
     return _foreign(credentials)
+
+
+def _same_manifest(credentials: Credentials, record: OutputRecord) -> bool:
+    return bool(record.claim_sha256) and credentials.claim_sha256 == record.claim_sha256
 
 
 def _as_published(record: OutputRecord, reason: Reason) -> tuple[Code, Reason, OutputRecord]:

@@ -63,6 +63,16 @@ class Said:
     sentence: str
 
 
+SCREENED_KINDS = {
+    "nsfw": "nudity",
+    "age": "age",
+    "face_forgery": "forged faces",
+    "ai_image": "generated pictures",
+    "lists": "blocked pictures and people",
+}
+"""The words for what the gate can be asked about; an unknown kind is shown as it is called."""
+
+
 def words(about: Words) -> Said:
     """The texts for one verdict; raises KeyError for a code or reason that has none (a test walks through all)."""
     headline, parts = _texts(about)
@@ -70,7 +80,8 @@ def words(about: Words) -> Said:
         if about.test:
             parts.append("It is a test output, made outside live mode.")
         if about.not_screened:
-            parts.append(f"Not screened: {', '.join(about.not_screened)}.")
+            kinds = (SCREENED_KINDS.get(kind, kind.replace("_", " ")) for kind in about.not_screened)
+            parts.append(f"Its inputs were not screened for: {', '.join(kinds)}.")
     elif about.credentials and about.credentials.declares_ai and about.code in ("other_trusted", "other_unknown"):
         parts.append("The credential says that AI was used.")
     return Said(headline, " ".join(parts))
@@ -129,6 +140,10 @@ _DISAGREE = {
     "content_mismatch": (
         "The label does not belong to this picture.",
         "A hidden mark of ours was found, but what we published with that mark looks different.",
+    ),
+    "not_our_signature": (
+        "The label does not belong to this picture.",
+        "Its Content Credential names an output of ours, but it is not the one that we signed for that output.",
     ),
     "mark_missing": (
         "The label does not belong to this picture.",

@@ -154,7 +154,7 @@ class MainJob:
             ) from None
 
     def _ask(self, person: Person, role: str, photos: list[consents.PhotoRef], target: consents.TargetRef) -> Consent:
-        consent, token = consents.request_consent(
+        consent, token = jobs.request_consent(
             organisation_id=self.organisation.id,
             organisation_name=self.organisation.name,
             requested_by=self.user.get_full_name() or self.user.email,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from watermark.credentials_reader import claim_of_store
 from watermark.verdict import OutputRecord
 from webapp.jobs.models import Output
 from webapp.screening.models import ScreeningRecord
@@ -36,6 +37,7 @@ def _record(output: Output | None) -> OutputRecord | None:
         livemode=output.livemode,
         permission_changed_at=output.permission_changed_at,
         sha256=output.sha256,
+        claim_sha256=claim_of_store(bytes(output.manifest_store)),
         fingerprint=_mapping(output.fingerprint),
         target_cover="attestation" if output.job.target_attestation_id else "consent",
         not_screened=_not_screened(output),
@@ -51,5 +53,5 @@ def _not_screened(output: Output) -> tuple[str, ...]:
     job = output.job
     assets = [job.target_id, *job.sources.values_list("pk", flat=True)]
     rows = ScreeningRecord.objects.filter(asset_id__in=assets) | ScreeningRecord.objects.filter(job=job)
-    kinds = {str(kind).replace("_", " ") for row in rows.values_list("not_screened", flat=True) for kind in row}
+    kinds = {str(kind) for row in rows.values_list("not_screened", flat=True) for kind in row}
     return tuple(sorted(kinds))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from numpy.typing import NDArray
 
@@ -28,6 +26,7 @@ from watermark.reading import Reading
 from watermark.verdict import ContentEvidence, Evidence, MarkEvidence, Verdict, record_to_compare, verdict
 from watermark.video_reading import VideoReading
 from webapp import keys_of_house
+from webapp.jobs.workfolder import work_folder
 from webapp.verify import content
 from webapp.verify.records import PublishedOutputs
 from webapp.verify.slots import slot
@@ -118,11 +117,9 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _local(file: UploadedFile) -> Iterator[Path]:
-    """The upload as a file on disk, without the name it came with; removed afterwards."""
-    folder = Path(settings.WORK_DIR) / "verify"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        path = Path(temporary, "file")
+    """The upload as a file on disk, without the name it came with; removed afterwards, even after a kill."""
+    with work_folder("verify") as folder:
+        path = folder / "file"
         place = getattr(file, "temporary_file_path", None)
         if place is not None:
             os.link(place(), path) if _same_device(place(), folder) else path.symlink_to(place())

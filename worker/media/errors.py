@@ -16,8 +16,8 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
         "Save it as JPEG, PNG or WebP, or as an MP4 with H.264, and send it again.",
     ),
     "format_mismatch": (
-        "The name of the file promises another kind of media than the file holds.",
-        "Rename the file to what it really is, or export it again, and send it again.",
+        "The name of the file promises a picture or video, but that is not what the file holds.",
+        "Choose another file, or export this one again as JPEG, PNG, WebP or MP4.",
     ),
     "truncated": (
         "The file is damaged or incomplete.",
@@ -75,7 +75,7 @@ class MediaError(Exception):
         happened, hint = _TEXTS[code]
         self.code = code
         self.detail = detail
-        self.message = f"{message or happened} Nothing was kept or changed."
+        self.message = f"{message or happened} Nothing was made of it, nothing else was changed."
         self.hint = hint
         super().__init__(f"{self.message} {hint}")
 

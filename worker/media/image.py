@@ -43,9 +43,9 @@ def read(file: BinaryIO, container: str) -> tuple[NDArray[np.uint8], dict[str, A
                     raise MediaError("too_many_pixels", f"{picture.width}x{picture.height}")
                 if getattr(picture, "n_frames", 1) > 1:
                     notes.append("animation_first_picture")
+                picture.load()  # first: Pillow loads a PNG to look for EXIF, and a failure there would be passed over
                 turn = _CLOCKWISE.get(_orientation(picture), 0)
                 profile = picture.info.get("icc_profile")
-                picture.load()
                 upright = ImageOps.exif_transpose(picture) or picture
                 flat = _to_rgb(upright, profile, notes)
     except MediaError:

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any, Final, Self
 
 from worker.media.confine import Limits
 from worker.media.errors import CODES, ChildError, MediaError
+from worker.media.folders import PrivateFolder
 from worker.media.wire import Link, WireError
 
 __all__ = ["Child", "Limits", "call", "isolation"]
@@ -55,22 +55,23 @@ class Child:
         compiled: Path | None = None,
     ) -> None:
         limits = limits or Limits()
-        self._folder = tempfile.TemporaryDirectory(prefix="media-")
+        self._folder = PrivateFolder()
+        folder = str(self._folder.path)
         ours, theirs = socket.socketpair()
         self._link = Link(ours)
-        self._log = Path(self._folder.name, "stderr")
+        self._log = self._folder.path / "stderr"
         self.result: dict[str, Any] | None = None
         try:
             if compiled is not None:
-                shutil.copytree(compiled, Path(self._folder.name, _COMPILED))
+                shutil.copytree(compiled, self._folder.path / _COMPILED)
             with theirs, self._log.open("wb") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-c", _BOOT, str(_ROOT), str(theirs.fileno()), str(os.getpid())],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    cwd=self._folder.name,
-                    env=_environment(self._folder.name, limits.threads),
+                    cwd=folder,
+                    env=_environment(folder, limits.threads),
                     pass_fds=(theirs.fileno(), *fds),
                     start_new_session=True,
                 )
@@ -81,7 +82,7 @@ class Child:
                     "fds": list(fds),
                     "limits": asdict(limits),
                     "reads": [str(_ROOT / room) for room in _CODE] + [str(path) for path in reads],
-                    "writes": [self._folder.name, *map(str, writes)],
+                    "writes": [folder, *map(str, writes)],
                 }
             )
         except BaseException as error:
@@ -160,7 +161,7 @@ class Child:
         if hasattr(self, "_process"):
             self.kill()
         self._link.close()
-        self._folder.cleanup()
+        self._folder.close()
 
     def __enter__(self) -> Self:
         return self

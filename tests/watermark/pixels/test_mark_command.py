@@ -50,3 +50,12 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path):
     text.write_text("not a picture")
     with pytest.raises(CommandError, match="could not be opened"):
         run("read", text)
+
+
+def test_the_picture_is_decoded_in_a_child_and_never_where_the_keys_are(samples, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("Pillow opened a stranger's file in the process that holds the keys")
+
+    monkeypatch.setattr("PIL.Image.open", forbidden)
+    with pytest.raises(CommandError, match="No mark"):
+        run("read", samples / "grace_hopper.jpg", "--effort", "fast")

@@ -62,14 +62,14 @@ def write_video(path: Path, picture: np.ndarray) -> None:
 
 
 @pytest.fixture
-def request_for(plain_media: dict[str, Path]) -> Callable[..., ManifestRequest]:
+def request_for() -> Callable[..., ManifestRequest]:
     """`request_for("image/png", livemode=True)`: Ada gives her face, Ben's is replaced."""
 
     def make(mime: str, **changes: Any) -> ManifestRequest:
         values: dict[str, Any] = {
             "mime": mime,
-            "target": IngredientFile(plain_media[mime], mime),
-            "sources": (IngredientFile(SAMPLES / "grace_hopper.jpg", "image/jpeg"),),
+            "target": IngredientFile(mime),
+            "sources": (IngredientFile("image/jpeg"),),
             "mark_id": MARK,
             "consent_refs": (ConsentRef("cns_ada1", "face_donor"), ConsentRef("cns_ben1", "target_person")),
             "policy_version": "2026-11",

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from watermark.credentials import Credentials
-from watermark.credentials_reader import clean, closed_settings
+from watermark.credentials_reader import claim_of_store, clean, closed_settings
 from watermark.manifest import FORMATS, read, read_untrusted
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +46,24 @@ def test_one_changed_media_byte_makes_our_manifest_invalid_for_these_bytes(sign,
     mismatch = "assertion.bmffHash.mismatch" if mime == "video/mp4" else "assertion.dataHash.mismatch"
     assert (found.state, found.failures, found.bytes_match) == ("invalid", (mismatch,), False)
     # The signature still holds, so the verdict can say whose file this was.
-    assert (found.is_ours, found.only_bytes_changed, found.mark_ids) == (True, True, (mark_id,))
+    assert (found.is_ours, found.signature_trusted, found.mark_ids) == (True, True, (mark_id,))
+
+
+@pytest.mark.parametrize("mime", FORMATS)
+def test_the_claim_of_a_file_is_that_of_its_recorded_store_even_after_a_change_of_its_bytes(sign, dev_authority, mime):
+    path, signed = sign(mime)
+    claim = claim_of_store(signed.store)
+    assert len(claim) == 64
+    assert read(path, mime, anchors_pem=dev_authority.root_pem).claim_sha256 == claim
+    assert read(flip_media_byte(path, mime), mime, anchors_pem=dev_authority.root_pem).claim_sha256 == claim
+    assert read(path, mime, anchors_pem="").claim_sha256 == ""  # under no anchor it is nobody's
+    _, again = sign(mime, name="again")
+    assert claim_of_store(again.store) != claim
+
+
+@pytest.mark.parametrize("store", [b"", b"no manifest store"])
+def test_a_record_that_is_no_manifest_store_has_no_claim(store):
+    assert claim_of_store(store) == ""
 
 
 def test_no_changed_media_byte_of_a_hundred_is_ever_called_trusted(sign, dev_authority):

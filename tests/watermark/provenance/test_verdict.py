@@ -28,6 +28,7 @@ from watermark.verdict_words import SEVERITY
 
 MARK, OTHER_MARK, STRANGE_MARK = b"\x01" * 8, b"\x02" * 8, b"\x03" * 8
 LABEL, OTHER_LABEL = "urn:c2pa:ours", "urn:c2pa:ours-2"
+CLAIM, OTHER_CLAIM, FORGED_CLAIM = "1" * 64, "2" * 64, "f" * 64
 AI = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 OUTPUT = OutputRecord(
     output_id="out_1",
@@ -37,8 +38,16 @@ OUTPUT = OutputRecord(
     published_at=datetime(2026, 5, 3, 10, tzinfo=UTC),
     livemode=True,
     sha256="a" * 64,
+    claim_sha256=CLAIM,
 )
-OTHER = replace(OUTPUT, output_id="out_2", mark_id=OTHER_MARK, manifest_label=OTHER_LABEL, sha256="b" * 64)
+OTHER = replace(
+    OUTPUT,
+    output_id="out_2",
+    mark_id=OTHER_MARK,
+    manifest_label=OTHER_LABEL,
+    sha256="b" * 64,
+    claim_sha256=OTHER_CLAIM,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ def ours(**changes) -> Credentials:
         "issuer": "Imprimatur",
         "mark_ids": (MARK,),
         "is_ours": True,
+        "claim_sha256": CLAIM,
         "bytes_match": True,
         "signature_valid": True,
         "signature_trusted": True,
@@ -72,6 +82,7 @@ CHANGED = {"state": "invalid", "bytes_match": False, "failures": ("assertion.dat
 EXPIRED = {
     "state": "invalid",
     "is_ours": False,
+    "claim_sha256": "",
     "signature_trusted": False,
     "failures": ("signingCredential.untrusted", "signingCredential.expired"),
 }
@@ -81,10 +92,12 @@ MANIFESTS = {
     "remote_only": Credentials("remote_only", remote_url="http://127.0.0.1:9/x"),
     "broken": Credentials("broken"),
     "ours": ours(),
-    "ours_other_output": ours(label=OTHER_LABEL, mark_ids=(OTHER_MARK,)),
+    "ours_other_output": ours(label=OTHER_LABEL, mark_ids=(OTHER_MARK,), claim_sha256=OTHER_CLAIM),
     "ours_without_record": ours(label="urn:c2pa:forgotten"),
     "ours_changed": ours(**CHANGED),
-    "ours_changed_other_output": ours(label=OTHER_LABEL, mark_ids=(OTHER_MARK,), **CHANGED),
+    "ours_changed_other_output": ours(label=OTHER_LABEL, mark_ids=(OTHER_MARK,), claim_sha256=OTHER_CLAIM, **CHANGED),
+    "forged": ours(claim_sha256=FORGED_CLAIM),
+    "forged_changed": ours(claim_sha256=FORGED_CLAIM, **CHANGED),
     "ours_expired": ours(**EXPIRED),
     "claims_our_label": Credentials("invalid", label=LABEL, failures=("claimSignature.mismatch",)),
     "other_trusted": Credentials(
@@ -135,6 +148,8 @@ TABLE = [
     ("ours_changed", "other", "*", "*", "disagree", "other_id"),
     ("ours_changed", "strange", "*", "*", "disagree", "no_record"),
     ("ours_changed_other_output", "same", "*", "*", "disagree", "other_id"),
+    ("forged", "*", "*", "*", "disagree", "not_our_signature"),
+    ("forged_changed", "*", "*", "*", "disagree", "not_our_signature"),
     ("claims_our_label", "same", "match", "in_force", "ours_changed", ""),
     ("claims_our_label", "same", "mismatch", "*", "disagree", "content_mismatch"),
     ("claims_our_label", "other", "*", "*", "disagree", "other_id"),
@@ -245,6 +260,12 @@ def test_an_answer_that_disagrees_names_no_output():
     assert all(judge(*cell).output is None for cell in EVERYTHING if judge(*cell).code == "disagree")
 
 
+def test_a_record_without_a_readable_manifest_is_matched_by_none():
+    for claim in ("", CLAIM):
+        found = verdict(Evidence(credentials=ours(claim_sha256=claim)), Book((replace(OUTPUT, claim_sha256=""),)))
+        assert (found.code, found.reason) == ("disagree", "not_our_signature")
+
+
 def test_the_very_file_we_published_is_recognised_even_after_its_certificate_expired():
     found = judge("ours_expired", "none", "not_compared", "in_force", "published")
     assert (found.code, found.reason) == ("ours_intact", "exact_file")
@@ -282,10 +303,10 @@ def test_a_rights_attestation_is_not_called_permission_of_the_person_replaced():
 
 
 def test_a_test_output_and_missing_screening_are_said():
-    book = Book((replace(OUTPUT, livemode=False, not_screened=("face forgery",)),))
+    book = Book((replace(OUTPUT, livemode=False, not_screened=("face_forgery", "age")),))
     found = verdict(Evidence(credentials=ours(), mark=MarkEvidence(MARK)), book)
     assert "test output" in found.sentence
-    assert "Not screened: face forgery." in found.sentence
+    assert "not screened for: forged faces, age." in found.sentence
 
 
 def test_the_report_holds_what_a_page_needs_and_no_raw_manifest():

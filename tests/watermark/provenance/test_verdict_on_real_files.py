@@ -12,7 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.watermark.provenance.strangers import signed_as_ours
 from watermark import fingerprint, image
+from watermark.credentials_reader import claim_of_store
 from watermark.iptc import write_iptc
 from watermark.keys import MarkKey, derive_mark_key
 from watermark.manifest import ConsentRef, IngredientFile, ManifestRequest, read, sign_file
@@ -75,8 +77,8 @@ def house(astronaut, dev_authority, tmp_path_factory) -> House:
     write_iptc(marked, "image/jpeg")
     request = ManifestRequest(
         mime="image/jpeg",
-        target=IngredientFile(marked, "image/jpeg"),
-        sources=(IngredientFile(marked, "image/jpeg"),),
+        target=IngredientFile("image/jpeg"),
+        sources=(IngredientFile("image/jpeg"),),
         mark_id=mark_id,
         consent_refs=(ConsentRef("cns_ada1", "face_donor"), ConsentRef("cns_ben1", "target_person")),
         policy_version="2026-11",
@@ -92,6 +94,7 @@ def house(astronaut, dev_authority, tmp_path_factory) -> House:
         state="in_force",
         published_at=datetime(2026, 5, 3, tzinfo=UTC),
         livemode=True,
+        claim_sha256=claim_of_store(signed.store),
         fingerprint=fingerprint.take(pixels).to_json(),
     )
     return House(key, anchors, (folder / "signed.jpg").read_bytes(), pixels, record)
@@ -109,6 +112,24 @@ def flipped(data: bytes) -> bytes:
 def test_the_published_file_is_intact(house):
     found = house.verify(house.published)
     assert (found.code, found.reason) == ("ours_intact", "")
+
+
+def test_a_stranger_with_a_certificate_of_our_authority_cannot_name_an_output_of_ours(house, dev_authority, astronaut):
+    plain, label = encode(astronaut, "JPEG", quality=95), house.record.manifest_label
+    forged = signed_as_ours(plain, authority=dev_authority.folder, label=label)
+    found = house.verify(forged)
+    credentials = found.evidence.credentials
+    assert credentials is not None
+    assert (credentials.state, credentials.is_ours, credentials.bytes_match) == ("trusted", True, True)
+    assert credentials.label == house.record.manifest_label
+    assert (found.code, found.reason, found.output) == ("disagree", "not_our_signature", None)
+    assert "not the one that we signed" in found.sentence
+    # Neither do our own marked pixels with the stranger's manifest around them, nor a change of the stranger's file.
+    marked = signed_as_ours(
+        encode(house.pixels, "JPEG", quality=95), authority=dev_authority.folder, label=house.record.manifest_label
+    )
+    assert house.verify(marked).reason == "not_our_signature"
+    assert house.verify(flipped(forged)).reason == "not_our_signature"
 
 
 def test_one_flipped_byte_of_the_picture_says_changed(house):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,12 @@ from django.core.management import call_command
 from django.test import Client
 from numpy.typing import NDArray
 
+from tests.watermark.provenance.strangers import signed_as_ours
 from tests.webapp.pages import cast
-from watermark import fingerprint, image
+from watermark import fingerprint, image, manifest
 from watermark.payload import new_mark_id
 from webapp import keys_of_house
+from webapp.jobs import upkeep, workfolder
 from webapp.jobs.models import Output
 from webapp.verify import services, slots
 
@@ -39,6 +44,46 @@ def output(cleo: cast.Account, grace: NDArray[np.uint8], tmp_path: Path) -> tupl
     path = write(tmp_path / "output.png", rgb)
     record = {"kind": "photo", "frames": [{"seconds": 0.0, "fingerprint": fingerprint.take(rgb).to_json()}]}
     return cast.published(cleo, path, mark_id=MARK, fingerprint=record), path, rgb
+
+
+@pytest.fixture
+def signed(cleo: cast.Account, grace: NDArray[np.uint8], tmp_path: Path) -> tuple[Output, Path]:
+    """A published output whose bytes do not decide (another SHA-256 is recorded): only its manifest and mark do."""
+    marked = write(tmp_path / "marked.jpg", image.embed(grace, MARK, keys_of_house.mark_keys()[0]))
+    request = manifest.ManifestRequest(
+        mime="image/jpeg",
+        target=manifest.IngredientFile("image/jpeg"),
+        sources=(manifest.IngredientFile("image/jpeg"),),
+        mark_id=MARK,
+        consent_refs=(manifest.ConsentRef("cns_ada1", "face_donor"),),
+        policy_version="2026-11",
+        livemode=False,
+        status_url="http://127.0.0.1:8000/verify",
+    )
+    path = tmp_path / "signed.jpg"
+    anchors = keys_of_house.anchors_pem()
+    made = manifest.sign_file(marked, path, request, keys_of_house.signer(), anchors_pem=anchors)
+    output = cast.published(cleo, path, mark_id=MARK)
+    Output.objects.filter(pk=output.pk).update(sha256="0" * 64, manifest_label=made.label, manifest_store=made.store)
+    output.refresh_from_db()
+    return output, path
+
+
+def test_the_manifest_we_signed_proves_the_output(signed: tuple[Output, Path]) -> None:
+    found = services.verify_file(signed[1])
+    assert (found.code, found.reason) == ("ours_intact", "")
+
+
+def test_a_stranger_under_our_authority_cannot_sign_in_our_name(
+    signed: tuple[Output, Path], samples: Path, tmp_path: Path
+) -> None:
+    forged = tmp_path / "forged.jpg"
+    plain = (samples / "astronaut.jpg").read_bytes()
+    forged.write_bytes(signed_as_ours(plain, authority=Path(settings.SIGNER_DIR), label=signed[0].manifest_label))
+    found = services.verify_file(forged)
+    assert found.evidence.credentials is not None
+    assert (found.evidence.credentials.state, found.evidence.credentials.is_ours) == ("trusted", True)
+    assert (found.code, found.reason, found.output) == ("disagree", "not_our_signature", None)
 
 
 def test_the_published_file_itself_is_ours(output: tuple[Output, Path, Any]) -> None:
@@ -118,7 +163,26 @@ def test_a_large_upload_is_looked_at_where_it_lies_and_removed(
     answer = Client().post("/v1/verifications", {"file": file})
     assert answer.json()["code"] == "ours_intact"
     assert not list(uploads.iterdir())
-    assert not list((settings.WORK_DIR / "verify").iterdir())
+    assert not list(workfolder.root().glob("verify-*"))
+
+
+def test_an_upload_of_a_process_that_was_killed_is_swept(samples: Path, tmp_path: Path) -> None:
+    script = (
+        "import django, os, signal; django.setup()\n"
+        "from django.core.files.uploadedfile import SimpleUploadedFile\n"
+        "from webapp.verify import services\n"
+        "with services._local(SimpleUploadedFile('a.jpg', b'plain bytes')) as path:\n"
+        "    print(path, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "IMPRIMATUR_HOME": str(settings.HOME)}
+    killed = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    left = Path(killed.stdout.strip())
+    assert left.read_bytes() == b"plain bytes", killed.stderr
+    assert upkeep.sweep_folders() >= 1
+    assert not left.parent.exists()
 
 
 def test_the_answer_can_be_had_as_a_json_file_without_javascript(samples: Path) -> None:

@@ -192,7 +192,7 @@ def test_what_is_no_supported_media_is_refused_by_name(tmp_path, name, data, cod
     with pytest.raises(MediaError) as caught:
         client.probe(path)
     assert caught.value.code == code
-    assert caught.value.message.endswith("Nothing was kept or changed.")
+    assert caught.value.message.endswith("Nothing was made of it, nothing else was changed.")
     assert caught.value.hint
 
 
@@ -212,3 +212,20 @@ def test_a_photo_that_cannot_be_written_leaves_nothing(tmp_path: Path):
     with pytest.raises(OSError, match=r"."):
         image.write(np.zeros((70_000, 16, 3), np.uint8), tmp_path / "out", "image/jpeg")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_photo_whose_pixels_are_damaged_is_refused_and_not_half_decoded(tmp_path, form):
+    noise = np.random.default_rng(2).integers(0, 256, (96, 96, 3), np.uint8)
+    path = tmp_path / "damaged"
+    Image.fromarray(noise).save(path, form)
+    data = bytearray(path.read_bytes())
+    if form != "PNG":  # the only one of the three that can tell changed bytes from others
+        del data[len(data) // 2 :]
+    else:
+        data[len(data) // 3 : len(data) // 3 + 400] = bytes(400)
+    path.write_bytes(bytes(data))
+    for read in (client.probe, client.decode_image):
+        with pytest.raises(MediaError) as caught:
+            read(path)
+        assert caught.value.code == "truncated"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from worker.media import folders
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Child, Limits, call, isolation
 
@@ -236,6 +238,36 @@ def test_leaving_the_context_kills_the_child_and_removes_its_folder(tmp_path, mo
         pid = child.pid
     assert not _alive(pid)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_of_a_killed_parent_is_swept_and_those_in_use_or_new_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    script = (
+        "import os, signal; from worker.media.sandbox import Child\n"
+        "with Child('worker.media.child:report_isolation', {}) as child:\n"
+        "    next(iter(child.messages(20)), None)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}, check=False
+    )
+    (left,) = tmp_path.iterdir()
+    (left / "plain").write_bytes(b"a stranger's picture")
+    monkeypatch.setattr(folders.PrivateFolder, "_swept_at", -folders.SWEEP_SECONDS)
+    with Child("worker.media.child:report_isolation", {}) as first:
+        assert left.exists()  # too young: it might not be locked yet
+        used = first._folder.path
+        young = tmp_path / f"{folders.PREFIX}young"
+        young.mkdir()
+        foreign = tmp_path / "somebody-elses"
+        foreign.mkdir()
+        for folder in (left, used, foreign):
+            os.utime(folder, (0, 0))
+        assert call("worker.media.child:report_isolation", {}, timeout=20)
+        assert left.exists()  # once a minute is enough
+        monkeypatch.setattr(folders.PrivateFolder, "_swept_at", time.monotonic() - folders.SWEEP_SECONDS)
+        assert call("worker.media.child:report_isolation", {}, timeout=20)
+        assert sorted(tmp_path.iterdir()) == sorted([used, young, foreign])
 
 
 def _alive(pid: int) -> bool:

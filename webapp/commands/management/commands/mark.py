@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from django.core.management.base import BaseCommand, CommandError
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from watermark import image
 from watermark.mark_errors import MarkError
 from watermark.payload import new_mark_id
 from webapp.keys_of_house import mark_keys
+from worker.media import client
+from worker.media.errors import ChildError, MediaError
 
 
 class Command(BaseCommand):
@@ -74,8 +76,8 @@ class Command(BaseCommand):
 
 
 def _open(path: Path) -> NDArray[np.uint8]:
+    """Decoded in a media child: this process holds the keys."""
     try:
-        with Image.open(path) as opened:
-            return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"), np.uint8)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return client.decode_image(path)
+    except (OSError, MediaError, ChildError) as error:
         raise CommandError(f"{path} could not be opened as a picture ({error}). Nothing was changed.") from error

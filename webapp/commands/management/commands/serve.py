@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 import urllib.request
@@ -46,6 +47,9 @@ class Command(BaseCommand):
                     f"Port {port} on {host} is taken ({error.strerror}). Choose another with --port."
                 ) from None
         url = f"http://{host}:{port}"
+        # Links in letters and QR codes must lead here, unless the operator has named an outside address.
+        if host in LOCAL_HOSTS:
+            os.environ.setdefault("PUBLIC_URL", url)
         try:
             with running([web_part(host, port), worker_part(processes=processes)]) as house:
                 self._wait(house, url)
