@@ -17,7 +17,7 @@ from typing import Any
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
 from consent import keys
@@ -29,6 +29,7 @@ from watermark.signers import SignerError
 from webapp import keys_of_house, storage
 from webapp.jobs import finishing, flow, intake, leases, running, upkeep, workfolder
 from webapp.jobs.errors import JobsError
+from webapp.jobs.face_choice import chosen_face
 from webapp.jobs.meanwhile import upkeep_meanwhile
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
@@ -50,7 +51,10 @@ logger = logging.getLogger(__name__)
 SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
 OURS = frozenset({"disk_full", "child_failed"})  # media errors that say nothing about the file
-PASSING = frozenset({"engine_unavailable", "engine_failed", "storage_failed", "signer_failed"})  # worth another start
+DATABASE_AWAY = "database_unavailable"
+PASSING = frozenset(
+    {"engine_unavailable", "engine_failed", "storage_failed", "signer_failed", DATABASE_AWAY}
+)  # worth another start
 INTERNAL = "Something went wrong in this service, not in your files; nothing was published. Try again later."
 
 
@@ -119,9 +123,13 @@ def screen_job(job_id: str) -> None:
     lease = leases.Lease(Job, job_id, owner, [Job.State.SCREENING])
     with lease, workfolder.work_folder(job_id) as folder, _job_endings(job_id, owner, lease):
         profile = profiles.named(settings.PROFILE)
+        # Only now are the files known; what does not fit is refused before anybody waits for it.
+        Options.from_mapping(job.options).mime_for(job.target.kind)
+        chosen_face(job.target, job.target_face)
         donor = measuring.Confirmed.of(job.donor_consent.photos)
         chosen = []
         for each in job.jobsource_set.select_related("asset"):
+            chosen_face(each.asset, each.face)
             path = folder / f"analysis-{each.position}"
             storage.materialise(each.asset.analysis_name, each.asset.key_id, path)
             chosen.append(measuring.Chosen(each.asset.sha256, each.face, Analysis.load(path)))
@@ -129,7 +137,7 @@ def screen_job(job_id: str) -> None:
         path = folder / "analysis-target"
         storage.materialise(job.target.analysis_name, job.target.key_id, path)
         target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
-        signals = measuring.measure_job(chosen, target, donor, levels)
+        signals = measuring.measure_job(chosen, target, donor, levels, running.asset_profiles(job))
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 
 
@@ -154,6 +162,7 @@ def run_job(job_id: str) -> None:
             raise EvidenceMissingError(job_id)
         spec = _materialise(job, folder)
         key = keys_of_house.mark_keys()[0]
+        keys_of_house.signer()  # a house that cannot sign says so before the render, not after
         result = pipeline.run_job(
             spec,
             pattern=patterns.derive(bytes(job.mark_id or b""), key).to_bytes(),
@@ -177,7 +186,8 @@ def run_job(job_id: str) -> None:
         draft = finishing.finish(job, spec, rendered, evidence, key)
         try:
             running.publish_output(job_id, owner, draft)
-        except BaseException:
+        except JobsError:
+            # Surely rolled back. After any other error nobody here can tell: the orphan sweep asks the row in peace.
             finishing.discard(draft)
             raise
 
@@ -266,11 +276,14 @@ def _job_endings(job_id: str, owner: str, lease: leases.Lease) -> Iterator[None]
             return
         code, message = _described(error)
         logger.warning("Job %s ended with %s.", job_id, code, exc_info=code == "internal_error")
+        if code == DATABASE_AWAY:
+            _drop_broken_connections()
         if code in PASSING:
             running.return_job(job_id, owner, code, message)
-        elif isinstance(error, FaceError | MediaError) and code not in OURS:
+        elif isinstance(error, FaceError | MediaError | JobsError) and code not in OURS:
+            # Where the service that raised it has moved the job already, this does nothing.
             running.refuse_job(job_id, owner, code, message)
-        elif not isinstance(error, JobsError):  # the service that raised it has moved the job already
+        else:
             running.fail_job(job_id, owner, code, message)
 
 
@@ -291,12 +304,21 @@ def _asset_endings(asset_id: str, owner: str, lease: leases.Lease) -> Iterator[N
         of_the_file = isinstance(error, measuring.UnusableError) or (
             isinstance(error, MediaError | ChildError) and code not in OURS | PASSING and code != "internal_error"
         )
+        if code == DATABASE_AWAY:
+            _drop_broken_connections()
         if code in PASSING:
-            intake.return_asset(asset_id, owner)
+            intake.return_asset(asset_id, owner, passing=True)
         elif of_the_file:
             intake.asset_refused(asset_id, code, message, owner=owner)
         else:
             intake.asset_failed(asset_id, code, message, owner=owner)
+
+
+def _drop_broken_connections() -> None:
+    """So that the ending itself is written over a fresh one. A connection in a caller's transaction is the caller's."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
 
 
 def _described(error: Exception) -> tuple[str, str]:
@@ -316,6 +338,7 @@ def _described(error: Exception) -> tuple[str, str]:
         keys.KeyStoreError,
         keys.TamperedError,
         keys.TruncatedError,
+        keys_of_house.KeysError,
         measuring.UnusableError,
         profiles.ProfileError,
         storage.StorageError,
@@ -324,6 +347,8 @@ def _described(error: Exception) -> tuple[str, str]:
     code = getattr(error, "code", "")
     if isinstance(error, known) and isinstance(code, str) and code:
         return code, str(getattr(error, "message", "") or error)
+    if isinstance(error, OperationalError | InterfaceError):
+        return DATABASE_AWAY, "The database did not answer; nothing was lost. The work starts again by itself."
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return "disk_full", "There is no room left on the disk; nothing was published. Free some, then start again."
     return "internal_error", INTERNAL

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from consent import services as consents
-from tests.webapp.pages import cast
+from tests.webapp import cast
 from webapp.jobs.models import Asset, Job
 
 pytestmark = pytest.mark.django_db(transaction=True)

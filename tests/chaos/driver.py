@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PASSWORD = "correct horse battery staple"
+_doors: dict[str, Any] = {}  # the browser and the key that `browser` made
 
 
 def migrate() -> None:
@@ -219,6 +220,109 @@ def work_folders() -> int:
     from webapp.jobs import workfolder
 
     return len(list(workfolder.root().iterdir())) if workfolder.root().is_dir() else 0
+
+
+def browser() -> None:
+    """From now on Cleo is logged in at the pages and has a partner key at the API."""
+    from urllib.parse import urlsplit
+
+    from django.conf import settings
+    from django.test import Client
+
+    from webapp.accounts import services
+
+    _, key = services.issue_api_key(_cleo().organisation, name="tests")
+    client = Client(raise_request_exception=False, HTTP_HOST=urlsplit(settings.PUBLIC_URL).netloc)
+    client.force_login(_cleo())
+    _doors["client"], _doors["key"] = client, {"Authorization": f"Bearer {key}"}
+
+
+def api_upload(path: str, role: str) -> dict[str, Any]:
+    """POST /v1/assets as a partner does."""
+    with Path(path).open("rb") as file:
+        answer = _doors["client"].post("/v1/assets", {"role": role, "file": file}, headers=_doors["key"])
+    return {"status": answer.status_code, "body": answer.json()}
+
+
+def api(path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """GET, or POST with a body, as a partner does."""
+    client, headers = _doors["client"], _doors["key"]
+    if body is None:
+        answer = client.get(path, headers=headers)
+    else:
+        answer = client.post(path, json.dumps(body), content_type="application/json", headers=headers)
+    return {"status": answer.status_code, "body": answer.json()}
+
+
+def page_upload(path: str, role: str, keep: str) -> dict[str, Any]:
+    """Step 1 of the wizard: a file of one role; `keep` is an asset of the other role sent before. Says where it led."""
+    with Path(path).open("rb") as file:
+        data = {"sources": file, "target": keep} if role == "source" else {"target_file": file, "source": keep}
+        answer = _doors["client"].post("/new", data)
+    return {"status": answer.status_code, "location": answer.get("Location", "")}
+
+
+def page_text(path: str) -> dict[str, Any]:
+    """The words a person reads on a page, tags taken off."""
+    import html
+    import re
+
+    answer = _doors["client"].get(path, follow=True)
+    main = re.sub(r"(?s).*<main[^>]*>|</main>.*", "", answer.content.decode())
+    words = html.unescape(re.sub(r"<[^>]+>", " ", main))
+    return {"status": answer.status_code, "text": " ".join(words.split()), "path": answer.request["PATH_INFO"]}
+
+
+def by_command(source: str, target: str) -> str:
+    """What `manage.py demo --source --target` says in the end, with the worker that runs already; "" if it is done."""
+    from types import SimpleNamespace
+
+    from webapp.commands.mainjob import DemoError, MainJob, Person
+    from webapp.jobs.errors import JobsError
+
+    cleo = _cleo()
+    no_worker: Any = SimpleNamespace(check=lambda: None)
+    job = MainJob(cleo.organisation, cleo, no_worker, lambda words, fraction: None)
+    ada, ben = Person("Ada", "ada@example.org"), Person("Ben", "ben@example.org")
+    try:
+        job.run(source=Path(source), target=Path(target), donor=ada, replaced=ben, out=Path(target).with_suffix(".out"))
+    except DemoError as error:
+        return str(error)
+    except JobsError as error:
+        return f"{error} ({error.code})"
+    return ""
+
+
+def verify(path: str) -> dict[str, Any]:
+    """POST /v1/verifications, as anybody may; the command `verify` prints the same."""
+    from webapp.verify import services
+
+    return services.verdict_body(services.verify_file(Path(path)))
+
+
+def strays() -> list[str]:
+    """Stored objects that belong to no row, rows' objects that are not there, and files left in the work folder."""
+    from django.conf import settings
+
+    from webapp.jobs.models import Asset
+
+    names = set()
+    for asset in Asset.objects.all():
+        names |= {asset.object_name, asset.analysis_name, *asset.previews.values()} - {""}
+    root = settings.HOME / "objects"
+    there = {f"{path.parts[-3]}/{path.name}" for path in root.glob("*/*/*")}
+    work = [str(path) for path in Path(settings.WORK_DIR).rglob("*") if path.is_file()]
+    return sorted(names ^ there) + work
+
+
+def limit_files(size: int) -> None:
+    """From now on a file that grows beyond `size` bytes fails as on a full disk; 0 lifts the limit."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size or hard, hard))
 
 
 def age_queue(minutes: int) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 
 from consent import services as consents
 from consent.models import Attestation, Consent
+from tests.webapp import cast
 from webapp.accounts import services as accounts
 from webapp.accounts.models import Organisation
 from webapp.jobs import flow, running, services
@@ -190,3 +192,21 @@ def committed(_append_only_again: None, transactional_db: None) -> Iterator[None
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET session_replication_role = replica")
+
+
+@pytest.fixture
+def cleo(db: None) -> cast.Account:
+    """Who uploads, at the pages' and the API's doors."""
+    return cast.account("Cleo")
+
+
+@pytest.fixture
+def dan(db: None) -> cast.Account:
+    """Somebody of another organisation."""
+    return cast.account("Dan")
+
+
+@pytest.fixture(autouse=True)
+def _no_counters() -> None:
+    """Rate limits of one test are not those of the next."""
+    cache.clear()

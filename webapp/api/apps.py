@@ -12,9 +12,13 @@ class ApiConfig(AppConfig):
     label = "api"
 
     def ready(self) -> None:
-        """Tell drf-spectacular of our key scheme and of the names of our enumerations."""
+        """Tell drf-spectacular of our key scheme and our enumerations, and retention of stored answers."""
         from drf_spectacular.settings import spectacular_settings
 
         from webapp.api.schema import ENUM_NAMES
 
         spectacular_settings.apply_patches({"ENUM_NAME_OVERRIDES": ENUM_NAMES})
+        from webapp.api import idempotency
+        from webapp.jobs import upkeep
+
+        upkeep.register_retention(idempotency.forget_old)

@@ -6,12 +6,14 @@ anything was lost, what to do) and `request_id`; where fields are wrong also `er
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import OperationalError
 from django.http import Http404, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -89,6 +91,20 @@ DETAILS: Final[Mapping[int, str]] = {
 }
 
 
+NO_ROOM: Final = (
+    "There is no room left on this service's disk; nothing half-written was kept and nothing else was changed. "
+    "Try again later, or tell whoever runs the service."
+)
+_FULL_DATABASE: Final = ("disk is full", "could not extend file", "No space left on device")
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Did a file or a database find no room? (An upload is written before any view, so this comes from anywhere.)"""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    return isinstance(error, OperationalError) and any(words in str(error) for words in _FULL_DATABASE)
+
+
 def new_request_id() -> str:
     """An id under which one request can be found again."""
     return f"req_{secrets.token_hex(12)}"
@@ -146,6 +162,8 @@ def _translate(error: Exception) -> tuple[str, str, int, dict[str, Any], dict[st
                     for name, why in fields.items()
                 ]
             return code, str(error), status, extra, headers
+    if disk_is_full(error):
+        return "disk_full", NO_ROOM, 507, {}, {}
     if isinstance(error, Http404):
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):

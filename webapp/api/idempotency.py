@@ -78,7 +78,7 @@ def fingerprint(request: Request) -> str:
 def begin(request: Request, key: str) -> IdempotentRequest | Response:
     """Claim the key, or give the stored answer. Raises InFlightError (409), JobsError idempotency_key_reused (422)."""
     now = timezone.now()
-    IdempotentRequest.objects.filter(created_at__lt=now - KEEP).delete()
+    forget_old()
     identity = {
         "key_prefix": cast("ApiKey", request.auth).prefix,
         "idempotency_key": key,
@@ -104,6 +104,12 @@ def begin(request: Request, key: str) -> IdempotentRequest | Response:
     response = Response(answer["body"], status=row.status, content_type=answer["content_type"])
     response["Idempotent-Replayed"] = "true"
     return response
+
+
+def forget_old() -> int:
+    """Delete answers older than KEEP, which may hold links to people's pages; returns how many."""
+    deleted, _ = IdempotentRequest.objects.filter(created_at__lt=timezone.now() - KEEP).delete()
+    return deleted
 
 
 def finish(row: IdempotentRequest, response: Response, content: Any) -> None:

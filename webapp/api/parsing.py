@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -11,14 +12,22 @@ from rest_framework.parsers import JSONParser
 
 
 class SafeJSONParser(JSONParser):
-    """JSON as RFC 8259 has it; nesting so deep that the parser gives up is the sender's mistake, not a crash."""
+    """JSON as RFC 8259 has it, of text only.
+
+    Nesting so deep that the parser gives up is the sender's mistake, not a crash; so is half a surrogate pair, which is
+    no character and could be neither stored nor quoted in an answer.
+    """
 
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
         """The parsed body. Raises ParseError."""
         try:
-            return super().parse(stream, media_type, parser_context)
+            found = super().parse(stream, media_type, parser_context)
+            json.dumps(found, ensure_ascii=False).encode()
         except RecursionError:
             raise ParseError("JSON parse error - nested too deeply") from None
+        except UnicodeEncodeError:
+            raise ParseError("JSON parse error - half a surrogate pair") from None
+        return found
 
 
 class Strict(serializers.Serializer):

@@ -7,6 +7,7 @@ from typing import get_args
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from consent.requests import MAX_PHOTOS
 from watermark.verdict import Code, Reason
 from webapp.api.parsing import Strict
 from webapp.jobs.models import Asset, Job, Output
@@ -43,7 +44,15 @@ class FaceRef(Strict):
     """A face in an asset: `face` is its index in the asset's `faces`."""
 
     asset = serializers.CharField(max_length=64)
-    face = serializers.IntegerField(min_value=0, max_value=MAX_FACE, default=0)
+    face = serializers.IntegerField(min_value=0, max_value=MAX_FACE)
+
+
+class FacePick(FaceRef):
+    """A face to be used. Of an asset that shows several faces one has to be named: 422 face_choice_required."""
+
+    face = serializers.IntegerField(
+        min_value=0, max_value=MAX_FACE, allow_null=True, default=None, help_text="May be left out for an only face."
+    )
 
 
 class ConsentRequestCreate(Strict):
@@ -56,8 +65,10 @@ class ConsentRequestCreate(Strict):
     )
     locale = serializers.ChoiceField(choices=LOCALES, default="en")
     purposes = serializers.ListField(child=serializers.ChoiceField(choices=PURPOSES), min_length=1, max_length=4)
-    photos = FaceRef(many=True, required=False, help_text="The donor's photos (for the role face_donor).")
-    target = FaceRef(required=False, allow_null=True)
+    photos = FacePick(  # type: ignore[call-arg]
+        many=True, required=False, max_length=MAX_PHOTOS, help_text="The donor's photos (for the role face_donor)."
+    )
+    target = FacePick(required=False, allow_null=True)
     max_outputs = serializers.IntegerField(min_value=1, max_value=1000, default=1)
     days = serializers.IntegerField(min_value=1, max_value=365, default=90)
     note = serializers.CharField(max_length=500, allow_blank=True, default="")
@@ -96,8 +107,8 @@ class JobOptions(Strict):
 class JobCreate(Strict):
     """Put the face of `sources` on the face `target`."""
 
-    target = FaceRef()
-    sources = FaceRef(many=True, min_length=1, max_length=5)  # type: ignore[call-arg]
+    target = FacePick()
+    sources = FacePick(many=True, min_length=1, max_length=5)  # type: ignore[call-arg]
     donor_consent = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
     target_consent = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
     target_attestation = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)

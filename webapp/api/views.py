@@ -124,13 +124,13 @@ class ConsentRequests(Resource):
         target = None
         if ref := body.get("target"):
             asset = own_asset(request, ref["asset"])
-            target = consents.TargetRef(asset.pk, asset.sha256, ref["face"])
+            target = consents.TargetRef(asset.pk, asset.sha256, jobs.chosen_face(asset, ref["face"]))
         photos = []
         for ref in body.get("photos") or []:
             asset = own_asset(request, ref["asset"])
-            photos.append(consents.PhotoRef(asset.pk, asset.sha256, ref["face"]))
+            photos.append(consents.PhotoRef(asset.pk, asset.sha256, jobs.chosen_face(asset, ref["face"])))
         owner = organisation(request)
-        consent, token = consents.request_consent(
+        consent, token = jobs.request_consent(
             organisation_id=owner.pk,
             organisation_name=owner.name,
             requested_by=body.get("requested_by") or owner.name,
@@ -255,7 +255,9 @@ class Jobs(Resource):
         if state := request.query_params.get("state"):
             if state not in Job.State.values:
                 raise JobsError(
-                    "state_unknown", f"There is no job state of that name. Use {Job.State.values}.", status=400
+                    "state_unknown",
+                    f"There is no job state of that name. Use {', '.join(Job.State.values)}.",
+                    status=400,
                 )
             rows = rows.filter(state=state)
         return page(request, rows, jobs.job_state)
@@ -272,7 +274,9 @@ class Jobs(Resource):
     def post(self, request: Request) -> Response:
         body = read(shapes.JobCreate, request.data)
         target = own_asset(request, body["target"]["asset"])
-        sources = [(own_asset(request, ref["asset"]), ref["face"]) for ref in body["sources"]]
+        sources = [own_asset(request, ref["asset"]) for ref in body["sources"]]
+        for ref, asset in zip([body["target"], *body["sources"]], [target, *sources], strict=True):
+            ref["face"] = jobs.chosen_face(asset, ref["face"])
         if not body["donor_consent"]:
             raise ConsentRequiredError("face_donor", body)
         if not body["target_consent"] and not body["target_attestation"]:
@@ -282,7 +286,7 @@ class Jobs(Resource):
             None,
             target=target,
             target_face=body["target"]["face"],
-            sources=sources,
+            sources=[(asset, ref["face"]) for asset, ref in zip(sources, body["sources"], strict=True)],
             donor_consent=own_consent(request, body["donor_consent"]),
             target_consent=own_consent(request, body["target_consent"]) if body["target_consent"] else None,
             target_attestation=(

@@ -14,6 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from webapp.accounts.models import User
+from webapp.console import words
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset
 from webapp.screening import services as screening
@@ -92,11 +93,16 @@ def _card(review: Review) -> dict[str, Any]:
     job = evidence.job
     faces = {} if job is None else {job.target_id: job.target_face}
     pictures = [(asset, faces.get(asset.pk, 0)) for asset in _assets(review) if asset.previews]
+    attestation = job.target_attestation if job is not None else None
     return {
         "review": review,
         "evidence": evidence,
         "pictures": pictures,
         "about": evidence.asset or job,
         "signals": [json.dumps(signal, sort_keys=True) for signal in evidence.signals],
-        "attestation": job.target_attestation if job is not None else None,
+        "name": evidence.asset.name if evidence.asset is not None else job.target.name if job is not None else "",
+        "reasons": [(code, words.reason(code)) for code in evidence.reasons],
+        "not_screened": [words.kind(code) for code in evidence.not_screened],
+        "attestation": attestation,
+        "basis": words.basis(attestation.basis) if attestation is not None else "",
     }

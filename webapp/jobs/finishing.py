@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from consent import keys
 from watermark import image, labels, manifest, video
 from watermark.keys import MarkKey
 from watermark.verdict import MarkReading
 from webapp import keys_of_house, storage
-from webapp.jobs.models import Job
+from webapp.jobs.models import Job, Output
 from webapp.jobs.running import Draft
 from webapp.screening.models import ScreeningRecord
 from worker.media import client
@@ -90,7 +91,16 @@ def finish(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecor
 
 
 def discard(draft: Draft) -> None:
-    """Throw away a draft that was not published: its key first, then its object."""
+    """Throw away a draft that was not published: its key first, then its object.
+
+    Does nothing if an output names the object, or if that cannot be asked: an answer to COMMIT that was lost looks like
+    a failure. What no row names is cleared by the orphan sweep.
+    """
+    try:
+        if Output.objects.filter(object_name=draft.object_name).exists():
+            return
+    except DatabaseError:
+        return
     keys.destroy_key(draft.key_id)
     storage.delete(draft.object_name)
 
@@ -144,7 +154,7 @@ def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRec
 def _ingredient(path: Path, mime: str) -> manifest.IngredientFile:
     """The input's own credentials are parsed in a media child, never here."""
     found = manifest.Credentials.from_dict(client.read_credentials(path, mime, ""))
-    return manifest.IngredientFile(path=path, mime=mime, credentials=found)
+    return manifest.IngredientFile(mime, found)
 
 
 def _sha256(path: Path) -> str:

@@ -97,7 +97,7 @@ def on_consent_changed(consent: Consent, old: str, new: str) -> None:
         jobs = Job.objects.filter(Q(donor_consent=consent) | Q(target_consent=consent)).order_by("pk")
         if new == "given":
             for job in jobs.filter(state=State.AWAITING_CONSENT).select_related("target"):
-                _consent_given(job)
+                consents_changed(job)
             return
         if new not in ENDED:
             return
@@ -112,7 +112,13 @@ def on_consent_changed(consent: Consent, old: str, new: str) -> None:
             )
 
 
-def _consent_given(job: Job) -> None:
+def consents_changed(job: Job) -> None:
+    """A job that awaits consent looks at its consents again: goes on, ends, or waits."""
+    with transaction.atomic():
+        _look_at_consents(job)
+
+
+def _look_at_consents(job: Job) -> None:
     answer = permission.outlook(job)
     if answer.answer == "refuse":
         transitions.move(job.pk, [State.AWAITING_CONSENT], State.REFUSED, code=answer.code, message=answer.message)

@@ -143,8 +143,11 @@ def asset_failed(asset_id: str, code: str, message: str, *, owner: str | None = 
     return _settle(asset_id, State.FAILED, owner=owner, code=code, message=message)
 
 
-def return_asset(asset_id: str, owner: str) -> bool:
-    """Give a claimed asset back, to be screened by another start; one that wore out fails."""
+def return_asset(asset_id: str, owner: str, *, passing: bool = False) -> bool:
+    """Give a claimed asset back, to be screened by another start; one that wore out fails.
+
+    `passing`: for a trouble outside of it, which gets the longer to pass the more starts there were.
+    """
     with transaction.atomic():
         asset = Asset.objects.filter(pk=asset_id, lease_owner=owner, state=State.SCREENING).first()
         if asset is None:
@@ -153,7 +156,7 @@ def return_asset(asset_id: str, owner: str) -> bool:
             return asset_failed(asset_id, "worker_crash", WORN_OUT, owner=owner)
         moved = transitions.move_asset(asset_id, [State.SCREENING], State.UPLOADED, owner=owner)
         if moved:
-            transitions.send_asset(asset_id)
+            transitions.send_asset(asset_id, delay=transitions.pause(asset.starts) if passing else 0)
         return moved
 
 
@@ -173,6 +176,13 @@ def asset_preview(asset_id: str, face: int) -> bytes:
             return file.read()
     except (storage.StorageError, keys.KeyStoreError, keys.TamperedError, keys.TruncatedError) as error:
         raise not_found("preview") from error
+
+
+def screened_preview(asset_id: str, face: int) -> bytes:
+    """As `asset_preview`, for the person who is asked: nobody is shown what has not passed its screening."""
+    if not Asset.objects.filter(pk=asset_id, state=State.READY).exists():
+        raise not_found("preview")
+    return asset_preview(asset_id, face)
 
 
 def _settle(asset_id: str, state: str, *, owner: str | None, code: str = "", message: str = "") -> bool:

@@ -79,12 +79,6 @@ class Expired:
     pk: str
     owner: str
     state: str
-    starts_without_progress: int
-
-    @property
-    def worn_out(self) -> bool:
-        """Has it been started too often without getting any further?"""
-        return self.starts_without_progress >= settings.MAX_STARTS_WITHOUT_PROGRESS
 
 
 def expired(model: LeasedModel, states: Iterable[str], limit: int = 100) -> list[Expired]:
@@ -92,7 +86,7 @@ def expired(model: LeasedModel, states: Iterable[str], limit: int = 100) -> list
     rows = model._default_manager.filter(
         state__in=list(states), lease_expires_at__lt=timezone.now(), lease_expires_at__isnull=False
     ).exclude(lease_owner="")
-    fields = ("pk", "lease_owner", "state", "starts_without_progress")
+    fields = ("pk", "lease_owner", "state")
     return [Expired(*row) for row in rows.order_by("lease_expires_at").values_list(*fields)[:limit]]
 
 

@@ -107,7 +107,7 @@ class Job(Leased):
     target = models.ForeignKey(Asset, on_delete=models.PROTECT, related_name="+")
     target_face = models.PositiveIntegerField(default=0)
     sources = models.ManyToManyField(Asset, through="JobSource", related_name="+")
-    declaration = models.ForeignKey(Attestation, on_delete=models.PROTECT, related_name="+")
+    declaration = models.OneToOneField(Attestation, on_delete=models.PROTECT, related_name="+")  # it is about one job
     donor_consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="+")
     # The replaced person is covered by their own consent or by a rights attestation; exactly one of the two.
     target_consent = models.ForeignKey(Consent, on_delete=models.PROTECT, null=True, blank=True, related_name="+")

@@ -66,5 +66,5 @@ class Options:
 
 def _invalid(name: str, allowed: str) -> JobsError:
     return JobsError(
-        "option_invalid", f"The option {name} must be {allowed}; no job was made. Correct it and send again."
+        "option_invalid", f"The option {name} must be {allowed}; nothing was made. Correct it and send again."
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent import services as consent_services
@@ -64,8 +65,21 @@ def claim_job(job_id: str, owner: str, *, from_state: str = State.READY, to_stat
 
 
 def screening_of(job: Job) -> ScreeningRecord | None:
-    """The evidence on which this job may run: accepted by the gate, or released by a person. None: it may not."""
-    for record in job.screenings.order_by("-created_at"):
+    """The evidence on which this job may run: accepted by the gate, or released by a person. None: it may not.
+
+    Made under the profile that holds now; the gate has then asked the same of every asset (`asset_profiles`).
+    """
+    return _let_through(job.screenings.filter(profile=settings.PROFILE))
+
+
+def asset_profiles(job: Job) -> list[str]:
+    """Under which profile the target and each source were let through; "" for one without evidence."""
+    found = [_let_through(asset.screenings.all()) for asset in [job.target, *job.sources.all()]]
+    return [evidence.profile if evidence is not None else "" for evidence in found]
+
+
+def _let_through(records: QuerySet[ScreeningRecord]) -> ScreeningRecord | None:
+    for record in records.order_by("-created_at"):
         if record.decision == "accept":
             return record
         if (
@@ -79,7 +93,8 @@ def screening_of(job: Job) -> ScreeningRecord | None:
 def authorise(job_id: str, owner: str) -> bool:
     """The last question before the work: assets ready, gate evidence there, every consent covers and is reserved.
 
-    False (and the job refused, or taken from this owner) if not. Idempotent over restarts.
+    False if not: the job is refused, or taken from this owner, or sent to the gate again because its evidence was made
+    under another profile. Idempotent over restarts.
     """
     with transaction.atomic():
         _locked_consents(job_id)
@@ -90,12 +105,32 @@ def authorise(job_id: str, owner: str) -> bool:
             if asset.state != Asset.State.READY or asset.erased_at is not None:
                 return _refuse(job_id, owner, "asset_refused", f"The file {asset.pk} may no longer be used.")
         if screening_of(job) is None:
+            if job.screenings.exclude(profile=settings.PROFILE).exists():
+                _screen_again(job_id, owner)
+                return False
             return _refuse(job_id, owner, "not_screened", "There is no evidence that the input was screened.")
         for consent, use in permission.uses(job):
             decision = consent_services.reserve_use(consent.pk, job_id=job_id, use=use)
             if not decision.ok:
                 return _refuse(job_id, owner, decision.rule, decision.message)
         return True
+
+
+def _screen_again(job_id: str, owner: str) -> None:
+    """Back to the gate; what was reserved for the run is given back, or the job would stand in its own way."""
+    moved = transitions.move(
+        job_id,
+        [State.RUNNING],
+        State.QUEUED,
+        code="screened_under_other_profile",
+        owner=owner,
+        lease_owner="",
+        lease_expires_at=None,
+        starts_without_progress=0,
+    )
+    if moved:
+        transitions.release_uses(job_id)
+        transitions.send_job(job_id)
 
 
 def report(job_id: str, owner: str, progress: Mapping[str, Any]) -> None:
@@ -125,7 +160,8 @@ def publish_output(job_id: str, owner: str, draft: Draft) -> Output:
     """Publish, in one transaction: consents asked again under lock, uses counted, output row, job succeeded.
 
     Raises JobsError with the consent's code (the job is then refused), or `lease_lost` if the job is no longer this
-    owner's. The caller deletes the draft's object on any error: nothing is published.
+    owner's: then nothing is published and the caller discards the draft. Any other error does not say that; see
+    `finishing.discard`.
     """
     try:
         return _publish(job_id, owner, draft)
@@ -199,11 +235,13 @@ def return_job(job_id: str, owner: str, code: str, message: str) -> bool:
             return False
         if job.starts_without_progress >= settings.MAX_STARTS_WITHOUT_PROGRESS:
             return fail_job(job_id, owner, code, message)
-        return put_back(job_id, owner, code=code, message=message)
+        return put_back(job_id, owner, code=code, message=message, delay=transitions.pause(job.starts))
 
 
-def put_back(job_id: str, owner: str, *, code: str, message: str = "", silent_since: Any = None) -> bool:
-    """From work to where it can be claimed again, with a fresh message; fails it instead when it wore out."""
+def put_back(
+    job_id: str, owner: str, *, code: str, message: str = "", silent_since: Any = None, delay: float = 0
+) -> bool:
+    """From work to where it can be claimed again, with a message after `delay` seconds; one that wore out fails."""
     with transaction.atomic():
         job = Job.objects.filter(pk=job_id, lease_owner=owner).first()
         if job is None:
@@ -231,7 +269,7 @@ def put_back(job_id: str, owner: str, *, code: str, message: str = "", silent_si
             lease_expires_at=None,
         )
         if moved:
-            transitions.send_job(job_id)
+            transitions.send_job(job_id, delay=delay)
         return moved
 
 

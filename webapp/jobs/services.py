@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from consent import services as consent_services
@@ -18,7 +18,9 @@ from consent.models import Attestation, Consent
 from consent.policy import covers
 from webapp.accounts.models import Organisation, User
 from webapp.jobs import flow, permission, transitions
+from webapp.jobs.asking import request_consent
 from webapp.jobs.errors import JobsError, not_found
+from webapp.jobs.face_choice import chosen_face, face_indices
 from webapp.jobs.flow import on_consent_changed
 from webapp.jobs.intake import asset_preview, receive_asset
 from webapp.jobs.models import Asset, Job, JobEvent, JobSource, Output
@@ -32,6 +34,7 @@ __all__ = [
     "asset_state",
     "authorise",
     "cancel_job",
+    "chosen_face",
     "claim_job",
     "job_state",
     "on_consent_changed",
@@ -39,6 +42,7 @@ __all__ = [
     "output_state",
     "publish_output",
     "receive_asset",
+    "request_consent",
     "submit_job",
     "take_down_output",
 ]
@@ -68,9 +72,9 @@ def submit_job(
     the answer is 422 `consent_required` and no row. A thing of another organisation is not found. In the evaluation
     profile a job is never live. The job waits by itself for screening and for consents still open.
 
-    Raises JobsError: not_found (404), consent_required, covered_twice, declaration_required, purpose_unknown,
-    option_unknown, option_invalid, source_required, too_many_sources, asset_wrong_role, asset_refused, asset_failed,
-    asset_erased, source_not_photo, face_unknown, and the consent's own codes (`consent_withdrawn`, …).
+    Raises JobsError: not_found (404), consent_required, covered_twice, declaration_required, declaration_used,
+    purpose_unknown, option_unknown, option_invalid, source_required, too_many_sources, asset_wrong_role, asset_refused,
+    asset_failed, asset_erased, source_not_photo, face_unknown, and the consent's own codes (`consent_withdrawn`, …).
     """
     chosen = Options.from_mapping(options)
     if purpose not in PURPOSES:
@@ -81,7 +85,7 @@ def submit_job(
     if target_attestation is not None and target_attestation.target_sha256 != target.sha256:
         raise JobsError("attestation_other_target", "The attestation speaks of another file; no job was made.")
     with transaction.atomic():
-        job = Job.objects.create(
+        job = Job(
             organisation=organisation,
             submitted_by=user if user is not None and user.pk else None,
             livemode=livemode and settings.PROFILE in {"standard", "strict"},
@@ -94,6 +98,12 @@ def submit_job(
             purpose=purpose,
             options=chosen.to_dict(),
         )
+        try:
+            with transaction.atomic():
+                job.save(force_insert=True)
+        except IntegrityError:
+            _check_unused(declaration)  # somebody else has just used it
+            raise
         JobSource.objects.bulk_create(
             JobSource(job=job, asset=asset, face=face, position=position)
             for position, (asset, face) in enumerate(sources)
@@ -173,11 +183,6 @@ def _check_assets(
         chosen.mime_for(target.kind)
 
 
-def face_indices(asset: Asset) -> set[int]:
-    """The numbers by which faces (photo) or tracks (video) of an analysed asset are picked."""
-    return {int(face.get("index", position)) for position, face in enumerate(asset.faces)}
-
-
 def _check_cover(
     organisation: Organisation,
     donor: Consent,
@@ -199,6 +204,15 @@ def _check_cover(
         )
     if declaration.kind != "declaration" or (attestation is not None and attestation.kind != "target_rights"):
         raise JobsError("declaration_required", "The declaration or attestation is of the wrong kind; no job was made.")
+    _check_unused(declaration)
+
+
+def _check_unused(declaration: Attestation) -> None:
+    if Job.objects.filter(declaration=declaration).exists():
+        raise JobsError(
+            "declaration_used",
+            "The declaration was made for another job and speaks of that one only; no job was made. Make a new one.",
+        )
 
 
 def _check_faces(donor: Consent, sources: Sequence[tuple[Asset, int]]) -> None:

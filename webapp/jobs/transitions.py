@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -18,6 +18,7 @@ RUN_QUEUE = "gpu.small"
 MEDIA_QUEUE = "cpu.media"
 
 State = Job.State
+LONGEST_PAUSE = 60.0  # seconds
 
 
 def move(
@@ -62,7 +63,7 @@ def move(
             job_id=job_id, from_state=current, to_state=to_state, code=code[:60], message=message[:500]
         )
         if final and to_state != State.SUCCEEDED:
-            _release_uses(job_id)
+            release_uses(job_id)
     return True
 
 
@@ -72,20 +73,28 @@ def note(job_id: str, code: str, message: str) -> None:
     JobEvent.objects.create(job_id=job_id, from_state=state, to_state=state, code=code[:60], message=message[:500])
 
 
-def send_job(job_id: str) -> None:
-    """Ask a worker to take a job that is queued (gate) or ready (run); inside the transaction that made it so."""
+def pause(starts: int) -> float:
+    """Seconds until the next start after a passing trouble; growing, so that a short outage does not use all up."""
+    return min(2.0 ** min(starts, 10), LONGEST_PAUSE)
+
+
+def send_job(job_id: str, *, delay: float = 0) -> None:
+    """Ask a worker to take a job that is queued (gate) or ready (run); inside the transaction that made it so.
+
+    `delay` in seconds; the time from which the message may count as lost is later by as much.
+    """
     state = Job.objects.values_list("state", flat=True).get(pk=job_id)
-    Job.objects.filter(pk=job_id).update(queued_at=timezone.now())
+    Job.objects.filter(pk=job_id).update(queued_at=timezone.now() + timedelta(seconds=delay))
     if state == State.QUEUED:
-        outbox.enqueue("task", {"name": "worker.screen_job", "args": [job_id], "queue": MEDIA_QUEUE})
+        outbox.enqueue("task", {"name": "worker.screen_job", "args": [job_id], "queue": MEDIA_QUEUE}, delay=delay)
     elif state == State.READY:
-        outbox.enqueue("task", {"name": "worker.run_job", "args": [job_id], "queue": RUN_QUEUE})
+        outbox.enqueue("task", {"name": "worker.run_job", "args": [job_id], "queue": RUN_QUEUE}, delay=delay)
 
 
-def send_asset(asset_id: str) -> None:
-    """Ask a worker to screen an uploaded asset; inside the transaction that made it so."""
-    Asset.objects.filter(pk=asset_id).update(queued_at=timezone.now())
-    outbox.enqueue("task", {"name": "worker.screen_asset", "args": [asset_id], "queue": MEDIA_QUEUE})
+def send_asset(asset_id: str, *, delay: float = 0) -> None:
+    """Ask a worker to screen an uploaded asset; inside the transaction that made it so. `delay` as in `send_job`."""
+    Asset.objects.filter(pk=asset_id).update(queued_at=timezone.now() + timedelta(seconds=delay))
+    outbox.enqueue("task", {"name": "worker.screen_asset", "args": [asset_id], "queue": MEDIA_QUEUE}, delay=delay)
 
 
 def move_asset(
@@ -110,6 +119,7 @@ def _lock_consents(job_id: str) -> None:
         list(Consent.objects.select_for_update().filter(pk__in=consent_ids(job_id)).order_by("pk").values_list("pk"))
 
 
-def _release_uses(job_id: str) -> None:
+def release_uses(job_id: str) -> None:
+    """Give back the consent uses a job had reserved; one that has none is fine."""
     for consent_id in consent_ids(job_id):
         consent_services.release_use(consent_id, job_id)

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from django.utils import timezone
 
 from consent import keys
 from webapp import storage
-from webapp.jobs import intake, leases, running, transitions, workfolder
+from webapp.jobs import flow, intake, leases, permission, running, transitions, workfolder
 from webapp.jobs.models import Asset, Job, Output
 from webapp.outbox import services as outbox
 
@@ -28,10 +29,13 @@ logger = logging.getLogger(__name__)
 
 RESEND_AFTER = timedelta(seconds=60)  # a message this long without a claim may be lost; sending it twice does no harm
 RESEND_AT_ONCE = 20
+OVERLOOKED_AFTER = timedelta(seconds=5)  # longer than the transactions that may not have seen each other
 UNUSED_ASSETS = timedelta(
     days=settings.CONSENT_LINK_DAYS
 )  # a consent request may be open this long before a job is made
 ORPHANS_AFTER = timedelta(days=1)  # longer than any upload, screening or finishing needs between object and row
+
+_registered: list[Callable[[], object]] = []
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,32 @@ def sweep() -> int:
             if Job.objects.filter(waiting, pk=job_id).update(queued_at=timezone.now()):
                 transitions.send_job(job_id)
                 count += 1
+    return count + _go_on()
+
+
+def _go_on() -> int:
+    """Jobs that wait for what has happened already; how many.
+
+    Two transactions at once (two consents given, an asset settled and a job submitted) may each miss what the other
+    writes, and then nobody sends the job on. Only jobs that cannot but go on are selected, so none blocks the others.
+    """
+    old = Job.objects.filter(created_at__lt=timezone.now() - OVERLOOKED_AFTER).order_by("created_at")
+    open_states = [Asset.State.UPLOADED, Asset.State.SCREENING, Asset.State.IN_REVIEW]
+    unsent = (
+        old.filter(state=Job.State.QUEUED, queued_at__isnull=True)
+        .exclude(target__state__in=open_states)
+        .exclude(sources__state__in=open_states)
+    )
+    count = 0
+    for job_id in unsent.values_list("pk", flat=True)[:RESEND_AT_ONCE]:
+        flow.assets_changed(job_id)
+        count += 1
+    answered = ~Q(donor_consent__state__in=permission.OPEN) & ~Q(target_consent__state__in=permission.OPEN)
+    ended = Q(donor_consent__state__in=flow.ENDED) | Q(target_consent__state__in=flow.ENDED)
+    waiting = old.filter(answered | ended, state=Job.State.AWAITING_CONSENT)
+    for job in waiting.select_related("target")[:RESEND_AT_ONCE]:
+        flow.consents_changed(job)
+        count += 1
     return count
 
 
@@ -122,7 +152,15 @@ def retention() -> int:
     """Erase what has had its time or lost its permission, and objects that no row knows; how many."""
     count = erase_outputs() + erase_assets() + sweep_orphans() + sweep_uploads()
     outbox.forget_sent()
+    for forget in _registered:
+        forget()
     return count
+
+
+def register_retention(forget: Callable[[], object]) -> None:
+    """`forget()` deletes what has had its time in another room, at each round of retention; often, even at once."""
+    if forget not in _registered:
+        _registered.append(forget)
 
 
 def erase_outputs() -> int:
@@ -136,21 +174,28 @@ def erase_outputs() -> int:
 
 
 def erase_assets() -> int:
-    """Delete bytes and key of uploads INPUT_RETENTION_HOURS after their last job ended, or never used in time."""
+    """Delete bytes and key of uploads INPUT_RETENTION_HOURS after their last job ended, or never used in time.
+
+    A row says that it is erased before anything is destroyed, and forgets its objects' names only afterwards: one that
+    has names still was begun by a process that died, and is done again.
+    """
     now = timezone.now()
     ended = now - timedelta(hours=settings.INPUT_RETENTION_HOURS)
     alive = Job.objects.exclude(state__in=Job.FINAL) | Job.objects.filter(finished_at__gte=ended)
     kept = {*alive.values_list("target_id", flat=True), *alive.values_list("sources", flat=True)}
     used = {*Job.objects.values_list("target_id", flat=True), *Job.objects.values_list("sources", flat=True)}
     count = 0
+    for asset in Asset.objects.filter(erased_at__isnull=False).exclude(object_name="").order_by("erased_at")[:500]:
+        _erase_asset(asset)
+        count += 1
     old = Asset.objects.filter(erased_at__isnull=True, created_at__lt=ended).exclude(state=Asset.State.SCREENING)
     for asset in old.order_by("created_at")[:500]:
         if asset.pk in kept or (asset.pk not in used and asset.created_at >= ended - UNUSED_ASSETS):
             continue
         # The row first: from here on no new job can be made of it.
-        if not Asset.objects.filter(pk=asset.pk, erased_at__isnull=True).update(erased_at=now, faces=[], previews={}):
+        if not Asset.objects.filter(pk=asset.pk, erased_at__isnull=True).update(erased_at=now, faces=[]):
             continue
-        _erase(asset.key_id, [asset.object_name, asset.analysis_name, *asset.previews.values()])
+        _erase_asset(asset)
         count += 1
     return count
 
@@ -177,6 +222,12 @@ def sweep_uploads() -> int:
             path.unlink(missing_ok=True)
             count += 1
     return count
+
+
+def _erase_asset(asset: Asset) -> None:
+    """Key and objects first, then their names; any number of times."""
+    _erase(asset.key_id, [asset.object_name, asset.analysis_name, *asset.previews.values()])
+    Asset.objects.filter(pk=asset.pk).update(object_name="", analysis_name="", previews={})
 
 
 def _erase(key_id: str, names: list[str]) -> None:

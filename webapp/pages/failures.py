@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from webapp.api.errors import problem
+from webapp.api.errors import NO_ROOM, disk_is_full, problem
 
 API = "/v1/"
 
@@ -35,18 +37,21 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """500: our fault. Rendered without the context processors, which may be what failed."""
+    """500: our fault; 507: no room. Rendered without the context processors, which may be what failed."""
+    status, code, title = 500, "internal_error", "Something went wrong"
     text = (
         "Something went wrong on our side. What you had saved before is kept. Try again; if it happens twice, "
         "tell whoever runs this service at what time it happened."
     )
+    if disk_is_full(sys.exc_info()[1]):  # Django calls this view while it handles the exception
+        status, code, title, text = 507, "disk_full", "There is no room left", NO_ROOM
     if request.path.startswith(API):
-        return problem("internal_error", text, status=500)
+        return problem(code, text, status=status)
     return HttpResponse(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Something went wrong</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="stylesheet" href="/static/app.css"></head><body><main class="page narrow">'
-        f'<div class="card stack"><h1>Something went wrong</h1><p>{text}</p>'
+        f'<div class="card stack"><h1>{title}</h1><p>{text}</p>'
         '<p><a class="button" href="/">Start page</a></p></div></main></body></html>',
-        status=500,
+        status=status,
     )

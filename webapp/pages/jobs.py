@@ -21,6 +21,9 @@ from webapp.pages.files import SHOWN_BY_BROWSERS, published
 
 PER_PAGE = 25
 OPEN_CONSENT = ("requested", "viewed")
+# Standard deviation of the Laplacian on the aligned face: a sharp portrait has at least SHARP, a blurred one less than
+# BLURRED.
+SHARP, BLURRED = 12, 6
 State = Job.State
 
 
@@ -54,6 +57,7 @@ def detail(request: HttpRequest, job_id: str) -> HttpResponse:
         "progress": words.progress(job.progress),
         "people": people,
         "failure": words.failure(job),
+        "again": job.failure_code not in words.NOT_AGAIN,
         "events": [_event(event) for event in job.events.order_by("-id")],
         "sources": [each.asset for each in job.jobsource_set.select_related("asset")],
         "purpose": words.PURPOSES.get(job.purpose, (job.purpose, ""))[0],
@@ -161,7 +165,7 @@ def _people(request: HttpRequest, job: Job) -> list[dict[str, Any]]:
                 "consent": consent,
                 "name": _name(consent),
                 "role": words.ROLES[role],
-                "state": words.consent_state(consent.state),
+                "state": words.consent_state(consent.state, over=job.state in Job.FINAL),
                 "open": consent.state in OPEN_CONSENT,
                 "link": consents.link(token) if token else "",
             }
@@ -201,13 +205,9 @@ def _quality(raw: dict[str, Any]) -> list[tuple[str, str, str]]:
     if (value := _number(raw, "yaw_gap")) is not None:
         rows.append(("Difference in direction", f"{abs(value):.0f}°", "between the two faces; above 15° it shows"))
     if (value := _number(raw, "sharpness")) is not None:
-        rows.append(
-            (
-                "Fine detail",
-                f"{value:.0f}",
-                "of the new face; a sharp portrait has 12 to 40, under 6 is visibly blurred",
-            )
-        )
+        looks = "sharp" if value >= SHARP else "soft" if value >= BLURRED else "blurred"
+        means = f"the new face looks {looks} (a sharp portrait has {SHARP} to 40, under {BLURRED} it looks blurred)"
+        rows.append(("Sharpness", f"{value:.0f}", means))
     return rows
 
 

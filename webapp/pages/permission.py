@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods
 
 from consent import services as consents
 from consent.models import Attestation, Consent
+from consent.names import is_name
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset, Job
 from webapp.pages import links, words
@@ -59,8 +60,12 @@ def ask(request: HttpRequest) -> HttpResponseBase:
     if not files.complete or any(asset.state != Asset.State.READY for asset in files.all):
         return redirect(f"{reverse('pages:new_check')}?{files.query()}")
     assert files.target is not None
-    target_face = picked(files.target, data.get("target_face"))
-    source_faces = [(asset, picked(asset, data.get(f"face_{asset.pk}"))) for asset in files.sources]
+    try:
+        target_face = picked(files.target, data.get("target_face"))
+        source_faces = [(asset, picked(asset, data.get(f"face_{asset.pk}"))) for asset in files.sources]
+    except jobs.JobsError:
+        messages.error(request, "A file shows several faces and none was chosen. Nothing was sent; choose one here.")
+        return redirect(f"{reverse('pages:new_faces')}?{files.query()}")
     declaration, rights = consents.declaration_text("en"), consents.target_rights_text("en")
     answers = Answers()
     if request.method == "POST":
@@ -126,7 +131,7 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
 
 
 def _check_person(errors: dict[str, str], who: str, name: str, contact: str) -> None:
-    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+    if not is_name(name, longest=LONGEST_NAME):
         errors[f"{who}_name"] = "Write the name the person will recognise as their own."
     if len(contact) > LONGEST_CONTACT or not contact.isprintable():
         errors[f"{who}_contact"] = "This is too long for an address or a number."
@@ -210,7 +215,7 @@ def _request(
 ) -> tuple[Consent, str]:
     """Ask one person."""
     owner = organisation(request)
-    return consents.request_consent(
+    return jobs.request_consent(
         organisation_id=owner.pk,
         organisation_name=owner.name,
         requested_by=account(request).get_full_name() or account(request).email,

@@ -192,10 +192,13 @@ def choices(asset: Asset) -> list[FaceChoice]:
 
 
 def picked(asset: Asset, text: str | None) -> int:
-    """The face that was picked in an upload, the largest if none was. Raises Http404 for one that is not there."""
+    """The face that was picked in an upload, or its only one. Raises Http404 for one that is not there.
+
+    Raises JobsError face_choice_required when the upload shows several faces and none was picked.
+    """
     known = [choice.index for choice in choices(asset)]
     if not text:
-        return next((choice.index for choice in choices(asset) if choice.chosen), 0)
+        return jobs.chosen_face(asset, None)
     if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) in known):
         raise Http404
     return int(text)

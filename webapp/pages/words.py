@@ -20,7 +20,7 @@ class State:
 JOB_STATES = {
     Job.State.QUEUED: State("Queued", "active", "Waiting until the files have been checked."),
     Job.State.SCREENING: State("Being checked", "active", "The files are being checked before anybody is asked."),
-    Job.State.IN_REVIEW: State("In review", "warn", "A person of this service looks at it. You need not do anything."),
+    Job.State.IN_REVIEW: State("In review", "warn", "A person of this service looks at it before it goes on."),
     Job.State.AWAITING_CONSENT: State(
         "Waiting for permission", "warn", "It starts by itself as soon as everybody agreed."
     ),
@@ -41,7 +41,7 @@ ASSET_STATES = {
     Asset.State.FAILED: State("Check failed", "bad", "The check itself failed. That is our fault."),
 }
 CONSENT_STATES = {
-    "requested": State("Not opened yet", "warn", "The link was not opened yet."),
+    "requested": State("No answer yet", "warn", "There is no answer yet."),
     "viewed": State("Opened, no answer yet", "warn", "The link was opened, there is no answer yet."),
     "given": State("Agreed", "good", "Permission is given."),
     "refused": State("Said no", "bad", "The person said no."),
@@ -50,11 +50,11 @@ CONSENT_STATES = {
     "exhausted": State("Agreed, used", "good", "The permission was used for the agreed number of results."),
     "withdrawn": State("Withdrawn", "bad", "The person took the permission back."),
     "revoked": State("Revoked", "bad", "The operator ended the permission."),
-    "invalidated": State("Not valid", "bad", "The wrong person had answered."),
     "superseded": State("Replaced", "", "A newer permission took its place."),
 }
 UNKNOWN = State("Unknown", "", "")
 STAGES = {
+    "start": "getting ready",
     "probe": "reading the file",
     "decode": "reading the pictures",
     "analyse": "looking for faces",
@@ -89,17 +89,28 @@ WARNINGS = {
     "identity_weak": "The new face does not resemble the donor as closely as it should. Another photo may do better.",
     "face_lost": "In the result the face could not be found again. Look at it carefully.",
     "not_judged": "The result could not be measured. Look at it carefully.",
+    "frames_not_replaced": "In some frames the face was covered or turned away; these frames show it unchanged.",
     "audio_unreadable": "The sound could not be read and is missing.",
+    "other_sound_tracks_dropped": "The video had several sound tracks; only the first was kept.",
+    "tone_mapped": "The video was in high dynamic range; its colours were converted and may look different.",
+    "interlaced": "The video is interlaced; fine lines may show in fast movement.",
+    "animation_first_picture": "The file was an animation; only its first picture was used.",
+    "sixteen_bits_reduced": "The picture had 16 bits a colour; the result has 8, which is rarely visible.",
+    "transparency_on_white": "The picture was partly transparent; it was put on white.",
+    "colour_profile_ignored": "The picture's colour profile could not be used; its colours may look different.",
 }
 
 # What was lost and what to do, for failures whose own message says only what happened.
 LOST = "Nothing was published. Your uploads are kept until their normal time runs out."
 AGAIN = "Start a new job with the same files; the people are asked again, because their permission was not used."
+# After these the same files must not simply be sent once more.
+NOT_AGAIN = {"consent_withdrawn", "review_rejected"}
 ADVICE = {
     "consent_refused": "Choose another photo or person. Do not ask the same person again unless they come back to you.",
     "consent_withdrawn": "Respect the decision: delete copies you made of earlier results of this person.",
     "consent_lapsed": "Start a new job with the same files; it sends a new link.",
     "consent_expired": "Start a new job with the same files; it asks for a new permission.",
+    "review_rejected": "Do not send the same again. Write to whoever runs this service if you think it is wrong.",
     "asset_refused": "Upload another file and start a new job.",
     "pose_gap": "Use a photo in which the donor looks in a direction closer to the target's.",
     "no_face": "Use a photo or video in which the face is large, sharp and not covered.",
@@ -117,8 +128,10 @@ def asset_state(asset: Asset) -> State:
     return ASSET_STATES.get(Asset.State(asset.state), UNKNOWN)
 
 
-def consent_state(state: str) -> State:
-    """The words for a consent's state."""
+def consent_state(state: str, *, over: bool = False) -> State:
+    """The words for a consent's state; a question whose job is over waits for nobody any more."""
+    if over and state in {"requested", "viewed"}:
+        return State("Did not answer", "", "The job ended before there was an answer.")
     return CONSENT_STATES.get(state, UNKNOWN)
 
 
@@ -140,8 +153,9 @@ def failure(job: Job) -> Failure | None:
 
 
 def warnings(codes: list[str]) -> list[str]:
-    """Warnings in words, each once; one without words of its own is shown as it came."""
-    return [WARNINGS.get(code, code) for code in dict.fromkeys(codes)]
+    """Warnings as sentences, each once; one without words of its own is named, so that somebody can be asked."""
+    unknown = "Something else was noticed ({}). Look at the result carefully."
+    return list(dict.fromkeys(WARNINGS.get(code) or unknown.format(code.replace("_", " ")) for code in codes))
 
 
 def progress(state: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +163,8 @@ def progress(state: dict[str, Any]) -> dict[str, Any]:
     fraction = min(max(float(state.get("fraction") or 0.0), 0.0), 1.0)
     stage = str(state.get("stage") or "")
     words = STAGES.get(stage, stage.replace("_", " "))
-    if total := state.get("frames_total"):
+    total = int(state.get("frames_total") or 0)
+    if total > 1:  # a photo is one frame, which tells nothing
         words += f", frame {state.get('frames_done') or 0} of {total}"
     eta = state.get("eta_seconds")
     if eta is not None and 0.05 <= fraction < 1:

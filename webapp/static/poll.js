@@ -36,7 +36,9 @@ async function ask() {
       if (answer.redirected || answer.status === 404) return window.location.reload();
       if (answer.ok) {
         const state = await answer.json();
-        if (state.page !== root.dataset.page) return window.location.reload();
+        // A question that was just opened is not closed under the person's hand, unless there is nothing left to ask.
+        const asked = document.querySelector(".ask-once[open]") && !state.final;
+        if (state.page !== root.dataset.page && !asked) return window.location.reload();
         show(state);
         wait = EVERY;
       } else {

@@ -3,7 +3,7 @@
 from worker.faces.detect import FaceDetector
 from worker.faces.embed import Descriptor, chip
 from worker.faces.landmarks import FACE_SCORE, FaceMesh, box_of, pose_of
-from worker.faces.types import MIN_FACE_PIXELS, Face, FaceError, ModelRunner, Rgb
+from worker.faces.types import MIN_FACE_PIXELS, Face, ModelRunner, Rgb
 
 # The mesh frames a face more tightly than the detector, so the detector may already report somewhat smaller ones.
 _DETECT_SHARE = 0.7
@@ -34,20 +34,3 @@ def analyse_image(rgb: Rgb, runner: ModelRunner, *, min_size: int = MIN_FACE_PIX
         for face, descriptor in zip(faces, described, strict=True)
     ]
     return sorted(faces, key=lambda face: -float(face.box[2] * face.box[3]))
-
-
-def only_face(rgb: Rgb, runner: ModelRunner, *, min_size: int = MIN_FACE_PIXELS) -> Face:
-    """The one face of a source photo.
-
-    Raises FaceError `no_face`, `face_too_small` (faces, but all under `min_size`) or `several_faces` (another face at
-    least a third as large as the largest).
-    """
-    faces = analyse_image(rgb, runner, min_size=min(24, min_size))
-    if not faces:
-        raise FaceError("no_face")
-    large = [face for face in faces if face.size >= min_size]
-    if not large:
-        raise FaceError("face_too_small", f"{faces[0].size:.0f} pixels found, {min_size} is the least")
-    if len(large) > 1 and large[1].size > large[0].size / 3:
-        raise FaceError("several_faces", f"{len(large)} found")
-    return large[0]

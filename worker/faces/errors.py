@@ -2,15 +2,11 @@
 
 from typing import Final, Literal
 
-FaceErrorCode = Literal["no_face", "several_faces", "face_too_small", "pose_gap", "source_unusable"]
+FaceErrorCode = Literal["no_face", "face_too_small", "pose_gap", "source_unusable"]
 
 _MESSAGES: Final[dict[FaceErrorCode, str]] = {
     "no_face": (
         "No face was found in the picture. Nothing was changed. Use a sharp, well lit picture of the whole face."
-    ),
-    "several_faces": (
-        "More than one face was found where exactly one is expected. Nothing was changed. "
-        "Crop the picture to one person, or choose the face."
     ),
     "face_too_small": (
         "The face is smaller than the least size that can be replaced well. Nothing was changed. "

@@ -25,10 +25,6 @@ class Choice:
     index: int
     yaw_gap: float
 
-    @property
-    def warns(self) -> bool:
-        return self.yaw_gap > YAW_WARN
-
 
 @dataclass(frozen=True)
 class PoseFit:

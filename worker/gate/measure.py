@@ -134,12 +134,18 @@ class Confirmed:
         return cls(tuple((str(photo["sha256"]), int(photo["face"])) for photo in photos))
 
 
-def measure_job(chosen: Sequence[Chosen], target: Chosen, confirmed: Confirmed, levels: Sequence[str]) -> list[Signal]:
-    """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps."""
+def measure_job(
+    chosen: Sequence[Chosen], target: Chosen, confirmed: Confirmed, levels: Sequence[str], profiles: Sequence[str]
+) -> list[Signal]:
+    """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
+
+    `profiles`: under which each asset was let through.
+    """
     return [
         _identity(chosen, confirmed),
         _pose(chosen, target),
         signals.assurance(levels),
+        signals.asset_profiles(profiles),
         *signals.not_installed(),
     ]
 

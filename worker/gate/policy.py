@@ -9,7 +9,7 @@ from typing import Literal
 from worker.gate.profiles import Profile
 from worker.gate.signals import NOT_SCREENED, Signal
 
-POLICY_VERSION = "2026-11.1"
+POLICY_VERSION = "2026-11.2"
 SMALLEST_FACE = 64.0  # pixels of the box's longer side; below it landmarks are not reliable
 IDENTITY_PASS = 0.45
 IDENTITY_REVIEW = 0.60
@@ -19,7 +19,7 @@ SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 
 SOURCE_NEEDS = ("dimensions", "faces", "own_mark", "credentials")
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
-JOB_NEEDS = ("identity", "pose", "assurance")
+JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles")
 MOST_TURNED_AWAY = 0.05  # share of the target's frames that may be turned too far from every source photo
 
 
@@ -56,7 +56,10 @@ def decide_asset(signals: Iterable[Signal], profile: Profile, role: str) -> Gate
 
 
 def decide_job(signals: Iterable[Signal], profile: Profile) -> GateDecision:
-    """May these assets be put together? The kinds decided on each asset already are recorded, not decided again."""
+    """May these assets be put together? The kinds decided on each asset already are recorded, not decided again.
+
+    That holds for a decision made under the same profile only; a person looks at what another one let through.
+    """
     signals = tuple(signals)
     measured = [s for s in signals if s.kind == "assurance" and s.status == "measured"]
     levels: Sequence[str] = measured[0].value["levels"] if measured else ()
@@ -78,7 +81,7 @@ def _decide(signals: tuple[Signal, ...], profile: Profile, needs: Sequence[str],
         elif signal.status != "measured":
             findings.append(Finding("review", f"{kind}_{signal.status}", "A part of the screening did not work."))
         else:
-            findings += RULES[kind](signal)
+            findings += RULES[kind](signal, profile)
     if profile.unscreened == "review":
         findings += [
             Finding("review", f"not_screened_{kind}", f"Nothing here can screen for {kind}; a person looks at it.")
@@ -99,13 +102,13 @@ def _decide(signals: tuple[Signal, ...], profile: Profile, needs: Sequence[str],
     )
 
 
-def _dimensions(signal: Signal) -> list[Finding]:
+def _dimensions(signal: Signal, profile: Profile) -> list[Finding]:
     if signal.value["width"] < 64 or signal.value["height"] < 64:
         return [Finding("reject", "picture_too_small", "The picture is smaller than 64 pixels. Use a larger one.")]
     return []
 
 
-def _faces(signal: Signal) -> list[Finding]:
+def _faces(signal: Signal, profile: Profile) -> list[Finding]:
     if not signal.value["count"]:
         return [Finding("reject", "no_face", "No face was found. Use a picture in which a face is seen clearly.")]
     if signal.value["largest"] < SMALLEST_FACE:
@@ -114,20 +117,20 @@ def _faces(signal: Signal) -> list[Finding]:
     return []
 
 
-def _markable(signal: Signal) -> list[Finding]:
+def _markable(signal: Signal, profile: Profile) -> list[Finding]:
     if signal.value["ok"]:
         return []
     message = "The picture cannot carry the invisible mark, so no result of it could be published. Use a larger one."
     return [Finding("reject", "not_markable", message)]
 
 
-def _own_mark(signal: Signal) -> list[Finding]:
+def _own_mark(signal: Signal, profile: Profile) -> list[Finding]:
     if not signal.value["found"]:
         return []
     return [Finding("reject", "is_our_output", "The file is a result of this service already. Use the original.")]
 
 
-def _credentials(signal: Signal) -> list[Finding]:
+def _credentials(signal: Signal, profile: Profile) -> list[Finding]:
     if signal.value["is_ours"]:
         return [Finding("reject", "is_our_output", "The file is a result of this service already. Use the original.")]
     if signal.value["declared_synthetic"]:
@@ -135,7 +138,7 @@ def _credentials(signal: Signal) -> list[Finding]:
     return []
 
 
-def _identity(signal: Signal) -> list[Finding]:
+def _identity(signal: Signal, profile: Profile) -> list[Finding]:
     worst = float(signal.value["worst"])
     if worst <= IDENTITY_PASS:
         return []
@@ -146,7 +149,7 @@ def _identity(signal: Signal) -> list[Finding]:
     return [Finding("reject", "identity_mismatch", message)]
 
 
-def _assurance(signal: Signal) -> list[Finding]:
+def _assurance(signal: Signal, profile: Profile) -> list[Finding]:
     if not signal.value["levels"]:
         return [Finding("review", "assurance_missing", "Nobody answers for the depicted persons.")]
     if "attested" in signal.value["levels"]:
@@ -156,7 +159,15 @@ def _assurance(signal: Signal) -> list[Finding]:
     return []
 
 
-def _pose(signal: Signal) -> list[Finding]:
+def _asset_profiles(signal: Signal, profile: Profile) -> list[Finding]:
+    made = signal.value["profiles"]
+    if made and all(name == profile.name for name in made):
+        return []
+    message = f"A file was not screened under the profile {profile.name}; a person looks at it."
+    return [Finding("review", "screened_under_other_profile", message)]
+
+
+def _pose(signal: Signal, profile: Profile) -> list[Finding]:
     value = signal.value
     if value["turned"] <= MOST_TURNED_AWAY * value["frames"]:
         return []
@@ -167,7 +178,7 @@ def _pose(signal: Signal) -> list[Finding]:
     return [Finding("reject", "pose_gap", message)]
 
 
-RULES: Mapping[str, Callable[[Signal], list[Finding]]] = {
+RULES: Mapping[str, Callable[[Signal, Profile], list[Finding]]] = {
     "dimensions": _dimensions,
     "faces": _faces,
     "markable": _markable,
@@ -176,4 +187,5 @@ RULES: Mapping[str, Callable[[Signal], list[Finding]]] = {
     "identity": _identity,
     "pose": _pose,
     "assurance": _assurance,
+    "asset_profiles": _asset_profiles,
 }

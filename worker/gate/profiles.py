@@ -19,21 +19,19 @@ class Profile:
     """`unscreened`: what happens to an input of which some kind was not screened.
 
     `forgery_with_l2`: the same for face forgery alone, when every depicted person has an L2 consent.
-    `live`: may outputs count as real business (`livemode`)?
     """
 
     name: str
     unscreened: Answer
     forgery_with_l2: Answer
-    live: bool
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("evaluation", unscreened="proceed", forgery_with_l2="proceed", live=False),
-        Profile("standard", unscreened="review", forgery_with_l2="proceed", live=True),
-        Profile("strict", unscreened="review", forgery_with_l2="review", live=True),
+        Profile("evaluation", unscreened="proceed", forgery_with_l2="proceed"),
+        Profile("standard", unscreened="review", forgery_with_l2="proceed"),
+        Profile("strict", unscreened="review", forgery_with_l2="review"),
     )
 }
 

@@ -97,6 +97,11 @@ def pose(frames: int, turned: int, widest: float) -> Signal:
     return Signal("pose", "measured", value, "face_mesh")
 
 
+def asset_profiles(profiles: Sequence[str]) -> Signal:
+    """Under which profile each asset of a job was let through; "" for one without evidence."""
+    return Signal("asset_profiles", "measured", {"profiles": list(profiles)}, "evidence")
+
+
 def assurance(levels: Sequence[str]) -> Signal:
     """How surely each depicted person was recognised (L1: link and name, L2: live check, attested: nobody asked)."""
     return Signal("assurance", "measured", {"levels": list(levels)}, "consent")

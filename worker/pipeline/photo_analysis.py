@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from worker.faces.types import ModelRunner
 from worker.media import image
 from worker.media.magic import HEAD_BYTES, sniff
 from worker.pipeline.analysis import AnalysedFrame, AnalysisSummary, AnalysisWriter, FrameFace, Track
+
+SMALLEST_TOLD: Final = 24  # pixels
 
 Report = Callable[[str, int, int | None], None]
 """Called with (stage, frames done, frames in all); raises MediaError `canceled` when the work should end."""
@@ -31,11 +33,15 @@ def read_photo(path: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
 
 
 def analyse_photo(path: Path, out: Path, runner: ModelRunner, model_set: str, report: Report) -> AnalysisSummary:
-    """Find and describe the faces of a photo and write its analysis to `out`. A photo without faces is no error."""
+    """Find and describe the faces of a photo and write its analysis to `out`. A photo without faces is no error.
+
+    Faces under the least size that can be used are written only if there is no other.
+    """
     report("decode", 0, 1)
     rgb, facts = read_photo(path)
     report("detect", 0, 1)
-    faces = analyse_image(rgb, runner)
+    # Where no face can be used, smaller ones are looked for: "too small" tells the uploader more than "none".
+    faces = analyse_image(rgb, runner) or analyse_image(rgb, runner, min_size=SMALLEST_TOLD)
     tracks, found = [], []
     for number, face in enumerate(faces):
         found.append(FrameFace(number, face.score, face.box, face.landmarks))

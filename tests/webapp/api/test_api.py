@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
+from django.db import OperationalError
 from django.test import Client
 
 from consent.models import Consent
-from tests.webapp.pages import cast
+from tests.webapp import cast
 from webapp.accounts import services as accounts
 from webapp.accounts.models import ApiKey
 from webapp.api.models import IdempotentRequest
@@ -321,6 +323,35 @@ def test_a_body_that_makes_no_sense_is_400(cleo: cast.Account, body: str) -> Non
     assert answer.status_code == 400, answer.content
     assert answer["Content-Type"] == "application/problem+json"
     assert Job.objects.count() == 0
+
+
+@pytest.mark.parametrize("body", ['{"role": "\\ud800"}', '{"\\udfff": 1}', '{"purposes": ["\\ud800"]}'])
+def test_half_a_character_is_a_mistake_of_the_sender(cleo: cast.Account, body: str) -> None:
+    is_problem(post(cleo, "/v1/consent_requests", body), 400, "bad_request")
+
+
+def test_of_several_faces_one_has_to_be_named(cleo: cast.Account) -> None:
+    source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target", faces=3)
+    body: dict[str, Any] = {"target": {"asset": target.pk}, "sources": [{"asset": source.pk}], "declaration": "none"}
+    for unnamed in ({"asset": target.pk}, {"asset": target.pk, "face": None}):
+        is_problem(post(cleo, "/v1/jobs", {**body, "target": unnamed}), 422, "face_choice_required")
+    asked = {"role": "face_donor", "name": "Ada", "purposes": ["personal"], "photos": [{"asset": source.pk}]}
+    is_problem(post(cleo, "/v1/consent_requests", {**asked, "target": body["target"]}), 422, "face_choice_required")
+    assert Consent.objects.count() == 0
+    named = post(cleo, "/v1/jobs", {**body, "target": {"asset": target.pk, "face": 2}})
+    is_problem(named, 422, "consent_required")
+    assert named.json()["consent_request"]["target"] == {"asset": target.pk, "face": 2}
+    assert named.json()["consent_request"]["photos"] == [{"asset": source.pk, "face": 0}]
+
+
+def test_a_full_disk_has_its_name_wherever_it_shows(cleo: cast.Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (OSError(errno.ENOSPC, "No space left on device"), OperationalError("database or disk is full")):
+
+        def fail(*_: Any, error: Exception = error) -> Any:
+            raise error
+
+        monkeypatch.setattr("webapp.jobs.services.asset_state", fail)
+        is_problem(get(cleo, f"/v1/assets/{cast.uploaded(cleo, 'source').pk}"), 507, "disk_full")
 
 
 def test_another_kind_of_body_is_415(cleo: cast.Account) -> None:

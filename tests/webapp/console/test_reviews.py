@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from tests.webapp.pages import cast
+from tests.webapp import cast
 from webapp.jobs import intake, leases
 from webapp.jobs.models import Asset
 from webapp.screening import services as screening

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.webapp.pages import cast
+from tests.webapp import cast
 
 pytestmark = pytest.mark.django_db
 

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from consent import services as consents
-from tests.webapp.pages import cast
+from tests.webapp import cast
 from webapp.jobs.models import Job, Output
 
 pytestmark = pytest.mark.django_db

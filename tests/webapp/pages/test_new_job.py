@@ -10,7 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from consent.models import Attestation, Consent
-from tests.webapp.pages import cast
+from tests.webapp import cast
 from webapp.jobs import intake, leases
 from webapp.jobs.models import Asset, Job
 
@@ -110,6 +110,15 @@ def test_the_faces_cannot_be_picked_before_the_check_is_done(cleo: cast.Account)
     source, target = cast.ready(cleo, "source"), cast.uploaded(cleo, "target")
     answer = cleo.browser.get(f"/new/faces?source={source.pk}&target={target.pk}")
     assert answer["Location"].startswith("/new/check?")
+
+
+def test_nobody_is_asked_about_a_face_that_nobody_chose(cleo: cast.Account) -> None:
+    source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target", faces=3)
+    query = f"source={source.pk}&target={target.pk}"
+    answer = cleo.browser.get(f"/new/permission?{query}")
+    assert (answer.status_code, answer["Location"]) == (302, f"/new/faces?{query}")
+    assert "none was chosen" in cleo.browser.get(answer["Location"]).content.decode()
+    assert cleo.browser.get(f"/new/permission?{query}&target_face=1").status_code == 200
 
 
 def test_the_largest_face_is_chosen_beforehand(cleo: cast.Account) -> None:

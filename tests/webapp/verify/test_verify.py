@@ -19,7 +19,7 @@ from django.test import Client
 from numpy.typing import NDArray
 
 from tests.watermark.provenance.strangers import signed_as_ours
-from tests.webapp.pages import cast
+from tests.webapp import cast
 from watermark import fingerprint, image, manifest
 from watermark.payload import new_mark_id
 from webapp import keys_of_house

@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from worker.faces.analyse import analyse_image, only_face
+from worker.faces.analyse import analyse_image
 from worker.faces.detect import FaceDetector, overlap, suppress, tile_levels
 from worker.faces.embed import IDENTITY_PASS, IDENTITY_REVIEW, distance
 from worker.faces.landmarks import FaceMesh, pose_of
 from worker.faces.topology import TOPOLOGY
-from worker.faces.types import Detection, FaceError
+from worker.faces.types import Detection
 
 
 def resized(rgb, factor):
@@ -88,21 +88,6 @@ def test_faces_come_largest_first(grace, astronaut, runner):
     faces = analyse_image(both, runner)
     assert len(faces) == 2
     assert faces[0].box[0] > 512 > faces[1].box[0]
-
-
-def test_no_face_several_faces_and_a_small_face_are_refused_with_their_codes(grace, astronaut, runner):
-    with pytest.raises(FaceError) as none:
-        only_face(np.random.default_rng(1).integers(0, 255, (300, 400, 3), dtype=np.uint8), runner)
-    both = np.zeros((600, 1024, 3), np.uint8)
-    both[:512, :512] = astronaut
-    both[:, 512:] = grace
-    with pytest.raises(FaceError) as several:
-        only_face(both, runner)
-    with pytest.raises(FaceError) as small:
-        only_face(resized(grace, 50 / 203), runner)
-    assert [error.value.code for error in (none, several, small)] == ["no_face", "several_faces", "face_too_small"]
-    assert all("Nothing was changed" in error.value.message for error in (none, several, small))
-    assert only_face(grace, runner).size > 190
 
 
 def test_a_large_face_is_found_in_a_narrow_strip_and_a_tiny_picture_is_no_error(grace, runner):

@@ -27,8 +27,16 @@ def clean_asset(**changes: Signal) -> list[Signal]:
     return [*{**found, **changes}.values(), *signals.not_installed()]
 
 
-def clean_job(distance: float = 0.0, levels: tuple[str, ...] = ("L2", "L2")) -> list[Signal]:
-    return [signals.identity([distance]), signals.pose(1, 0, 4.0), signals.assurance(levels), *signals.not_installed()]
+def clean_job(
+    distance: float = 0.0, levels: tuple[str, ...] = ("L2", "L2"), profile: profiles.Profile = EVALUATION
+) -> list[Signal]:
+    return [
+        signals.identity([distance]),
+        signals.pose(1, 0, 4.0),
+        signals.assurance(levels),
+        signals.asset_profiles([profile.name, profile.name]),
+        *signals.not_installed(),
+    ]
 
 
 def screened(found: list[Signal]) -> list[Signal]:
@@ -116,16 +124,24 @@ def test_identity_passes_to_045_is_looked_at_to_060_and_refused_above(distance: 
 
 
 def test_in_standard_l2_of_every_person_lets_unscreened_forgery_proceed_and_less_does_not() -> None:
-    assert policy.decide_job(clean_job(), STANDARD).decision == "accept"
-    decision = policy.decide_job(clean_job(levels=("L2", "L1")), STANDARD)
+    assert policy.decide_job(clean_job(profile=STANDARD), STANDARD).decision == "accept"
+    decision = policy.decide_job(clean_job(levels=("L2", "L1"), profile=STANDARD), STANDARD)
     assert decision.reasons == ("not_screened_face_forgery",)
     assert policy.decide_job(clean_job(levels=("L1", "L1")), EVALUATION).decision == "accept"
 
 
 @pytest.mark.parametrize("profile", [EVALUATION, STANDARD, STRICT])
 def test_a_rights_attestation_is_looked_at_by_a_person_in_every_profile(profile: profiles.Profile) -> None:
-    decision = policy.decide_job(screened(clean_job(levels=("L2", "attested"))), profile)
+    decision = policy.decide_job(screened(clean_job(levels=("L2", "attested"), profile=profile)), profile)
     assert (decision.decision, decision.reasons) == ("review", ("rights_attested",))
+
+
+@pytest.mark.parametrize("made", [["standard", "evaluation"], ["standard", ""], []])
+def test_what_another_profile_let_through_is_looked_at_by_a_person(made: list[str]) -> None:
+    found = [each for each in clean_job() if each.kind != "asset_profiles"]
+    decision = policy.decide_job([*found, signals.asset_profiles(made)], STANDARD)
+    assert (decision.decision, decision.reasons) == ("review", ("screened_under_other_profile",))
+    assert policy.decide_job(found, STANDARD).reasons == ("asset_profiles_missing",)
 
 
 @pytest.mark.parametrize(

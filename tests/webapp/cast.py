@@ -21,7 +21,7 @@ from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset, Job, Output
 
 PASSWORD = "correct horse battery"
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 DECLARED = {name: True for name, _ in consents.declaration_text("en").boxes}
 
 

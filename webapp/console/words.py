@@ -1,0 +1,48 @@
+"""The gate's codes in the words of a moderator; the code stays beside them, because records and logs name it."""
+
+from __future__ import annotations
+
+from consent import services as consents
+
+KINDS = {
+    "nsfw": "nudity",
+    "age": "age",
+    "face_forgery": "forged faces",
+    "ai_image": "generated pictures",
+    "lists": "blocked pictures and people",
+    "identity": "identity",
+    "provenance": "origin",
+    "faces": "faces",
+    "our_mark": "our own mark",
+}
+REASONS = {
+    "rights_attested": "Nobody asked the replaced person: the job rests on the account's statement of rights.",
+    "declared_synthetic": "The file says of itself that it was made or changed by AI.",
+    "identity_unsure": "The photos may not all show the person who was asked.",
+    "assurance_missing": "Nobody answers for the depicted persons.",
+}
+
+
+def kind(code: str) -> str:
+    """What is looked for, as a plain word."""
+    return KINDS.get(code, code.replace("_", " "))
+
+
+def reason(code: str) -> str:
+    """Why a person has to decide, as a sentence."""
+    if code in REASONS:
+        return REASONS[code]
+    if code.startswith("not_screened_"):
+        return f"Nothing here can screen for {kind(code.removeprefix('not_screened_'))}; a person has to look."
+    if code.endswith("_missing"):
+        return f"The check for {kind(code.removesuffix('_missing'))} did not take place."
+    for ending in ("_error", "_not_installed"):
+        if code.endswith(ending):
+            return f"The check for {kind(code.removesuffix(ending))} did not work."
+    words = code.replace("_", " ")
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def basis(code: str) -> str:
+    """What an account says its rights in a target rest on."""
+    return dict(consents.rights_bases("en")).get(code, code)
