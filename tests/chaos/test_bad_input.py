@@ -36,7 +36,7 @@ CASES: list[tuple[str, str, str, str, Make]] = [
         "renamed.jpg",
         "target",
         "format_mismatch",
-        "promises another kind",
+        "that is not what the file holds",
         lambda at, _s, _c: at.write_bytes(b"Some notes. " * 90),
     ),
     ("archive.png", "source", "format_mismatch", "promises", lambda at, _s, _c: at.write_bytes(b"PK\3\4" + bytes(900))),

@@ -122,11 +122,13 @@ def make_heic(tmp_path: Path) -> Callable[[np.ndarray], Path]:
         height, width = rgb.shape[:2]
         movie = tmp_path / "one.mp4"
         with av.open(str(movie), "w") as out:
-            stream: Any = out.add_stream("libx265", rate=1, options={"crf": "10", "x265-params": "log-level=none"})
+            options = {"crf": "10", "x265-params": "log-level=none:bframes=0:pools=1"}
+            stream: Any = out.add_stream("libx265", rate=1, options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             frame = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(
                 format="yuv420p", dst_colorspace=1, dst_color_range=1
             )
+            frame.pts, frame.time_base = 0, Fraction(1, 1)  # without a time the muxer may refuse the packet
             out.mux(stream.encode(frame))
             out.mux(stream.encode(None))
         with av.open(str(movie)) as source:
