@@ -68,6 +68,7 @@ class Command(BaseCommand):
         self.stdout.write(
             "Imprimatur demo: profile evaluation. The people are stand-ins, livemode is false, outputs are labelled."
         )
+        self.stdout.flush()
         organisation, user, _ = ready_account()
         log = settings.HOME / "logs" / "demo-worker.log"
         try:
