@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import zipfile
 from pathlib import Path
 
@@ -34,12 +33,10 @@ def test_the_set_is_built_from_the_two_packages_byte_for_byte_as_registered(tmp_
     assert told[-1] == 1.0
 
 
-def test_building_a_good_set_again_needs_no_package_and_takes_no_time(tmp_path, models_dir):
+def test_building_a_good_set_again_needs_no_package_and_writes_nothing(tmp_path, models_dir):
     shutil.copytree(models_dir, tmp_path / "models")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "models").iterdir()}
-    started = time.monotonic()
     builtin.build(tmp_path / "models", wheels_dir=tmp_path / "nowhere")
-    assert time.monotonic() - started < 1.0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "models").iterdir()} == before
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -141,11 +140,9 @@ def test_a_bomb_of_two_hundred_megapixels_is_refused_from_its_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(_png_header(20_000, 10_000))
     assert path.stat().st_size < 1 << 20
-    begin = time.monotonic()
     with pytest.raises(MediaError) as caught:
         client.probe(path)
     assert caught.value.code == "too_many_pixels"
-    assert time.monotonic() - begin < 2
 
 
 def test_a_photo_file_beyond_the_limit_is_refused_unread(tmp_path):

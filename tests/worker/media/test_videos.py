@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -201,10 +200,8 @@ def test_a_paste_touches_only_the_pixels_that_changed(make_video):
 
 
 def _refusal(path: Path) -> str:
-    begin = time.monotonic()
     with pytest.raises(MediaError) as caught:
         client.probe(path)
-    assert time.monotonic() - begin < 5
     return caught.value.code
 
 
