@@ -14,6 +14,7 @@ from django.conf import settings
 from consent import keys
 from watermark.keys import MarkKey, derive_mark_key
 from watermark.signers import DevelopmentAuthority, FileSigner, Signer
+from webapp.profile import is_live
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def signer() -> Signer:
         return FileSigner(Path(chain), Path(key), tsa_url=settings.TSA_URL or None)
     if chain or key:
         raise KeysError("SIGNER_CHAIN_FILE and SIGNER_KEY_FILE belong together; nothing was signed. Set both or none.")
-    if settings.PROFILE in {"standard", "strict"}:
+    if is_live():
         raise KeysError(
             f"The profile {settings.PROFILE} signs with a certificate of its own; nothing was signed. "
             "Set SIGNER_CHAIN_FILE and SIGNER_KEY_FILE."

@@ -34,13 +34,9 @@ from webapp.jobs import services as jobs
 from webapp.jobs.errors import JobsError
 from webapp.jobs.models import Asset, Job, Output
 from webapp.pages.delivery import send_file
+from webapp.profile import is_live
 
 EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "video/mp4": "mp4"}
-
-
-def livemode() -> bool:
-    """Is what is made here meant to be used? Never in the evaluation profile."""
-    return settings.PROFILE in {"standard", "strict"}
 
 
 class Assets(Resource):
@@ -143,7 +139,7 @@ class ConsentRequests(Resource):
             target=target,
             max_outputs=body["max_outputs"],
             days=body["days"],
-            livemode=livemode(),
+            livemode=is_live(),
             note=body["note"],
         )
         return Response({**consent_state(consent), "link": consents.link(token)}, status=201)
@@ -295,7 +291,7 @@ class Jobs(Resource):
             declaration=own_attestation(request, body["declaration"]),
             purpose=body["purpose"],
             options=body.get("options") or {},
-            livemode=livemode(),
+            livemode=is_live(),
         )
         return Response(
             jobs.job_state(job), status=201, headers={"Location": f"{settings.PUBLIC_URL}/v1/jobs/{job.pk}"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from webapp.jobs.errors import JobsError
 from webapp.jobs.models import Asset
+from worker.limits import MIN_FACE_PIXELS
 
 State = Asset.State
-SMALLEST_FACE = 64.0  # pixels of the box's longer side, as the gate has it: below it landmarks are not reliable
 
 
 def face_indices(asset: Asset) -> set[int]:
@@ -46,11 +46,11 @@ def chosen_face(asset: Asset, face: int | None) -> int:
         which = "no face" if face is None else f"no face {face}"
         raise JobsError("face_unknown", f"The file {asset.pk} has {which}; nothing was made. Pick another.")
     size = sizes[face]
-    if size is not None and size < SMALLEST_FACE:
+    if size is not None and size < MIN_FACE_PIXELS:
         # The gate lets a file pass for its largest face; the one that was picked has to be large enough as well.
         raise JobsError(
             "face_too_small",
-            f"Face {face} of the file {asset.pk} is {size:.0f} pixels large, less than {SMALLEST_FACE:.0f}; "
+            f"Face {face} of the file {asset.pk} is {size:.0f} pixels large, less than {MIN_FACE_PIXELS}; "
             "nothing was made. Pick a larger one, or use a larger picture.",
         )
     return face

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -27,6 +26,7 @@ from webapp.jobs.models import Asset, Job, JobEvent, JobSource, Output
 from webapp.jobs.options import PURPOSES, Options
 from webapp.jobs.reading import asset_state, job_state, output_file, output_state
 from webapp.jobs.running import authorise, claim_job, publish_output
+from webapp.profile import is_live
 
 __all__ = [
     "JobsError",
@@ -88,7 +88,7 @@ def submit_job(
         job = Job(
             organisation=organisation,
             submitted_by=user if user is not None and user.pk else None,
-            livemode=livemode and settings.PROFILE in {"standard", "strict"},
+            livemode=livemode and is_live(),
             target=target,
             target_face=target_face,
             declaration=declaration,

@@ -22,6 +22,7 @@ from webapp.jobs.models import Asset, Job
 from webapp.pages import links, words
 from webapp.pages.access import account, for_account, organisation
 from webapp.pages.wizard import Files, files_of, picked
+from webapp.profile import is_live
 
 LONGEST_NAME = 120
 LONGEST_CONTACT = 254
@@ -191,7 +192,7 @@ def _make(
                 declaration=declaration,
                 purpose=answers.purpose,
                 options={},
-                livemode=settings.PROFILE in {"standard", "strict"},
+                livemode=is_live(),
             )
             links.keep(request, job.pk, tokens)
     except consents.ConsentError as error:
@@ -228,7 +229,7 @@ def _request(
         target=scene,
         max_outputs=1,
         days=90,
-        livemode=settings.PROFILE in {"standard", "strict"},
+        livemode=is_live(),
     )
 
 

@@ -5,15 +5,10 @@ Measured on 405 pairs of the same person and 3600 of different people: at 0.45 i
 one origin. So only up to 0.45 counts as the same person, and up to 0.60 a person has to look.
 """
 
-from typing import Final
-
 import numpy as np
 
 from worker.faces import align
 from worker.faces.types import Floats, ModelRunner, Rgb
-
-IDENTITY_PASS: Final = 0.45
-IDENTITY_REVIEW: Final = 0.60
 
 
 class Descriptor:

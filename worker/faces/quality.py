@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 
 from worker.faces import align, select
-from worker.faces.embed import IDENTITY_REVIEW, Descriptor, distance
+from worker.faces.embed import Descriptor, distance
 from worker.faces.landmarks import FACE_SCORE, FaceMesh, box_of
 from worker.faces.types import Floats, ModelRunner, Rgb
+from worker.limits import IDENTITY_REVIEW
 
 _CHIP: Final = 160
 _BLURRED: Final = 6.0

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.faces.types import FaceError, Pose
+from worker.limits import MOST_TURNED_AWAY
 
 # Degrees of yaw between source and target. A photo shows nothing of the side that is turned away from it.
 YAW_WARN: Final = 15.0
 YAW_REFUSE: Final = 30.0
-# The share of a track's frames that may be turned further: a short turn of the head is bridged with the nearest photo,
-# because leaving single frames alone would show the other face for a moment.
-MOST_TURNED_AWAY: Final = 0.05
 # A change of photo must pay for the jump it makes, or a head near the middle of two poses would flicker.
 _HOLD: Final = 6.0
 # Pitch distorts a texture less than yaw.

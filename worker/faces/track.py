@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.faces.detect import FaceDetector, intersection, overlap
-from worker.faces.embed import IDENTITY_PASS, Descriptor, chip, distance
+from worker.faces.embed import Descriptor, chip, distance
 from worker.faces.landmarks import FACE_SCORE, FaceMesh, box_of, pose_of
 from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, ModelRunner, Rgb
+from worker.limits import IDENTITY_PASS
 
 # New faces are looked for this often; every 15th frame at 25 a second.
 _DETECT_SECONDS: Final = 0.6

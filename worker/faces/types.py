@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.faces.errors import FaceError
+from worker.limits import MIN_FACE_PIXELS
 
 __all__ = [
     "LANDMARK_COUNT",
@@ -29,8 +30,6 @@ Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 LANDMARK_COUNT: Final = 478
-# Below this the mesh's own error is a visible part of the face and the descriptor is no longer reliable.
-MIN_FACE_PIXELS: Final = 64
 
 
 class ModelRunner(Protocol):

@@ -8,11 +8,9 @@ from typing import Literal
 
 from worker.gate.profiles import Profile
 from worker.gate.signals import NOT_SCREENED, Signal
+from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW, MIN_FACE_PIXELS, MOST_TURNED_AWAY
 
 POLICY_VERSION = "2026-11.2"
-SMALLEST_FACE = 64.0  # pixels of the box's longer side; below it landmarks are not reliable
-IDENTITY_PASS = 0.45
-IDENTITY_REVIEW = 0.60
 
 Verdict = Literal["accept", "review", "reject"]
 SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
@@ -20,7 +18,6 @@ SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 SOURCE_NEEDS = ("dimensions", "faces", "own_mark", "credentials")
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
 JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles")
-MOST_TURNED_AWAY = 0.05  # share of the target's frames that may be turned too far from every source photo
 
 
 @dataclass(frozen=True)
@@ -111,8 +108,8 @@ def _dimensions(signal: Signal, profile: Profile) -> list[Finding]:
 def _faces(signal: Signal, profile: Profile) -> list[Finding]:
     if not signal.value["count"]:
         return [Finding("reject", "no_face", "No face was found. Use a picture in which a face is seen clearly.")]
-    if signal.value["largest"] < SMALLEST_FACE:
-        message = f"The largest face is smaller than {SMALLEST_FACE:.0f} pixels. Use a picture with a larger face."
+    if signal.value["largest"] < MIN_FACE_PIXELS:
+        message = f"The largest face is smaller than {MIN_FACE_PIXELS} pixels. Use a picture with a larger face."
         return [Finding("reject", "face_too_small", message)]
     return []
 

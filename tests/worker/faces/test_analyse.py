@@ -6,10 +6,11 @@ import pytest
 
 from worker.faces.analyse import analyse_image
 from worker.faces.detect import FaceDetector, overlap, suppress, tile_levels
-from worker.faces.embed import IDENTITY_PASS, IDENTITY_REVIEW, distance
+from worker.faces.embed import distance
 from worker.faces.landmarks import FaceMesh, pose_of
 from worker.faces.topology import TOPOLOGY
 from worker.faces.types import Detection
+from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
 
 
 def resized(rgb, factor):

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from worker.faces import quality, shape
-from worker.faces.embed import IDENTITY_REVIEW, Descriptor, distance
+from worker.faces.embed import Descriptor, distance
 from worker.faces.landmarks import FaceMesh, box_of, pose_of
 from worker.faces.select import YAW_REFUSE, YAW_WARN, choose
 from worker.faces.swap import MeshSwapper, SwapOptions, prepare_source
 from worker.faces.topology import TOPOLOGY
 from worker.faces.types import Face, FaceError, Pose
+from worker.limits import IDENTITY_REVIEW
 
 PHOTO = SwapOptions(smoothing=0.0)
 

@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from worker.faces.embed import IDENTITY_PASS, distance
+from worker.faces.embed import distance
 from worker.faces.smooth import OneEuro
 from worker.faces.topology import TOPOLOGY
 from worker.faces.track import CutDetector, VideoTracker
+from worker.limits import IDENTITY_PASS
 
 FPS = 25.0
 

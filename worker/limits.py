@@ -1,0 +1,18 @@
+"""Limits that the face code and the gate's policy both hold to. A leaf: it imports nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MIN_FACE_PIXELS: Final = 64
+"""Least length of the longer side of a face's box; below it landmarks are not reliable."""
+
+IDENTITY_PASS: Final = 0.45
+"""Descriptor distance up to which two faces count as one person (0.2 % false matches in a small test)."""
+
+IDENTITY_REVIEW: Final = 0.60
+"""Distance up to which a person has to look; above it two faces are two people."""
+
+MOST_TURNED_AWAY: Final = 0.05
+"""The share of a track's frames that may be turned too far from every source photo: a short turn of the head is
+bridged with the nearest photo, because leaving single frames alone would show the other face for a moment."""
