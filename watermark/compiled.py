@@ -14,7 +14,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     numba refuses `cache=True` when neither the source folder nor the user's cache folder can be written (read-only
     image, clean environment); then the code is compiled afresh in each process instead.
     """
+    # Python's check of every divisor keeps loops from being vectorised.
     try:
-        return njit(cache=True, nogil=True, fastmath=True)(function)
+        return njit(cache=True, nogil=True, fastmath=True, error_model="numpy")(function)
     except RuntimeError:
-        return njit(nogil=True, fastmath=True)(function)
+        return njit(nogil=True, fastmath=True, error_model="numpy")(function)

@@ -10,15 +10,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.lattice import TILE
-
 
 @dataclass(frozen=True)
 class Geometry:
     """Affine map from pixel centres of the read picture to the marked picture's canonical frame (short side 512).
 
-    canonical = (a x + b y + tx, c x + d y + ty). The mark repeats, so (tx, ty) is known modulo `period` = 128 canonical
-    pixels. `inverted`: the picture came as a negative. `whole`: the map is that of an uncropped, unturned picture.
+    canonical = (a x + b y + tx, c x + d y + ty). The mark repeats, so (tx, ty) is known modulo `period` canonical
+    pixels, the side of its tile. `inverted`: the picture came as a negative. `whole`: the map is that of an uncropped,
+    unturned picture. A picture in perspective has no single affine map; this is then the one nearest to its own.
     """
 
     a: float
@@ -27,9 +26,9 @@ class Geometry:
     d: float
     tx: float
     ty: float
+    period: int
     inverted: bool = False
     whole: bool = False
-    period: int = TILE
 
     @property
     def matrix(self) -> NDArray[np.float64]:

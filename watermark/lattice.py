@@ -1,8 +1,13 @@
 """The keyed Fourier lattice of the mark: which spatial frequencies carry what, and with which phase.
 
-The mark is a tile of TILE x TILE canonical pixels, repeated from the picture's corner. In the Fourier domain a repeated
-tile lives on the lattice k / TILE, k integer. Thirty-two keyed *sync* lines fix geometry and translation; all others
-carry the code word, two chips (real and imaginary part) per line, in luma and again in blue difference (Cb).
+The mark is a tile, repeated from the picture's corner. In the Fourier domain a repeated tile lives on the lattice
+k / period, k integer. Keyed *sync* lines fix geometry and translation; all others carry the code word, two chips (real
+and imaginary part) per line, in luma and again in blue difference (Cb).
+
+How large the tile is, and how it lies, the id decides (`SyncSet`): the lines of many outputs under one key are spread
+over a good part of the band, so that averaging their spectra shows no template. The reader pays next to nothing for it.
+It looks for maps to the *lattice frame*, in which the tile has TILE x TILE pixels and lies upright, and a larger, a
+turned or a mirrored tile only means another map.
 """
 
 from __future__ import annotations
@@ -19,7 +24,14 @@ from watermark.payload import CODED_BITS
 SHORT_SIDE = 512
 """The canonical frame's short side in pixels; the mark's scale is fixed relative to the picture, not to its pixels."""
 TILE = 128
-"""Side of the repeated tile in canonical pixels."""
+"""Side of the tile in the lattice frame, pixels."""
+SIDES = tuple(range(112, 145, 2))
+"""Sides a tile can have, canonical pixels."""
+ORIENTATIONS = (((1, 0), (0, 1)), ((0, 1), (-1, 0)), ((-1, 0), (0, 1)), ((0, 1), (1, 0)))
+"""How a tile can lie, as maps from canonical to lattice frame: upright, a quarter turn, mirrored, transposed.
+
+Those of the square up to half a turn, which the symmetry of spectra makes free.
+"""
 LOWEST, HIGHEST = 6, 32
 HIGHEST_CHROMA = 24
 SYNC_LINES = 32
@@ -55,6 +67,28 @@ class Lattice:
     sync_phases: NDArray[np.float64]
     luma: Band
     chroma: Band
+
+
+@dataclass(frozen=True)
+class SyncSet:
+    """`side`: of the tile in canonical pixels; `orientation`: index into ORIENTATIONS."""
+
+    side: int
+    orientation: int
+
+    @property
+    def to_lattice(self) -> NDArray[np.float64]:
+        """Map from canonical pixels to the lattice frame, float64 [2, 2]."""
+        return np.array(ORIENTATIONS[self.orientation]) * (TILE / self.side)
+
+
+SYNC_SETS = tuple(SyncSet(side, orientation) for side in SIDES for orientation in range(len(ORIENTATIONS)))
+
+
+def sync_set_of(mark_id: bytes, key: MarkKey) -> SyncSet:
+    """The tile's size and orientation that go with `mark_id` (8 bytes) under `key`."""
+    word = int(keyed_words(key.key, f"sync set {mark_id.hex()}", 1)[0])
+    return SYNC_SETS[word % len(SYNC_SETS)]
 
 
 def lattice_of(key: MarkKey) -> Lattice:

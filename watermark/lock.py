@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watermark.geometry import Geometry
-from watermark.lattice import TILE, Band, Lattice
+from watermark.lattice import TILE, Band, Lattice, SyncSet
 from watermark.payload import CODED_BITS
 from watermark.planes import Folded, Planes
 
 _SIDE = 2 * TILE
 _STRONGEST_SYNC = 4.0
 _STRONGEST_CHIP = 4.0
+_RING_SMOOTHING = 2.0
+"""Standard deviation, in rings, of the average over the signal left in neighbouring rings."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Lock:
     """A lock on the sync lines.
 
     `z`: height of the correlation peak in standard deviations of noise. `coherence`: the same relative to the energy
-    of the lines; a picture marked with another key has strong lines without agreement. `shift` (x, y) canonical
-    pixels, `turned`: by 180 degrees, `inverted`: negative picture.
+    of the lines; a picture marked with another key has strong lines without agreement. `shift` (x, y) pixels
+    of the lattice frame, `turned`: by 180 degrees, `inverted`: negative picture.
     """
 
     z: float
@@ -42,11 +44,6 @@ class Lock:
     shift: tuple[float, float]
     turned: bool
     inverted: bool
-
-    @property
-    def at_corner(self) -> bool:
-        """True when the tile starts at the picture's corner, as in a picture that was neither cropped nor turned."""
-        return not self.turned and all(min(shift % TILE, -shift % TILE) < 2 for shift in self.shift)
 
 
 @lru_cache(maxsize=1)
@@ -84,15 +81,24 @@ def _limit(values: NDArray[np.complex64], most: float) -> NDArray[np.complex64]:
     return values * np.minimum(1, most / np.maximum(np.abs(values), 1e-9)).astype(np.float32)
 
 
+def sync_weights(white: Whitened, lattice: Lattice) -> tuple[float, float]:
+    """Weights of luma and chroma (0 for grey pictures) on the sync lines, by the signal each has left."""
+    luma = _limit(_at(white.luma, lattice.sync), _STRONGEST_SYNC)
+    if white.chroma is None:
+        return 1.0, 0.0
+    chroma = _limit(_at(white.chroma, lattice.sync), _STRONGEST_SYNC)
+    weights = [math.sqrt(max(float((np.abs(v) ** 2).mean()) - 1, 0.05)) for v in (luma, chroma)]
+    norm = math.hypot(*weights)
+    return weights[0] / norm, weights[1] / norm
+
+
 def _sync_lines(white: Whitened, lattice: Lattice) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """Limited, weighted and derotated sync lines of both planes together: upright, and as turned by 180 degrees."""
-    luma = _limit(_at(white.luma, lattice.sync), _STRONGEST_SYNC)
+    weights = sync_weights(white, lattice)
+    luma = weights[0] * _limit(_at(white.luma, lattice.sync), _STRONGEST_SYNC)
     chroma = np.zeros_like(luma)
     if white.chroma is not None:
-        chroma = _limit(_at(white.chroma, lattice.sync), _STRONGEST_SYNC)
-        weights = [math.sqrt(max(float((np.abs(v) ** 2).mean()) - 1, 0.05)) for v in (luma, chroma)]
-        norm = math.hypot(*weights)
-        luma, chroma = luma * (weights[0] / norm), chroma * (weights[1] / norm)
+        chroma = weights[1] * _limit(_at(white.chroma, lattice.sync), _STRONGEST_SYNC)
     unturn = np.exp(-1j * lattice.sync_phases).astype(np.complex64)
     return (luma - 1j * chroma) * unturn, (np.conj(luma) - 1j * np.conj(chroma)) * unturn
 
@@ -147,10 +153,15 @@ def _align(
 
 
 def _chips(aligned: NDArray[np.complex128], band: Band) -> NDArray[np.float64]:
-    """Weighted soft chips, float64 [2n]: each ring counts with the square root of the signal left in it."""
+    """Weighted soft chips, float64 [2n]: each ring counts with the square root of the signal left in it.
+
+    What is left changes smoothly with frequency, so a ring's own noisy estimate is averaged with its neighbours'.
+    """
     excess = np.clip(np.abs(aligned) ** 2 - 1, -1, 12)
-    signal = np.bincount(band.ring, excess) / np.maximum(np.bincount(band.ring), 1)
-    signal = np.convolve(np.pad(signal, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+    count = np.bincount(band.ring)
+    place = np.arange(len(count))
+    kernel = np.exp(-0.5 * ((place[:, None] - place) / _RING_SMOOTHING) ** 2)
+    signal = (kernel @ np.bincount(band.ring, excess)) / (kernel @ count)
     weight = np.sqrt(np.maximum(signal, 0.008 * max(float(signal.max()), 0.1)))[band.ring]
     parts = np.stack([aligned.real, aligned.imag], 1)
     return (np.clip(parts, -_STRONGEST_CHIP, _STRONGEST_CHIP) * weight[:, None]).reshape(-1)
@@ -167,21 +178,28 @@ def soft_bits(white: Whitened, lattice: Lattice, found: Lock) -> NDArray[np.floa
     return total
 
 
-def geometry(folded: Folded, found: Lock, planes: Planes, *, whole: bool) -> Geometry:
+def geometry(folded: Folded, found: Lock, planes: Planes, where: SyncSet) -> Geometry:
     """The map a lock stands for, from pixels of the picture as it was given to the reader."""
     sign = -1.0 if found.turned else 1.0
     # Pixel centres of the given picture to those of the planes: (x + 1/2) s - 1/2.
     centre = np.full(2, (planes.shrink - 1) / 2)
-    matrix = sign * folded.matrix
-    shift = sign * (folded.matrix @ centre + folded.offset) - np.array(found.shift)
+    from_lattice = np.linalg.inv(where.to_lattice)
+    matrix = sign * from_lattice @ folded.matrix
+    shift = sign * from_lattice @ (folded.matrix @ centre + folded.offset) - from_lattice @ np.array(found.shift)
+    # How an uncropped, unturned picture would lie.
+    scale = planes.normal.scale
+    whole = float(np.abs((matrix - np.diag(scale)) * planes.size).max()) < 3 and all(
+        min(gap % where.side, -gap % where.side) < 3 for gap in shift - (scale * planes.shrink - 1) / 2
+    )
     matrix = matrix * planes.shrink
     return Geometry(
         a=float(matrix[0, 0]),
         b=float(matrix[0, 1]),
         c=float(matrix[1, 0]),
         d=float(matrix[1, 1]),
-        tx=float(shift[0] % TILE),
-        ty=float(shift[1] % TILE),
+        tx=float(shift[0] % where.side),
+        ty=float(shift[1] % where.side),
+        period=where.side,
         inverted=found.inverted,
         whole=whole,
     )

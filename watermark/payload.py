@@ -58,17 +58,17 @@ def encode(mark_id: bytes, key: MarkKey) -> NDArray[np.uint8]:
     return coded.reshape(-1)
 
 
-def decode(soft: NDArray[np.floating], key: MarkKey) -> bytes | None:
+def decode(soft: NDArray[np.floating], key: MarkKey, candidates: int = 1) -> bytes | None:
     """Decode `soft` (float [600], positive favours 0): the mark id, or None when the keyed check does not hold.
 
-    One call is one attempt: it accepts noise with probability 2**-36.
+    The `candidates` most likely messages are checked; each accepts noise with probability 2**-36.
     """
-    from watermark.trellis import decode_tail_biting  # numba: only readers pay for its import
+    from watermark.trellis import decode_list  # numba: only readers pay for its import
 
     if soft.shape != (CODED_BITS,):
         raise MarkError("mark_id", f"A code word has {CODED_BITS} soft bits, not {soft.shape}. Nothing was read.")
-    bits = decode_tail_biting(np.ascontiguousarray(soft, np.float32))
-    mark_id = np.packbits(bits[:ID_BITS]).tobytes()
-    if not hmac.compare_digest(bits.tobytes(), _message(mark_id, key).tobytes()):
-        return None
-    return mark_id
+    for bits in decode_list(np.ascontiguousarray(soft, np.float32), candidates):
+        mark_id = np.packbits(bits[:ID_BITS]).tobytes()
+        if hmac.compare_digest(bits.tobytes(), _message(mark_id, key).tobytes()):
+            return mark_id
+    return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ _SIDE = 64
 _BITS = 16
 _PASSES = 2
 _SMALLEST = 5
+_LARGEST = 512
 
 
 def hash_rgb(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
@@ -38,6 +40,17 @@ def hash_rgb(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
     median = np.sort(coefficients, axis=None)[(_BITS * _BITS - 1) // 2]
     bits = (coefficients > median).reshape(-1)
     return np.packbits(bits[::-1]).tobytes(), _quality(small)
+
+
+def hash_picture(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
+    """As `hash_rgb`, of uint8 [H, W, 3] RGB of any size, at a cost that does not grow with it.
+
+    Like the reference on files (pdq/cpp/io/pdqio.cpp), which leaves the method open, pictures with a side over 512 are
+    first shrunk to 512 x 512; here by area.
+    """
+    if max(rgb.shape[:2]) > _LARGEST:
+        rgb = np.asarray(cv2.resize(rgb, (_LARGEST, _LARGEST), interpolation=cv2.INTER_AREA), np.uint8)
+    return hash_rgb(rgb)
 
 
 def distance(first: bytes, second: bytes) -> int:

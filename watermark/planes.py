@@ -1,27 +1,34 @@
-"""What the reader looks at: normalised luma and Cb of a picture, warped to the canonical scale and folded to a tile."""
+"""What the reader looks at: normalised luma and Cb of a picture, warped to the lattice frame and folded to a tile."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.embedding import canonical_size
-from watermark.lattice import SHORT_SIDE, TILE
-from watermark.mask import high_pass
+from watermark.compiled import compiled
+from watermark.lattice import ORIENTATIONS, SHORT_SIDE, TILE, SyncSet
+from watermark.mask import HIGH_PASS_SIGMA
 
 LARGEST_SHORT_SIDE = 1600
 """Pictures are first shrunk to this shorter side: even a collage shows the mark no larger than a reader can use."""
 LONGEST_CANONICAL = 2000
 LUMA_SOFT, CHROMA_SOFT = 1.5, 0.8
 """Grey levels added to the local deviation in the normaliser, so that flat noise is not blown up."""
-_CLIP = 2.5
+_CLIP = np.float32(2.5)
 _MOST_WARPED_PIXELS = 6_000_000
 _LEAST_WARPED_SIDE = 24
+_PERIOD = 2 * TILE
+_NEARLY_WHOLE = 0.6
+"""Down to this scale linear interpolation folds nothing much onto the mark's band; it is far faster than averaging."""
+_SCALE_STEP = math.log(1.08)
+_MOST_MADE, _MOST_KEPT_PIXELS = 2, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,41 @@ class Planes:
         """(width, height) of the planes."""
         return self.luma.shape[1], self.luma.shape[0]
 
-    @property
-    def to_canonical(self) -> float:
-        """Canonical pixels per plane pixel, were this an uncropped picture."""
+    @cached_property
+    def normal(self) -> Normal:
+        """The planes as the reader sees them, at the canonical scale of an uncropped picture."""
         width, height = self.size
-        return min(SHORT_SIDE / min(width, height), LONGEST_CANONICAL / max(width, height))
+        scale = SHORT_SIDE / min(width, height)
+        size = (max(8, round(width * scale)), max(8, round(height * scale)))
+        luma = normalise(resized(self.luma, size), LUMA_SOFT)
+        chroma = None
+        if self.chroma is not None:
+            chroma = normalise(resized(self.chroma, size), CHROMA_SOFT)
+        return Normal(luma, chroma, np.array([size[0] / width, size[1] / height]))
+
+    def normal_at(self, scale: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Normalised luma and Cb (0 for grey pictures), float32 [h, w, 2], at about `scale` (across, down).
+
+        In steps of 8 %, so that maps that differ little share the work; the last ones made are kept.
+        """
+        width, height = self.size
+        across, down = np.exp(np.rint(np.log(scale) / _SCALE_STEP) * _SCALE_STEP)
+        size = (max(8, round(width * float(across))), max(8, round(height * float(down))))
+        made = self._made.get(size)
+        if made is None:
+            made = np.zeros((size[1], size[0], 2), np.float32)
+            made[..., 0] = normalise(resized(self.luma, size), LUMA_SOFT)
+            if self.chroma is not None:
+                made[..., 1] = normalise(resized(self.chroma, size), CHROMA_SOFT)
+            if len(self._made) == _MOST_MADE:
+                self._made.pop(next(iter(self._made)))
+            if size[0] * size[1] <= _MOST_KEPT_PIXELS:
+                self._made[size] = made
+        return made
+
+    @cached_property
+    def _made(self) -> dict[tuple[int, int], NDArray[np.float32]]:
+        return {}
 
     def window(self, left: float, top: float, right: float, bottom: float) -> Planes:
         """The part between these fractions of width and height."""
@@ -51,8 +88,25 @@ class Planes:
         return Planes(np.ascontiguousarray(self.luma[part]), chroma, self.shrink)
 
 
+@dataclass(frozen=True)
+class Normal:
+    """Normalised luma and Cb (None for grey pictures), float32 [h, w], at canonical scale.
+
+    `scale` float64 [2]: canonical pixels per plane pixel, across and down.
+    """
+
+    luma: NDArray[np.float32]
+    chroma: NDArray[np.float32] | None
+    scale: NDArray[np.float64]
+
+
 def split(rgb: NDArray[np.uint8]) -> Planes:
-    """Split uint8 [H, W, 3] RGB into the planes the mark lives in, shrunk if very large."""
+    """Split uint8 [H, W, 3] RGB into the planes the mark lives in, shrunk if very large.
+
+    Of a strip more than LONGEST_CANONICAL long only the beginning is looked at: it carries the mark many times over.
+    """
+    longest = min(rgb.shape[:2]) * LONGEST_CANONICAL // SHORT_SIDE
+    rgb = rgb[:longest, :longest]
     height, width = rgb.shape[:2]
     shrink = LARGEST_SHORT_SIDE / min(width, height)
     if shrink < 1:
@@ -65,38 +119,173 @@ def split(rgb: NDArray[np.uint8]) -> Planes:
     return Planes(luma, chroma if float(deviation[0, 0]) >= 0.3 else None, min(shrink, 1.0))
 
 
-def normalise(plane: NDArray[np.float32], soft: float) -> NDArray[np.float32]:
-    """High-pass float32 [H, W] and divide by its local deviation, so that busy regions do not drown the others."""
-    detail = high_pass(plane)
-    power = cv2.boxFilter(cv2.multiply(detail, detail), -1, (13, 13))
-    deviation = cv2.add(cv2.sqrt(cv2.max(power, 0.0)), soft)
-    return np.clip(cv2.divide(detail, deviation), -_CLIP, _CLIP)
+@compiled
+def _mirror(place: int, length: int) -> int:
+    """Where a place beyond the edge lies when the plane is mirrored there."""
+    while place < 0 or place >= length:
+        place = min(-place, length - 1) if place < 0 else max(2 * length - 2 - place, 0)
+    return place
 
 
-def at_canonical_scale(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize a plane to `size` (width, height) as the embedder does; float32."""
-    area = size[0] < plane.shape[1]
-    resized = cv2.resize(plane, size, interpolation=cv2.INTER_AREA if area else cv2.INTER_CUBIC)
-    return np.asarray(resized, np.float32)
+@compiled
+def _extend(line: Any, reach: int) -> None:
+    """Mirror the inner part of `line` into the `reach` places at either end."""
+    width = len(line) - 2 * reach
+    for j in range(1, reach + 1):
+        line[reach - j] = line[reach + _mirror(-j, width)]
+        line[reach + width - 1 + j] = line[reach + _mirror(width - 1 + j, width)]
 
 
-def fold(plane: NDArray[np.float32]) -> NDArray[np.complex64]:
-    """Sum float32 [H, W] modulo two tiles and transform; complex64 [256, 256].
-
-    Folding two tiles and not one puts the mark on the even bins; the odd ones measure the noise between the lines.
-    """
-    side = 2 * TILE
+@compiled
+def _high_pass(plane: Any, weights: Any, detail: Any) -> None:
+    """detail = plane less its average with the one-sided, symmetric `weights` (an odd number) down and across."""
     height, width = plane.shape
-    padded = np.pad(plane, ((0, -height % side), (0, -width % side)))
-    folded = padded.reshape(padded.shape[0] // side, side, padded.shape[1] // side, side).sum((0, 2))
-    return np.asarray(np.fft.fft2(folded), np.complex64)
+    reach = len(weights) - 1
+    line = np.empty(width + 2 * reach, np.float32)
+    middle = line[reach : reach + width]
+    for y in range(height):
+        here = plane[y]
+        for x in range(width):
+            middle[x] = weights[0] * here[x]
+        for j in range(1, reach, 2):
+            a, b = plane[_mirror(y - j, height)], plane[_mirror(y + j, height)]
+            c, d = plane[_mirror(y - j - 1, height)], plane[_mirror(y + j + 1, height)]
+            near, far = weights[j], weights[j + 1]
+            for x in range(width):
+                middle[x] += near * (a[x] + b[x]) + far * (c[x] + d[x])
+        _extend(line, reach)
+        out = detail[y]
+        for x in range(width):
+            out[x] = here[x] - weights[0] * middle[x]
+        for j in range(1, reach, 2):
+            a, b = line[reach - j : reach - j + width], line[reach + j : reach + j + width]
+            c, d = line[reach - j - 1 : reach - j - 1 + width], line[reach + j + 1 : reach + j + 1 + width]
+            near, far = weights[j], weights[j + 1]
+            for x in range(width):
+                out[x] -= near * (a[x] + b[x]) + far * (c[x] + d[x])
+
+
+@compiled
+def _limit(detail: Any, soft: Any, out: Any) -> None:
+    """Divide `detail` as `normalise` says, with the deviation over 9 x 9 pixels plus `soft`."""
+    height, width = detail.shape
+    line = np.empty(width + 8, np.float32)
+    middle = line[4 : 4 + width]
+    for y in range(height):
+        here, result = detail[y], out[y]
+        for x in range(width):
+            middle[x] = here[x] * here[x]
+        for j in range(1, 5):
+            a, b = detail[_mirror(y - j, height)], detail[_mirror(y + j, height)]
+            for x in range(width):
+                middle[x] += a[x] * a[x] + b[x] * b[x]
+        _extend(line, 4)
+        for x in range(width):
+            power = line[x] + line[x + 1] + line[x + 2] + line[x + 3] + line[x + 4]
+            power += line[x + 5] + line[x + 6] + line[x + 7] + line[x + 8]
+            deviation = np.sqrt(power * np.float32(1 / 81)) + soft
+            value = here[x] / deviation
+            value = -_CLIP if value < -_CLIP else value
+            value = _CLIP if value > _CLIP else value
+            result[x] = value / np.sqrt(deviation)
+
+
+def _gaussian() -> NDArray[np.float32]:
+    weights = np.exp(-0.5 * (np.arange(11) / HIGH_PASS_SIGMA) ** 2)
+    return (weights / (2 * weights.sum() - 1)).astype(np.float32)
+
+
+_WEIGHTS = _gaussian()
+
+
+def normalise(plane: NDArray[np.float32], soft: float) -> NDArray[np.float32]:
+    """High-pass float32 [H, W], limit it to its local deviation, and divide by that deviation to the power of 3/2.
+
+    The matched filter would divide by the variance and multiply by the mark's strength, which itself grows with the
+    deviation, though more slowly; 3/2 measured best over codecs, crops and noise.
+    """
+    plane = np.ascontiguousarray(plane)
+    detail, out = np.empty_like(plane), np.empty_like(plane)
+    _high_pass(plane, _WEIGHTS, detail)
+    _limit(detail, np.float32(soft), out)
+    return out
+
+
+def resized(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize a plane to `size` (width, height), averaging where it shrinks; float32."""
+    # Halving is many times cheaper than averaging over parts of pixels.
+    while plane.shape[1] >= 2 * size[0] and plane.shape[0] >= 2 * size[1]:
+        half = (plane.shape[1] // 2, plane.shape[0] // 2)
+        plane = np.asarray(cv2.resize(plane, half, interpolation=cv2.INTER_AREA), np.uint8)
+    shrink = size[0] / plane.shape[1]
+    if shrink < _NEARLY_WHOLE:
+        return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32)
+    method = cv2.INTER_LINEAR if shrink <= 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(plane, size, interpolation=method), np.float32)
+
+
+def fold(plane: NDArray[np.float32], side: int = TILE) -> NDArray[np.float32]:
+    """Sum float32 [H, W] modulo two tiles of `side`; float32 [2 side, 2 side].
+
+    Folding two tiles and not one puts the mark on the even bins of the transform; the odd ones measure the noise
+    between the lines.
+    """
+    height, width = plane.shape
+    period = 2 * side
+    folded = np.zeros((period, period), np.float32)
+    for top in range(0, height, period):
+        for left in range(0, width, period):
+            block = plane[top : top + period, left : left + period]
+            folded[: block.shape[0], : block.shape[1]] += block
+    return folded
+
+
+@compiled
+def _part(spectrum: Any, orientation: Any, luma: Any, chroma: Any) -> None:
+    """Spectra of two real planes from that of their complex sum, turned as the tile lies; all 256 by 256."""
+    a, b, c, d = orientation
+    for y in range(_PERIOD):
+        for x in range(_PERIOD):
+            row, column = (b * x + d * y) % _PERIOD, (a * x + c * y) % _PERIOD
+            here = spectrum[row, column]
+            mirror = np.conj(spectrum[-row % _PERIOD, -column % _PERIOD])
+            luma[y, x] = (here + mirror) * np.float32(0.5)
+            chroma[y, x] = (here - mirror) * np.complex64(-0.5j)
+
+
+def _transform(
+    both: NDArray[np.float32], orientation: tuple[int, int, int, int] = (1, 0, 0, 1)
+) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    """Spectra complex64 [256, 256] of two planes folded to two tiles of any side, float32 [n, n, 2].
+
+    Cut or padded, so that the bins mean the same for all sides, and turned upright.
+    """
+    spectrum = np.asarray(cv2.dft(both), np.float32).view(np.complex64)[..., 0]
+    period = len(spectrum)
+    if period != _PERIOD:
+        half = min(period, _PERIOD) // 2
+        common = np.zeros((_PERIOD, _PERIOD), np.complex64)
+        for down in (slice(0, half), slice(-half, None)):
+            for across in (slice(0, half), slice(-half, None)):
+                common[down, across] = spectrum[down, across]
+        spectrum = common
+    luma, chroma = np.empty_like(spectrum), np.empty_like(spectrum)
+    _part(np.ascontiguousarray(spectrum), orientation, luma, chroma)
+    return luma, chroma
+
+
+def fold_plane(plane: NDArray[np.float32]) -> NDArray[np.complex64]:
+    """Spectrum of float32 [H, W] in the lattice frame, folded; complex64 [256, 256]."""
+    both = np.zeros((_PERIOD, _PERIOD, 2), np.float32)
+    both[..., 0] = fold(plane)
+    return _transform(both)[0]
 
 
 @dataclass(frozen=True)
 class Folded:
     """Folded spectra of both planes, complex64 [256, 256], under one map.
 
-    `matrix` float64 [2, 2] and `offset` float64 [2]: warped = matrix @ plane pixel + offset, before the tile's shift.
+    `matrix` float64 [2, 2] and `offset` float64 [2]: lattice = matrix @ plane pixel + offset, before the tile's shift.
     """
 
     luma: NDArray[np.complex64]
@@ -118,23 +307,60 @@ def fold_frames(frames: Sequence[Planes], matrix: NDArray[np.float64]) -> Folded
     return sum(folded[1:], start=folded[0]) if folded else None
 
 
-def fold_whole(planes: Planes) -> Folded | None:
-    """Fold under the map of an uncropped picture. None for strips too long to be looked at."""
-    width, height = planes.size
-    size = canonical_size(width, height)
-    if size[0] * size[1] > _MOST_WARPED_PIXELS:
-        return None
-    luma = fold(normalise(at_canonical_scale(planes.luma, size), LUMA_SOFT))
-    chroma = None
-    if planes.chroma is not None:
-        chroma = fold(normalise(at_canonical_scale(planes.chroma, size), CHROMA_SOFT))
-    matrix = np.diag([size[0] / width, size[1] / height])
+def fold_whole(planes: Planes, where: SyncSet) -> Folded:
+    """Fold under the map of an uncropped, unturned picture with a tile as in `where`: no pixel is interpolated."""
+    normal = planes.normal
+    (a, b), (c, d) = ORIENTATIONS[where.orientation]
+    both = np.zeros((2 * where.side, 2 * where.side, 2), np.float32)
+    both[..., 0] = fold(normal.luma, where.side)
+    if normal.chroma is not None:
+        both[..., 1] = fold(normal.chroma, where.side)
+    # Orientations are their own or each other's inverse, and their transpose is the inverse.
+    luma, chroma = _transform(both, (a, b, c, d))
+    matrix = where.to_lattice @ np.diag(normal.scale)
     # resize keeps pixel centres: (x + 1/2) s - 1/2.
-    return Folded(luma, chroma, matrix, (np.diag(matrix) - 1) / 2)
+    offset = where.to_lattice @ ((normal.scale - 1) / 2)
+    return Folded(luma, None if normal.chroma is None else chroma, matrix, offset)
+
+
+@compiled
+def _fold_through(both: Any, inverse: Any, size: Any, folded: Any) -> None:
+    """Add `both` (float32 [H, W, 2]), seen through the map `inverse` (lattice to plane pixel), to `folded`.
+
+    `size` (width, height) of the lattice frame; `folded` float32 [256, 256, 2]. Bilinear; nothing beyond the edges.
+    """
+    height, width = both.shape[:2]
+    # A hair inside the last pixel, so that its right and lower neighbours exist.
+    ends = (np.float64(width - 1) - 1e-6, np.float64(height - 1) - 1e-6)
+    for y in range(size[1]):
+        first, last = np.float64(0), np.float64(size[0] - 1)
+        for axis in range(2):
+            slope, start = inverse[axis, 0], inverse[axis, 1] * y + inverse[axis, 2]
+            if abs(slope) < 1e-9:
+                if start < 0 or start > ends[axis]:
+                    last = np.float64(-1)
+            else:
+                low, high = -start / slope, (ends[axis] - start) / slope
+                first, last = max(first, min(low, high)), min(last, max(low, high))
+        out = folded[y % _PERIOD]
+        for x in range(int(np.ceil(first)), int(np.floor(last)) + 1):
+            u = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]
+            v = inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
+            column, row = int(u), int(v)
+            right, down = np.float32(u - column), np.float32(v - row)
+            left, up = 1 - right, 1 - down
+            a, b, c, d = left * up, right * up, left * down, right * down
+            for plane in range(2):
+                out[x % _PERIOD, plane] += (
+                    a * both[row, column, plane]
+                    + b * both[row, column + 1, plane]
+                    + c * both[row + 1, column, plane]
+                    + d * both[row + 1, column + 1, plane]
+                )
 
 
 def fold_under(planes: Planes, matrix: NDArray[np.float64]) -> Folded | None:
-    """Fold under the linear map `matrix` (plane pixel to canonical pixel, float64 [2, 2]).
+    """Fold under the linear map `matrix` (plane pixel to lattice frame, float64 [2, 2]).
 
     None when the warped picture would be too large or too small to be a mark's.
     """
@@ -144,32 +370,14 @@ def fold_under(planes: Planes, matrix: NDArray[np.float64]) -> Folded | None:
     out_width, out_height = (math.ceil(v) for v in high - low)
     if min(out_width, out_height) < _LEAST_WARPED_SIDE or out_width * out_height > _MOST_WARPED_PIXELS:
         return None
-    scale = math.sqrt(abs(np.linalg.det(matrix)))
-    small = scale * 1.25 if scale < 0.7 else 1.0
-    size = (max(8, round(width * small)), max(8, round(height * small)))
-    shrunk = np.array([size[0] / width, size[1] / height])
-    # Pixel centres again: plane centre x lies at (x + 1/2) s - 1/2 after the shrinking.
+    both = planes.normal_at(np.hypot(matrix[0], matrix[1]))
+    shrunk = np.array([both.shape[1] / width, both.shape[0] / height])
+    # Pixel centres again: plane centre x lies at (x + 1/2) s - 1/2 after the resizing.
     step = matrix / shrunk
     offset = -low
-    affine = np.column_stack([step, offset + step @ ((1 - shrunk) / 2)])
-    inside: NDArray[np.float32] | None = None
-    if max(abs(matrix[0, 1]), abs(matrix[1, 0])) > 1e-3 * scale:
-        ones = np.ones((size[1], size[0]), np.float32)
-        inside = cv2.warpAffine(ones, affine, (out_width, out_height), flags=cv2.INTER_NEAREST)
-        inside = np.asarray(cv2.erode(inside, np.ones((5, 5), np.uint8)), np.float32)
-
-    def spectrum(plane: NDArray[np.uint8], soft: float) -> NDArray[np.complex64]:
-        if small < 1:
-            plane = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
-        warped = cv2.warpAffine(
-            plane.astype(np.float32),
-            affine,
-            (out_width, out_height),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        normal = normalise(warped, soft)
-        return fold(normal if inside is None else normal * inside)
-
-    chroma = None if planes.chroma is None else spectrum(planes.chroma, CHROMA_SOFT)
-    return Folded(spectrum(planes.luma, LUMA_SOFT), chroma, matrix, offset)
+    back = np.linalg.inv(step)
+    inverse = np.column_stack([back, -back @ (offset + step @ ((1 - shrunk) / 2))])
+    folded = np.zeros((_PERIOD, _PERIOD, 2), np.float32)
+    _fold_through(both, inverse, (out_width, out_height), folded)
+    luma, chroma = _transform(folded)
+    return Folded(luma, None if planes.chroma is None else chroma, matrix, offset)

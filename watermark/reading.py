@@ -5,34 +5,44 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from watermark.askew import askew_maps
 from watermark.geometry import Geometry
 from watermark.keys import MarkKey
-from watermark.lattice import lattice_of
+from watermark.lattice import lattice_of, sync_set_of
 from watermark.lock import Lock, Whitened, geometry, lock, soft_bits, whiten
 from watermark.payload import CHECK_BITS, decode
 from watermark.planes import Folded, Planes, fold_frames, fold_whole, split
-from watermark.search import Spectra, search, spectra_of
+from watermark.refine import Focus, refinements, view
+from watermark.search import Spectra, rank_sets, search, spectra_of
 
 Effort = Literal["fast", "full", "deep"]
-LEAST_Z = 6.2
+MOST_ATTEMPTS = 64
+_CANDIDATES = 4
+"""Most likely words checked per attempt: the second to fourth cost next to nothing and are sometimes the right ones."""
+LEAST_Z = 6.5
 """Locks below this are noise: over the whole search, the best of 60 unmarked pictures reached about 7, typically 6."""
 LEAST_COHERENCE = 4.2
-_WORTH_POLISHING = 6.6
 _CERTAIN_Z = 9.0
+_SETS_TRIED = 2
+_LEAST_SET_SCORE = 5.0
+_LEAST_SCORE = 6.0
+_REFINED = 2
+_LEAST_REFINED_Z = 7.5
 _LOCKED = 5
 _DECODED = 2
-_LOCKED_FRAMES, _POLISHED_FRAMES = 2, 2
+_LOCKED_FRAMES, _REFINED_FRAMES = 2, 2
 _LEAST_WINDOW = 48
-_WINDOWS = (
-    (0.29, 0.29, 0.71, 0.71),
-    *((x, y, x + 0.42, y + 0.42) for y in (0.0, 0.29, 0.58) for x in (0.0, 0.29, 0.58) if (x, y) != (0.29, 0.29)),
+_WINDOW = 0.3
+_WINDOWS = tuple(
+    (x, y, x + _WINDOW, y + _WINDOW) for x, y in ((0.35, 0.35), (0.15, 0.15), (0.55, 0.15), (0.15, 0.55), (0.55, 0.55))
 )
+_GROWTH = (0.2, 0.27, 0.35, 0.45, 0.6, 0.8, 1.01)
 
 
 @dataclass(frozen=True)
@@ -55,18 +65,24 @@ class Reading:
 
 @dataclass
 class Attempts:
-    """Counts attempts to decode: each accepts noise with probability 2**-36, so false alarms are bounded by them."""
+    """Counts code words checked: each accepts noise with probability 2**-36, so false alarms are bounded by them.
+
+    After MOST_ATTEMPTS nothing more is decoded: the bound on a whole reading stays below 1e-9.
+    """
 
     made: int = 0
 
     def decode(self, soft: NDArray[np.float64], key: MarkKey) -> bytes | None:
         """Decode and count."""
-        self.made += 1
-        return decode(soft, key)
+        candidates = min(_CANDIDATES, MOST_ATTEMPTS - self.made)
+        if candidates == 0:
+            return None
+        self.made += candidates
+        return decode(soft, key, candidates)
 
     @property
     def false_alarm_log10(self) -> float:
-        """Union bound over the attempts made, log10."""
+        """Union bound over the words checked, log10."""
         return math.log10(max(self.made, 1)) - CHECK_BITS * math.log10(2)
 
 
@@ -90,126 +106,125 @@ def try_key(folded: Folded, white: Whitened, key: MarkKey, attempts: Attempts) -
     return found, None if mark_id is None else Hit(mark_id, key, found, folded)
 
 
-def try_whole(planes: Planes, keys: Sequence[MarkKey], attempts: Attempts) -> Hit | None:
-    """Try the uncropped map under every key."""
-    folded = fold_whole(planes)
-    if folded is None:
-        return None
-    white = whiten(folded)
-    for key in keys:
-        _, hit = try_key(folded, white, key, attempts)
+def try_whole(frames: Sequence[Planes], spectra: Spectra, key: MarkKey, attempts: Attempts) -> Hit | None:
+    """Try the maps of an uncropped picture (or of the sum of frames of one size) under one key."""
+    for score, where in rank_sets(spectra, key)[:_SETS_TRIED]:
+        if score < _LEAST_SET_SCORE:
+            break
+        folded = [fold_whole(planes, where) for planes in frames]
+        total = sum(folded[1:], start=folded[0])
+        _, hit = try_key(total, whiten(total), key, attempts)
         if hit is not None:
             return hit
     return None
 
 
-def search_key(frames: Sequence[Planes], spectra: Spectra, key: MarkKey, attempts: Attempts) -> Hit | None:
-    """Search the geometry of `frames` (one for a picture) under one key and decode what they say together.
+def search_keys(frames: Sequence[Planes], spectra: Spectra, keys: Sequence[MarkKey], attempts: Attempts) -> Hit | None:
+    """Search the geometry of `frames` (one for a picture) under `keys` and decode what they say together.
 
-    The best maps are decoded as found, then the very best once more, polished.
+    The best maps are decoded as found, then the very best once more, sharpened and bent.
     """
-    ranked = [
-        candidate
-        for candidate in _lock_candidates(frames[-_LOCKED_FRAMES:], spectra, key)
-        if candidate.found.z >= LEAST_Z and candidate.found.coherence >= LEAST_COHERENCE
-    ]
-    for candidate in ranked[:_DECODED]:
-        hit = _decode_candidate(frames, candidate, key, attempts)
-        if hit is not None:
-            return hit
-    if not ranked or ranked[0].found.z < _WORTH_POLISHING:
-        return None
-    return _decode_candidate(frames, _polish(frames[-_POLISHED_FRAMES:], ranked[0], key), key, attempts)
+    seen = frames[-_LOCKED_FRAMES:]
+    ranked: list[_Candidate] = []
+    for key in keys:
+        found = _lock_candidates(seen, spectra, key)
+        for candidate in found[:_DECODED]:
+            whole = _lock_map(frames, candidate.folded.matrix, key) if len(frames) > len(seen) else None
+            hit = (whole or candidate).decode(attempts)
+            if hit is not None:
+                return hit
+        ranked += found[:1]
+    return _refine_best([(frames, candidate, None) for candidate in ranked], attempts)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    found: Lock
+    """A map that locked, for the sum of some frames."""
+
+    key: MarkKey
     folded: Folded
     white: Whitened
-    matrix: NDArray[np.float64]
-    frames: int
+    found: Lock
+
+    @property
+    def plausible(self) -> bool:
+        """Whether the lock is above noise, and not another key's."""
+        return self.found.z >= LEAST_Z and self.found.coherence >= LEAST_COHERENCE
+
+    def soft_bits(self) -> NDArray[np.float64]:
+        return soft_bits(self.white, lattice_of(self.key), self.found)
+
+    def decode(self, attempts: Attempts, more: NDArray[np.float64] | float = 0.0) -> Hit | None:
+        """Decode, with soft bits of other places added."""
+        mark_id = attempts.decode(self.soft_bits() + more, self.key)
+        return None if mark_id is None else Hit(mark_id, self.key, self.found, self.folded)
 
 
-def _candidate(frames: Sequence[Planes], matrix: NDArray[np.float64], key: MarkKey) -> _Candidate | None:
+def _lock_map(frames: Sequence[Planes], matrix: NDArray[np.float64], key: MarkKey) -> _Candidate | None:
     folded = fold_frames(frames, matrix)
     if folded is None:
         return None
     white = whiten(folded)
-    return _Candidate(lock(white, lattice_of(key)), folded, white, matrix, len(frames))
+    return _Candidate(key, folded, white, lock(white, lattice_of(key)))
 
 
-def _lock_candidates(frames: Sequence[Planes], spectra: Spectra, key: MarkKey) -> list[_Candidate]:
-    """Lock the best maps of the search, best lock first."""
+def _lock_candidates(
+    frames: Sequence[Planes], spectra: Spectra, key: MarkKey, maps: NDArray[np.float32] | None = None
+) -> list[_Candidate]:
+    """Lock the best maps of the search; the plausible ones, best first."""
     found: list[_Candidate] = []
-    for _, matrix in search(spectra, key)[:_LOCKED]:
-        candidate = _candidate(frames, matrix * spectra.to_canonical, key)
-        if candidate is not None:
+    for score, matrix in search(spectra, key, maps)[:_LOCKED]:
+        if score < _LEAST_SCORE:
+            break
+        candidate = _lock_map(frames, matrix @ np.diag(spectra.scale), key)
+        if candidate is not None and candidate.plausible:
             found.append(candidate)
             if candidate.found.z > _CERTAIN_Z:
                 break
     return sorted(found, key=lambda candidate: -candidate.found.z)
 
 
-def _decode_candidate(frames: Sequence[Planes], candidate: _Candidate, key: MarkKey, attempts: Attempts) -> Hit | None:
-    if len(frames) > candidate.frames:
-        candidate = _candidate(frames, candidate.matrix, key) or candidate
-    mark_id = attempts.decode(soft_bits(candidate.white, lattice_of(key), candidate.found), key)
-    return None if mark_id is None else Hit(mark_id, key, candidate.found, candidate.folded)
+_Start = tuple[Sequence[Planes], "_Candidate", Focus | None]
 
 
-def _polish(frames: Sequence[Planes], start: _Candidate, key: MarkKey) -> _Candidate:
-    """Climb on the lock: snap to similarities and plain scales, then a few small steps.
-
-    A map 0.3 % off still locks but loses the payload; people crop, scale and turn far more often than they shear.
-    """
-    m = start.matrix
-    sign = 1.0 if float(np.linalg.det(m)) > 0 else -1.0
-    scale = math.sqrt(abs(float(np.linalg.det(m))))
-    angle = math.atan2(m[1, 0] - sign * m[0, 1], m[1, 1] + sign * m[0, 0])
-    trials = []
-    for turn in {angle, 0.0 if abs(angle) < 0.02 else angle}:
-        cosine, sine = math.cos(turn), math.sin(turn)
-        unit = np.array([[sign * cosine, -sign * sine], [sine, cosine]])
-        trials += [unit * (scale * (1 + stretch)) for stretch in (-0.004, -0.002, 0.0, 0.002, 0.004)]
-    if max(abs(m[0, 1]), abs(m[1, 0])) < 0.02 * scale:
-        trials.append(np.diag(np.diag(m)))
-    best = start
-    generator = np.random.Generator(np.random.PCG64(1))
-    step = 0.0022 * scale
-    for _ in range(3):
-        for trial in trials:
-            candidate = _candidate(frames, trial, key)
-            if candidate is not None and candidate.found.z > best.found.z:
-                best = candidate
-        trials = [best.matrix + generator.normal(0, 1, (2, 2)) * step for _ in range(6)]
-        step *= 0.5
-    return best
+def _refine_best(starts: Sequence[_Start], attempts: Attempts) -> Hit | None:
+    """Sharpen and bend the highest locks step by step, and decode after each step that gained enough."""
+    for frames, start, focus in sorted(starts, key=lambda one: -one[1].found.z)[:_REFINED]:
+        lattice = lattice_of(start.key)
+        seen = frames[-_REFINED_FRAMES:]
+        for better in refinements(seen, start.folded, start.found, lattice, focus):
+            if better.found.z < _LEAST_REFINED_Z:
+                continue
+            whole = view(frames, better.warp, lattice) if len(frames) > len(seen) else None
+            seen_so = whole or better
+            hit = _Candidate(start.key, seen_so.folded, seen_so.white, seen_so.found).decode(attempts)
+            if hit is not None:
+                return hit
+    return None
 
 
 def _search_windows(planes: Planes, keys: Sequence[MarkKey], attempts: Attempts) -> Hit | None:
-    """Search parts of the picture on their own, for warps and collages, and add up what the locked ones say."""
-    sums: dict[str, NDArray[np.float64]] = {}
-    counts: dict[str, int] = {}
-    first: dict[str, _Candidate] = {}
-    for window in _WINDOWS:
-        part = planes.window(*window)
+    """Search parts of the picture on their own, and grow from the ones that lock: for warps and collages."""
+    width, height = planes.size
+    starts: list[_Start] = []
+    for left, top, right, bottom in _WINDOWS:
+        part = planes.window(left, top, right, bottom)
         if min(part.size) < _LEAST_WINDOW:
             return None
         spectra = spectra_of(part)
+        corner = np.array([int(left * width), int(top * height)])
+        focus = Focus(((left + right) / 2 * width, (top + bottom) / 2 * height), _GROWTH)
         for key in keys:
-            ranked = _lock_candidates([part], spectra, key)
-            if not ranked or ranked[0].found.z < LEAST_Z + 1 or ranked[0].found.coherence < LEAST_COHERENCE:
-                continue
-            best = _polish([part], ranked[0], key)
-            first.setdefault(key.name, best)
-            soft = soft_bits(best.white, lattice_of(key), best.found)
-            sums[key.name] = sums.get(key.name, 0) + soft
-            counts[key.name] = counts.get(key.name, 0) + 1
-            mark_id = attempts.decode(sums[key.name], key)
-            if mark_id is not None:
-                return Hit(mark_id, key, first[key.name].found, first[key.name].folded)
-    return None
+            maps = askew_maps(spectra, key, planes.normal.scale / spectra.scale)
+            for candidate in _lock_candidates([part], spectra, key, maps)[:1]:
+                # The part's map, told for pixels of the whole.
+                folded = candidate.folded
+                moved = replace(candidate, folded=replace(folded, offset=folded.offset - folded.matrix @ corner))
+                hit = moved.decode(attempts) if moved.found.z > _CERTAIN_Z else None
+                if hit is not None:
+                    return hit
+                starts.append(([planes], moved, focus))
+    return _refine_best(starts, attempts)
 
 
 def read_picture(rgb: NDArray[np.uint8], keys: Sequence[MarkKey], effort: Effort) -> Reading | None:
@@ -218,28 +233,28 @@ def read_picture(rgb: NDArray[np.uint8], keys: Sequence[MarkKey], effort: Effort
     planes = split(rgb)
     attempts = Attempts()
 
-    def reading(hit: Hit, effort: Effort, whole: bool) -> Reading:
+    def reading(hit: Hit, effort: Effort) -> Reading:
         return Reading(
             mark_id=hit.mark_id,
             key=hit.key.name,
             score=hit.found.z,
             false_alarm_log10=attempts.false_alarm_log10,
-            geometry=geometry(hit.folded, hit.found, planes, whole=whole),
+            geometry=geometry(hit.folded, hit.found, planes, sync_set_of(hit.mark_id, hit.key)),
             effort=effort,
             seconds=time.perf_counter() - started,
         )
 
-    hit = try_whole(planes, keys, attempts)
-    if hit is not None:
-        return reading(hit, "fast", hit.found.at_corner)
-    if effort == "fast" or min(planes.size) < _LEAST_WINDOW:
-        return None
     spectra = spectra_of(planes)
     for key in keys:
-        hit = search_key([planes], spectra, key, attempts)
+        hit = try_whole([planes], spectra, key, attempts)
         if hit is not None:
-            return reading(hit, "full", False)
+            return reading(hit, "fast")
+    if effort == "fast" or min(planes.size) < _LEAST_WINDOW:
+        return None
+    hit = search_keys([planes], spectra, keys, attempts)
+    if hit is not None:
+        return reading(hit, "full")
     if effort == "full":
         return None
     hit = _search_windows(planes, keys, attempts)
-    return None if hit is None else reading(hit, "deep", False)
+    return None if hit is None else reading(hit, "deep")

@@ -47,6 +47,7 @@ Reason = Literal[
     "not_our_signature",  # a manifest that names an output of ours, but is not the one in its record
     "mark_missing",  # a manifest of ours on other bytes, without our mark
     "not_compared",  # no fingerprint to compare with
+    "too_plain",  # nothing in the picture to compare
     "no_record",
     "remote_only",
     "broken",
@@ -88,12 +89,18 @@ class MarkEvidence:
 
 @dataclass(frozen=True)
 class ContentEvidence:
-    """The fingerprint of the file compared with that of the output `output_id`, in the frame the mark was read in."""
+    """The fingerprint of the file compared with that of the output `output_id`, in the frame the mark was read in.
+
+    `matches` is None where the picture is too plain to tell. `share`: of the places with something to see, those that
+    agree; `regions`: rows over the published picture, "=" agrees, "x" differs, "." plain, space not in the file.
+    """
 
     output_id: str
-    matches: bool
+    matches: bool | None
     pdq_distance: int | None = None
     grid_correlation: float | None = None
+    share: float | None = None
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -253,6 +260,8 @@ def _marked(
         return "disagree", "other_id", None
     if content is None or content.output_id != by_mark.output_id:
         return "disagree", "not_compared", None
+    if content.matches is None:
+        return "disagree", "too_plain", None
     if not content.matches:
         return "disagree", "content_mismatch", None
     if by_mark.state != IN_FORCE:
@@ -329,5 +338,7 @@ def _content_json(content: ContentEvidence | None) -> dict[str, Any] | None:
     return {
         "matches": content.matches,
         "pdq_distance": content.pdq_distance,
+        "share": content.share,
+        "regions": list(content.regions),
         "grid_correlation": None if correlation is None else round(correlation, 4),
     }

@@ -153,6 +153,10 @@ _DISAGREE = {
         "Our hidden mark is present, but we cannot confirm that it belongs to this picture.",
         "A mark can be copied onto another picture, and our record no longer holds anything to compare with.",
     ),
+    "too_plain": (
+        "Our hidden mark is present, but we cannot confirm that it belongs to this picture.",
+        "A mark can be copied onto another picture, and this one shows too little to compare with our record.",
+    ),
     "no_record": (
         "It carries a mark of ours, but we have no record of it.",
         "Without a record nobody can say who gave permission, or whether it is still in force.",

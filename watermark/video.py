@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 import cv2
@@ -11,25 +11,35 @@ from numpy.typing import NDArray
 
 from watermark import pattern as patterns
 from watermark.embedding import (
-    BLUE_PER_CB,
-    GREEN_PER_CB,
+    ERROR_PER_CB,
+    WINDOW,
     MarkMode,
+    add_code,
+    analysis_size,
     canonical_size,
-    check_side,
-    gain,
-    lay_pattern,
-    target_db,
+    codes,
+    first_gain,
+    fit_gain,
+    prepare,
+    sampled_rows,
+    shrink,
+    squared_error,
+    structure_loss,
+    window_grid,
+    windows,
 )
-from watermark.image import check_rgb
+from watermark.image import check_rgb, embed_laid
 from watermark.keys import MarkKey
 from watermark.mark_errors import MarkError
-from watermark.mask import CHROMA_STRENGTH, strength_fast
+from watermark.mask import strengths
 from watermark.pattern import MarkPattern
 
 if TYPE_CHECKING:
+    from watermark.frames import FrameSource
     from watermark.video_reading import VideoReading
 
-_MASK_SIDE = 256
+_SAME_SCENE = 0.02
+"""Relative difference of the first guess of the gain up to which the gain measured last is good for a frame, too."""
 # Limited ("tv") range keeps luma in 219 and colour differences in 224 steps (ITU-R BT.601-7, section 2.5.3).
 _LIMITED_LUMA, _LIMITED_CHROMA = 219 / 255, 224 / 255
 
@@ -52,29 +62,21 @@ class Embedder:
         return embedder
 
     def _prepare(self, pattern: MarkPattern, size: tuple[int, int], mode: str) -> None:
-        width, height = size
-        self._target = target_db(mode, width, height)
-        check_side(width, height)
+        self._laid = prepare(pattern, size, mode)
         self.size = size
-        self._canonical = canonical_size(width, height)
-        self._luma, self._chroma = lay_pattern(pattern, self._canonical)
-        self._chroma *= CHROMA_STRENGTH
-        # A whole factor takes OpenCV's fast path for area averages: 1 ms instead of 4 for a 1080p frame.
-        self._factor = max(1, round(min(size) / _MASK_SIDE))
-        # Kept between frames: fresh pages for a float plane cost more than the arithmetic on it.
-        self._mask, self._change, self._change_cb = (np.empty_like(self._luma) for _ in range(3))
-        self._wide = np.empty((height, width), np.float32)
-        self._wide_cb = np.empty(((height + 1) // 2, (width + 1) // 2), np.float32)
+        width, height = size
+        across, down = canonical_size(width, height)
+        self._half = ((width + 1) // 2, (height + 1) // 2)
+        # Kept between frames: fresh pages cost as much as the arithmetic on them.
+        self._codes = tuple(np.empty((down, across), np.uint8) for _ in range(2))
+        self._measured: dict[bool, tuple[float, float]] = {}
+        self._changes = tuple(np.empty((size[1], size[0]), np.uint8) for size in (self.size, self._half))
 
     def embed(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a marked copy of `frame` (uint8 [H, W, 3] RGB). Raises MarkError "picture_format"."""
         check_rgb(frame)
         self._check(frame.shape[:2], self.size)
-        factor = self._plan(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
-        d = cv2.resize(cv2.multiply(self._change, factor), self.size, interpolation=cv2.INTER_LINEAR)
-        c = cv2.resize(cv2.multiply(self._change_cb, factor), self.size, interpolation=cv2.INTER_LINEAR)
-        delta = cv2.merge([d, cv2.scaleAdd(c, GREEN_PER_CB, d), cv2.scaleAdd(c, BLUE_PER_CB, d)])
-        return np.asarray(cv2.add(frame, delta, dtype=cv2.CV_8U), np.uint8)
+        return embed_laid(frame, self._laid)
 
     def embed_yuv420(
         self, y: NDArray[np.uint8], u: NDArray[np.uint8], v: NDArray[np.uint8], *, full_range: bool = False
@@ -84,9 +86,7 @@ class Embedder:
         `v` (Cr) carries nothing and stays as it is. `full_range` as signalled by the stream. Raises MarkError
         "plane_format".
         """
-        width, height = self.size
-        half = ((width + 1) // 2, (height + 1) // 2)
-        for plane, size in ((y, self.size), (u, half), (v, half)):
+        for plane, size in ((y, self.size), (u, self._half), (v, self._half)):
             if plane.dtype != np.uint8 or plane.strides[-1:] != (1,) or not plane.flags.writeable:
                 raise MarkError(
                     "plane_format",
@@ -94,22 +94,52 @@ class Embedder:
                     "Convert it first.",
                 )
             self._check(plane.shape, size)
-        factor = self._plan(y)
-        luma_scale, chroma_scale = (1.0, 1.0) if full_range else (_LIMITED_LUMA, _LIMITED_CHROMA)
-        cv2.resize(self._change, self.size, dst=self._wide, interpolation=cv2.INTER_LINEAR)
-        cv2.resize(self._change_cb, half, dst=self._wide_cb, interpolation=cv2.INTER_LINEAR)
-        cv2.addWeighted(y, 1.0, self._wide, factor * luma_scale, 0.0, dst=y, dtype=cv2.CV_8U)
-        cv2.addWeighted(u, 1.0, self._wide_cb, factor * chroma_scale, 0.0, dst=u, dtype=cv2.CV_8U)
+        scales = (1.0, 1.0) if full_range else (_LIMITED_LUMA, _LIMITED_CHROMA)
+        small = analysis_size(*self.size)
+        planes = _full_range([shrink(plane, small) for plane in (y, v, u)], scales)
+        strength = strengths(np.asarray(cv2.merge(planes), np.uint8))
+        for rows, *strips in codes(strength, self._laid):
+            for code, strip in zip(self._codes, strips, strict=True):
+                code[rows] = strip
+        for code, change in zip(self._codes, self._changes, strict=True):
+            cv2.resize(code, change.shape[::-1], dst=change, interpolation=cv2.INTER_LINEAR)
+        start = first_gain(strength, self._laid.allowance.target)
+        known = self._measured.get(full_range)
+        if known is None or abs(start / known[0] - 1) > _SAME_SCENE:
+            known = self._measured[full_range] = (start, self._gain(y, u, v, start, scales))
+        for plane, change, scale in zip((y, u), self._changes, scales, strict=True):
+            add_code(plane, change, known[1] * scale, out=plane)
 
-    def _plan(self, luma: NDArray[np.uint8]) -> float:
-        """Set the changes of luma and Cb, in canonical pixels; returns their gain."""
+    def _gain(
+        self,
+        y: NDArray[np.uint8],
+        u: NDArray[np.uint8],
+        v: NDArray[np.uint8],
+        start: float,
+        scales: tuple[float, float],
+    ) -> float:
         width, height = self.size
-        small = (width // self._factor, height // self._factor)
-        whole = luma[: small[1] * self._factor, : small[0] * self._factor]
-        strength_fast(np.asarray(cv2.resize(whole, small, interpolation=cv2.INTER_AREA), np.uint8), self._mask)
-        cv2.multiply(self._mask, self._luma, dst=self._change)
-        cv2.multiply(self._mask, self._chroma, dst=self._change_cb)
-        return gain(self._change, self._change_cb, self._target)
+        sampled = []
+        for plane, change, scale, weight in zip((y, u), self._changes, scales, (1.0, ERROR_PER_CB), strict=True):
+            rows = sampled_rows(plane.size, len(plane))
+            sampled.append((plane[rows], change[rows], scale, weight / scale**2))
+
+        def error(gain: float) -> float:
+            return sum(
+                weight * squared_error(before, add_code(before, change, gain * scale))
+                for before, change, scale, weight in sampled
+            )
+
+        grid = window_grid(width, height)
+        luma, luma_change = (_luma_windows(plane, grid) for plane in (y, self._changes[0]))
+        cr, cb, cb_change = (_chroma_windows(plane, grid) for plane in (v, u, self._changes[1]))
+        plain = _rgb_windows([luma, cr, cb], scales)
+
+        def loss(gain: float) -> float:
+            marked = [add_code(luma, luma_change, gain * scales[0]), cr, add_code(cb, cb_change, gain * scales[1])]
+            return structure_loss(plain, _rgb_windows(marked, scales))
+
+        return fit_gain(start, error, loss, self._laid.allowance)
 
     @staticmethod
     def _check(shape: tuple[int, ...], size: tuple[int, int]) -> None:
@@ -121,12 +151,42 @@ class Embedder:
             )
 
 
-def read(frames: Iterable[tuple[float, NDArray[np.uint8]]], keys: Sequence[MarkKey]) -> VideoReading | None:
-    """Look for a mark in `frames`: (seconds, uint8 [H, W, 3] RGB) in order of time, all of one size.
+def _full_range(planes: Sequence[NDArray[np.uint8]], scales: tuple[float, float]) -> list[NDArray[np.uint8]]:
+    """Stretch Y, Cr and Cb to the full range, given what share of it luma and chroma fill."""
+    if scales == (1.0, 1.0):
+        return list(planes)
+    luma, chroma = scales
+    return [
+        np.asarray(cv2.convertScaleAbs(plane, alpha=1 / scale, beta=zero * (1 - 1 / scale) - lift / scale), np.uint8)
+        for plane, scale, zero, lift in zip(planes, (luma, chroma, chroma), (0, 128, 128), (16, 0, 0), strict=True)
+    ]
 
-    Reads as many frames as given (choose them outside: a dozen over the length is plenty), so pass an iterator and not
-    the whole video. None when nothing is found.
+
+def _luma_windows(plane: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.uint8]:
+    """Windows as one picture uint8 [n WINDOW, WINDOW]."""
+    return windows(plane, (WINDOW, WINDOW), grid).reshape(-1, WINDOW)
+
+
+def _chroma_windows(plane: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.uint8]:
+    """The same places of a plane of half the size, every sample doubled; uint8 [n WINDOW, WINDOW]."""
+    side = (WINDOW + 1) // 2
+    found = windows(plane, (side, side), (grid[0] // 2, grid[1] // 2))
+    doubled = found.repeat(2, axis=1).repeat(2, axis=2)[:, :WINDOW, :WINDOW]
+    return np.ascontiguousarray(doubled).reshape(-1, WINDOW)
+
+
+def _rgb_windows(planes: Sequence[NDArray[np.uint8]], scales: tuple[float, float]) -> NDArray[np.uint8]:
+    """Windows of Y, Cr and Cb as `structure_loss` wants them."""
+    rgb = cv2.cvtColor(cv2.merge(_full_range(planes, scales)), cv2.COLOR_YCrCb2RGB)
+    return np.asarray(rgb, np.uint8).reshape(-1, WINDOW, 3 * WINDOW)
+
+
+def read(source: FrameSource, keys: Sequence[MarkKey]) -> VideoReading | None:
+    """Look for a mark in a video. None when nothing is found.
+
+    The reader asks `source` for the frames it wants: keyframes over the length first, others where these leave gaps or
+    hope. Wrap frames in memory as `watermark.frames.FrameSequence`. Raises what the source raises.
     """
     from watermark.video_reading import read_frames  # numba: only readers pay for its import
 
-    return read_frames(frames, keys)
+    return read_frames(source, keys)

@@ -1,43 +1,62 @@
-"""Reading video: frames of one geometry add up until their sum can be decoded, then each is asked on its own."""
+"""Reading video: look at keyframes over the whole length, add up what may carry one mark, then tell where it is.
+
+Keyframes cost a hundredth of decoding everything, and at strong compression they alone carry the mark: what lies
+between them is moved along with the picture and no longer adds up. Where keyframes are too far apart for a short
+marked piece, frames between them are looked at too, but only after the keyframes showed nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from watermark.corner import corner_lock, corner_response
+from watermark.frames import FrameSource, Timed
 from watermark.geometry import Geometry
 from watermark.image import check_rgb
 from watermark.keys import MarkKey
-from watermark.lattice import lattice_of
-from watermark.lock import geometry, lock, presence, soft_bits, whiten
-from watermark.payload import encode
-from watermark.planes import Folded, Planes, fold_under, fold_whole, split
-from watermark.reading import LEAST_COHERENCE, Attempts, Hit, search_key, try_key
-from watermark.search import add_spectra, spectra_of
+from watermark.lattice import SYNC_SETS, SyncSet, lattice_of, sync_set_of
+from watermark.lock import geometry, lock, whiten
+from watermark.planes import Folded, Planes, fold_whole, split
+from watermark.reading import LEAST_COHERENCE, LEAST_Z, MOST_ATTEMPTS, Attempts, Hit, search_keys
+from watermark.search import Spectra, add_spectra, spectra_of
+from watermark.spans import Presence, spans_of
+from watermark.weights import soft_bits
 
-_WINDOW = 16
-_DECODE_AFTER = (1, 2, 4, 8, 12, 16)
-_SEARCH_AFTER = (1, 8)
-_SEARCHED_FRAMES = 8
-_MOST_FRAMES = 240
-_MOST_SEARCHES = 4
-_HOPEFUL_Z = 5.0
-"""With this much of a lock in the corner the geometry is right, and only more frames can help."""
-_DRIFTING_Z = 5.5
-_PRESENT = 6.0
-"""A frame carries the id when the known code word stands this many deviations out (chance: 1e-9)."""
+LONGEST_GAP = 1.5
+"""Seconds that may pass unlooked at: half of the shortest marked piece that is to be found."""
+_LOOKS_WANTED = 32
+"""A short video is looked at more densely than every LONGEST_GAP, until there are as many looks."""
+_MOST_LOOKS = 1200
+_KEPT, _SEARCHED = 16, 8
+_SEARCHED_ALONE = 24
+_SEARCH_AFTER = (8, 24, 72, 200)
+_HOPEFUL = 4.2
+"""Deviations: of 68 sets and a few keys over a long video, about one look exceeds this by chance."""
+_WORTH_ADDING = 1.5
+_ABSENT, _NEAR = 2.5, 10.0
+_LEAST_CORNER_Z = 4.0
+_HIGHER, _MORE = 1.12, 1.5
+"""Growth of a stack's lock, or of its frames, since it was last decoded in vain: attempts are few."""
+_BURST = 24
+_BURSTS = 2
 
 
 @dataclass(frozen=True)
 class VideoReading:
     """A mark that was read from video.
 
-    `spans`: (first, last) seconds of each unbroken run of given frames that carry it. `frames_used`: frames whose sum
-    was decoded; `frames_read` and `frames_marked`: frames given, and of them those that carry the id. Other fields as
-    in `reading.Reading`.
+    `spans`: (first, last) seconds of each run of frames looked at that carry it, their ends known to half a second; a
+    run is broken where a frame in it does not. Where no frame shows the id alone, the span of those read together.
+    `frames_used`: frames whose sum was decoded; `frames_read` and `frames_marked`: frames looked at for the spans, and
+    of them those that show the id. Other fields as in `reading.Reading`; `geometry` is that of frames of the video's
+    own size.
     """
 
     mark_id: bytes
@@ -51,139 +70,234 @@ class VideoReading:
     geometry: Geometry
 
 
+@dataclass(frozen=True)
+class _Look:
+    """One frame, and how well it agrees with each sync set of each key (float64 [keys, sets])."""
+
+    seconds: float
+    planes: Planes
+    agreement: NDArray[np.float64]
+
+
 @dataclass
-class _Window:
-    """Up to 16 neighbouring frames that are tried together."""
+class _Stack:
+    """Sum of uncropped frames that may carry one mark."""
 
-    times: list[float] = field(default_factory=list)
-    planes: list[Planes] = field(default_factory=list)
-    whole: Folded | None = None
-    drifting: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    drifting_frames: dict[str, int] = field(default_factory=dict)
+    key: MarkKey
+    where: SyncSet
+    size: tuple[int, int]
+    best: tuple[float, float]
+    """Agreement of the best frame in it, and when that was."""
+    folded: Folded | None = None
+    frames: int = 0
+    tried: tuple[float, int] = (0.0, 0)
 
-    def add(self, seconds: float, planes: Planes, keys: Sequence[MarkKey]) -> None:
-        folded = fold_whole(planes)
-        self.times.append(seconds)
-        self.planes.append(planes)
-        if folded is None:
+    def add(self, look: _Look, agreement: float) -> None:
+        """Add a frame in proportion to its signal (maximum ratio combining: the noise of frames is about equal)."""
+        folded = fold_whole(look.planes, self.where)
+        chroma = None if folded.chroma is None else folded.chroma * agreement
+        folded = replace(folded, luma=folded.luma * agreement, chroma=chroma)
+        self.folded = folded if self.folded is None else self.folded + folded
+        self.frames += 1
+        self.best = max(self.best, (agreement, look.seconds))
+
+    def decode(self, attempts: Attempts) -> Hit | None:
+        """Decode the sum, under its own lock or the one it must have, if that is better than it was."""
+        if self.folded is None:
+            return None
+        lattice = lattice_of(self.key)
+        white = whiten(self.folded)
+        found = lock(white, lattice)
+        if found.z < LEAST_Z or found.coherence < LEAST_COHERENCE:
+            found = corner_lock(white, lattice)
+        z, frames = self.tried
+        if found.z < _LEAST_CORNER_Z or (found.z < _HIGHER * z and self.frames < _MORE * frames):
+            return None
+        self.tried = max(z, found.z), self.frames
+        mark_id = attempts.decode(soft_bits(white, lattice, found), self.key)
+        return None if mark_id is None else Hit(mark_id, self.key, found, self.folded)
+
+
+class _Reader:
+    """What was seen so far of one video."""
+
+    def __init__(self, source: FrameSource, keys: Sequence[MarkKey]) -> None:
+        self._source, self._keys = source, keys
+        # Half of what may be decoded is for uncropped frames, half for what the search finds.
+        self._attempts, self._search_attempts = Attempts(MOST_ATTEMPTS // 2), Attempts(MOST_ATTEMPTS // 2)
+        self.kept: deque[_Look] = deque(maxlen=_KEPT)
+        self._spectra: deque[Spectra] = deque(maxlen=_SEARCHED)
+        self._stacks: dict[tuple[int, int, tuple[int, int]], _Stack] = {}
+        self._sum = np.zeros((len(keys), len(SYNC_SETS)))
+        self._summed = 0
+        self._seen: dict[float, NDArray[np.float64]] = {}
+        self._searched = 0
+        self.used = 0
+
+    def read(self) -> Hit | None:
+        """Read the mark from as few frames as it takes."""
+        gap = min(LONGEST_GAP, self._source.duration / _LOOKS_WANTED)
+        every = math.ceil(self._source.duration / max(gap, 0.04) / _SEARCHED_ALONE) or 1
+        times: list[float] = []
+        for seconds, frame in self._source.keyframes(gap):
+            times.append(seconds)
+            hit = self._look(seconds, frame)
+            if hit is None and len(times) % every == 1 % every:
+                hit = self._search(alone=True)
+            if hit is None and len(times) in _SEARCH_AFTER:
+                hit = self._search()
+            if hit is not None:
+                return hit
+        for seconds, frame in self._between(times, max(gap, 0.04)):
+            hit = self._look(seconds, frame)
+            if hit is not None:
+                return hit
+        return self._burst() or (self._search() if len(self._seen) > self._searched else None)
+
+    def without(self, hit: Hit) -> list[float]:
+        """When frames were looked at that do not carry the mark of `hit`, uncropped.
+
+        Near the frame that was read they are left out: there the mark may only have moved along with the picture.
+        """
+        where = SYNC_SETS.index(sync_set_of(hit.mark_id, hit.key))
+        which = [key.name for key in self._keys].index(hit.key.name)
+        here = self.kept[-1].seconds
+        return [
+            seconds
+            for seconds, agreement in self._seen.items()
+            if abs(seconds - here) > _NEAR and agreement[which, where] < _ABSENT
+        ]
+
+    def _between(self, times: Sequence[float], gap: float) -> Iterator[Timed]:
+        """Frames in the gaps between keyframes."""
+        ends = [*times, max(self._source.duration, *times)] if times else []
+        for start, end in pairwise(ends):
+            count = int((end - start) / gap * 0.999)
+            if count > 0:
+                yield from self._source.frames(start + gap, count, gap)
+
+    def _look(self, seconds: float, frame: NDArray[np.uint8]) -> Hit | None:
+        """See how a frame agrees with every sync set, and try to read what it is hopeful for."""
+        if seconds in self._seen or len(self._seen) >= _MOST_LOOKS:
+            return None
+        look, spectra = self._see(seconds, frame)
+        if self.kept and self.kept[-1].planes.size != look.planes.size:
+            self.kept.clear()
+            self._spectra.clear()
+            self._sum[:] = 0
+            self._summed = 0
+        self._seen[seconds] = look.agreement
+        self._sum += look.agreement
+        self._summed += 1
+        # A copy of the planes leaves behind what was worked out from them, several times their size.
+        self.kept.append(replace(look, planes=replace(look.planes)))
+        self._spectra.append(spectra)
+        together = self._sum / np.sqrt(self._summed)
+        for which, where in np.argwhere(np.maximum(look.agreement, together) > _HOPEFUL):
+            self._stack(int(which), int(where), look.planes.size)
+        return self._add(look)
+
+    def _see(self, seconds: float, frame: NDArray[np.uint8]) -> tuple[_Look, Spectra]:
+        planes = planes_of(frame, self._source.shrink)
+        spectra = spectra_of(planes)
+        height, width = planes.normal.luma.shape
+        agreement = np.stack([corner_response(spectra, (height, width), key) for key in self._keys])
+        return _Look(seconds, planes, agreement), spectra
+
+    def _stack(self, which: int, where: int, size: tuple[int, int]) -> None:
+        """Begin a stack with the frames at hand but the last."""
+        if (which, where, size) in self._stacks:
             return
-        self.whole = folded if self.whole is None else self.whole + folded
-        white = whiten(folded)
-        for key in keys:
-            found = lock(white, lattice_of(key))
-            if found.z > _DRIFTING_Z and found.coherence > LEAST_COHERENCE:
-                soft = soft_bits(white, lattice_of(key), found)
-                self.drifting[key.name] = self.drifting.get(key.name, 0) + soft
-                self.drifting_frames[key.name] = self.drifting_frames.get(key.name, 0) + 1
+        stack = _Stack(self._keys[which], SYNC_SETS[where], size, (0.0, 0.0))
+        for look in list(self.kept)[:-1]:
+            if look.agreement[which, where] > _WORTH_ADDING:
+                stack.add(look, float(look.agreement[which, where]))
+        self._stacks[which, where, size] = stack
 
-    def try_whole(self, keys: Sequence[MarkKey], attempts: Attempts) -> tuple[Hit | None, float]:
-        """Decode the sum under the uncropped map; also returns the best lock seen in the corner."""
-        if self.whole is None:
-            return None, 0.0
-        white = whiten(self.whole)
-        best = 0.0
-        for key in keys:
-            found, hit = try_key(self.whole, white, key, attempts)
-            best = max(best, found.z if found.at_corner else 0.0)
+    def _add(self, look: _Look) -> Hit | None:
+        """Add a frame to the stacks it agrees with, and decode those that grew enough."""
+        for (which, where, size), stack in self._stacks.items():
+            agreement = float(look.agreement[which, where])
+            if size != look.planes.size or agreement < _WORTH_ADDING:
+                continue
+            stack.add(look, agreement)
+            hit = stack.decode(self._attempts)
             if hit is not None:
-                return hit, best
-            # Where motion compensation carries the mark along with the picture, the frames do not add up as spectra,
-            # but each under its own lock still does as soft bits.
-            if self.drifting_frames.get(key.name, 0) > 1:
-                mark_id = attempts.decode(self.drifting[key.name], key)
-                if mark_id is not None:
-                    return Hit(mark_id, key, found, self.whole), best
-        return None, best
-
-    def search(self, keys: Sequence[MarkKey], attempts: Attempts) -> Hit | None:
-        """Search the geometry on the summed spectra, then decode the sum of all frames under what was found."""
-        spectra = add_spectra([spectra_of(planes) for planes in self.planes[-_SEARCHED_FRAMES:]])
-        for key in keys:
-            hit = search_key(self.planes, spectra, key, attempts)
-            if hit is not None:
+                self.used = stack.frames
                 return hit
         return None
 
-
-class _Tracker:
-    """Asks frame after frame whether it carries an id that was read, under the geometry it was read in."""
-
-    def __init__(self, hit: Hit, size: tuple[int, int], *, whole: bool) -> None:
-        self._hit, self._size, self._whole = hit, size, whole
-        self._lattice = lattice_of(hit.key)
-        self._coded = encode(hit.mark_id, hit.key)
-        self._open: tuple[float, float] | None = None
-        self.spans: list[tuple[float, float]] = []
-        self.marked = 0
-
-    def ask(self, seconds: float, planes: Planes) -> None:
-        if self._present(planes):
-            self.marked += 1
-            self._open = (self._open[0] if self._open else seconds, seconds)
-        else:
-            self.close()
-
-    def close(self) -> None:
-        if self._open is not None:
-            self.spans.append(self._open)
-            self._open = None
-
-    def _present(self, planes: Planes) -> bool:
-        if planes.size != self._size:
-            return False
-        folded = fold_whole(planes) if self._whole else fold_under(planes, self._hit.folded.matrix)
-        if folded is None:
-            return False
-        white = whiten(folded)
-        if presence(white, self._lattice, self._hit.found, self._coded) > _PRESENT:
-            return True
-        own = lock(white, self._lattice)
-        return own.z > _DRIFTING_Z and presence(white, self._lattice, own, self._coded) > _PRESENT
-
-
-def read_frames(frames: Iterable[tuple[float, NDArray[np.uint8]]], keys: Sequence[MarkKey]) -> VideoReading | None:
-    """See `video.read`."""
-    attempts = Attempts()
-    window = _Window()
-    hit: Hit | None = None
-    tracker: _Tracker | None = None
-    where: Geometry | None = None
-    used = count = searches = 0
-    for seconds, frame in frames:
-        check_rgb(frame)
-        count += 1
-        planes = split(frame)
-        if tracker is not None:
-            tracker.ask(seconds, planes)
-        else:
-            if len(window.planes) == _WINDOW or (window.planes and window.planes[0].size != planes.size):
-                window = _Window()
-            window.add(seconds, planes, keys)
-            used = len(window.planes)
-            if used in _DECODE_AFTER:
-                hit, z = window.try_whole(keys, attempts)
-                whole = hit is not None
-                if hit is None and z < _HOPEFUL_Z and used in _SEARCH_AFTER and searches < _MOST_SEARCHES:
-                    searches += 1
-                    hit = window.search(keys, attempts)
+    def _burst(self) -> Hit | None:
+        """Look at neighbours of the most hopeful frames."""
+        stacks = sorted(self._stacks.items(), key=lambda item: item[1].best, reverse=True)
+        for (which, where, size), stack in stacks[:_BURSTS]:
+            for seconds, frame in self._source.frames(stack.best[1], _BURST):
+                look, _ = self._see(seconds, frame)
+                agreement = float(look.agreement[which, where])
+                if look.planes.size != size or seconds in self._seen or agreement <= 0:
+                    continue
+                stack.add(look, agreement)
+                hit = stack.decode(self._attempts)
                 if hit is not None:
-                    where = geometry(hit.folded, hit.found, planes, whole=whole and hit.found.at_corner)
-                    tracker = _Tracker(hit, planes.size, whole=whole)
-                    for earlier, kept in zip(window.times, window.planes, strict=True):
-                        tracker.ask(earlier, kept)
-        if count == _MOST_FRAMES:
-            break
-    if hit is None or tracker is None or where is None:
+                    self.used = stack.frames
+                    return hit
         return None
-    tracker.close()
+
+    def _search(self, *, alone: bool = False) -> Hit | None:
+        """Search the geometry on the summed spectra of the last frames, or of the very last `alone`.
+
+        Once with chroma and once without: strong compression leaves nothing but noise there.
+        """
+        self._searched = len(self._seen)
+        if not self._spectra:
+            return None
+        frames = [look.planes for look in self.kept]
+        if alone:
+            frames = frames[-1:]
+        spectra = replace(self._spectra[-1]) if alone else add_spectra(list(self._spectra))
+        hit = search_keys(frames, spectra, self._keys, self._search_attempts)
+        if hit is None and spectra.coloured:
+            grey = [replace(planes, chroma=None) for planes in frames]
+            spectra = add_spectra([spectra_of(planes) for planes in grey[-_SEARCHED:]])
+            hit = search_keys(grey, spectra, self._keys, self._search_attempts)
+        if hit is not None:
+            self.used = len(frames)
+        return hit
+
+    @property
+    def false_alarm_log10(self) -> float:
+        """As `Attempts.false_alarm_log10`, for all attempts made."""
+        return Attempts(self._attempts.made + self._search_attempts.made - 2 * (MOST_ATTEMPTS // 2)).false_alarm_log10
+
+
+def planes_of(frame: NDArray[np.uint8], shrink: float) -> Planes:
+    """Planes of a frame that came `shrink` times as high as the video's."""
+    check_rgb(frame)
+    planes = split(frame)
+    return replace(planes, shrink=planes.shrink * shrink)
+
+
+def read_frames(source: FrameSource, keys: Sequence[MarkKey]) -> VideoReading | None:
+    """See `video.read`."""
+    reader = _Reader(source, keys)
+    hit = reader.read()
+    if hit is None:
+        return None
+    seen = [(look.seconds, look.planes) for look in reader.kept]
+    where = geometry(hit.folded, hit.found, seen[-1][1], sync_set_of(hit.mark_id, hit.key))
+    present = Presence(hit, seen[-1][1].size)
+    marked = dict.fromkeys(reader.without(hit) if where.whole else [], False)
+    marked.update((seconds, present(planes)) for seconds, planes in seen)
+    gap = min(LONGEST_GAP, source.duration / _LOOKS_WANTED)
+    spans = spans_of(source, lambda frame: present(planes_of(frame, source.shrink)), marked, gap, LONGEST_GAP)
     return VideoReading(
         mark_id=hit.mark_id,
         key=hit.key.name,
         score=hit.found.z,
-        spans=tuple(tracker.spans),
-        frames_used=used,
-        frames_read=count,
-        frames_marked=tracker.marked,
-        false_alarm_log10=attempts.false_alarm_log10,
+        spans=spans or ((seen[0][0], seen[-1][0]),),
+        frames_used=reader.used,
+        frames_read=len(marked),
+        frames_marked=sum(marked.values()),
+        false_alarm_log10=reader.false_alarm_log10,
         geometry=where,
     )

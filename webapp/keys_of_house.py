@@ -28,11 +28,15 @@ class KeysError(Exception):
 
 
 def mark_keys() -> list[MarkKey]:
-    """The mark key of this year first, then those of all earlier years, newest first."""
+    """The mark key of this year first, then those of all earlier years, newest first.
+
+    After them those of PREVIOUS_DEPLOYMENTS: names the house went by, whose marks must stay readable.
+    """
     master = keys.subkey("watermark")
     year = datetime.now(UTC).year
     return [
-        derive_mark_key(master, deployment=settings.DEPLOYMENT, year=each)
+        derive_mark_key(master, deployment=deployment, year=each)
+        for deployment in (settings.DEPLOYMENT, *settings.PREVIOUS_DEPLOYMENTS)
         for each in range(year, min(year, FIRST_YEAR) - 1, -1)
     ]
 

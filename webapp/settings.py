@@ -122,6 +122,8 @@ if urlsplit(PUBLIC_URL).hostname not in {"localhost", "127.0.0.1", "::1"}:
     if DEBUG:
         raise ImproperlyConfigured("DEBUG shows the inside of the service to everybody; unset it or use a local URL.")
 DEPLOYMENT = env("IMPRIMATUR_DEPLOYMENT", "local")
+# Mark keys are derived from the deployment's name: after a change of name the old one belongs here.
+PREVIOUS_DEPLOYMENTS = env_list("IMPRIMATUR_PREVIOUS_DEPLOYMENTS", [])
 STORAGE_URL = env("STORAGE_URL", f"file://{HOME / 'objects'}")
 
 SECRET_KEY = env("SECRET_KEY") or home_secret(KEYS_DIR / "django.secret")

@@ -183,7 +183,8 @@ def output(job_id: str, dest: str) -> dict[str, Any]:
     if found.mime.startswith("image/"):
         reading: Any = image.read(client.decode_image(Path(dest)), keys)
     else:
-        reading = video.read(client.sample_frames(Path(dest), count=12), keys)
+        with client.open_frames(Path(dest)) as frames:
+            reading = video.read(frames, keys)
     credentials = manifest.read(Path(dest), found.mime, anchors_pem=keys_of_house.anchors_pem())
     return {
         **services.output_state(found),

@@ -308,9 +308,16 @@ class VerifiedMark(serializers.Serializer):
 class VerifiedContent(serializers.Serializer):
     """The content compared with our record."""
 
-    matches = serializers.BooleanField()
+    matches = serializers.BooleanField(allow_null=True, help_text="Null where the picture is too plain to tell.")
     pdq_distance = serializers.IntegerField(allow_null=True)
     grid_correlation = serializers.FloatField(allow_null=True)
+    share = serializers.FloatField(
+        allow_null=True, help_text="Of the places with something to see, the share that agrees with what we published."
+    )
+    regions = serializers.ListField(
+        child=serializers.CharField(trim_whitespace=False),
+        help_text='Rows over the published picture: "=" agrees, "x" differs, "." plain, space not in the file.',
+    )
 
 
 class VerificationOut(serializers.Serializer):

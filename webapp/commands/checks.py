@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, connections
 
 Level = Literal["ok", "note", "missing"]
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
@@ -105,6 +105,27 @@ def check_keys_and_signer() -> Iterator[Finding]:
         yield Finding("signer", "missing" if bad else "note", finding.message, mend if bad else "")
     if not found:
         yield Finding("signer", "ok", "certificate chain and key are good")
+
+
+def check_marks() -> Iterator[Finding]:
+    from consent.keys import KeyStoreError
+    from webapp import keys_of_house
+    from webapp.jobs.models import Output
+
+    try:
+        known = {key.name for key in keys_of_house.mark_keys()}
+        used = set(Output.objects.values_list("mark_key", flat=True).distinct())
+    except (KeyStoreError, DatabaseError):
+        return  # both have findings of their own
+    if lost := sorted(used - known):
+        yield Finding(
+            "marks",
+            "missing",
+            f"outputs marked with the keys {', '.join(lost)} can no longer be recognised",
+            "put the deployment's earlier name into IMPRIMATUR_PREVIOUS_DEPLOYMENTS",
+        )
+    else:
+        yield Finding("marks", "ok", f"{len(known)} mark keys are tried on every reading")
 
 
 def check_models() -> Iterator[Finding]:
@@ -205,6 +226,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_home,
     check_databases,
     check_keys_and_signer,
+    check_marks,
     check_models,
     check_engine,
     check_media,

@@ -26,7 +26,6 @@ from webapp.screening.models import ScreeningRecord
 from worker.media import client
 from worker.spec import JobSpec
 
-FRAMES_TO_READ = 12  # of a video, spread over its length; a dozen is plenty (see watermark.video.read)
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "video/mp4": ".mp4"}
 
 
@@ -111,7 +110,8 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey, anchors_
     if mime.startswith("image/"):
         found = image.read(client.decode_image(path), [key], effort="fast")
     else:
-        found = video.read(client.sample_frames(path, count=FRAMES_TO_READ), [key])
+        with client.open_frames(path) as frames:
+            found = video.read(frames, [key])
     if found is None or found.mark_id != mark_id or found.key != key.name:
         raise FinishingError(
             "mark_unreadable",

@@ -6,14 +6,15 @@ A mark can be lifted from one picture and laid on another, so a mark counts only
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.fingerprint import ContentMatch, Fingerprint, compare
+from watermark.fingerprint import ContentMatch, Fingerprint, Judgement, compare_all
 from watermark.geometry import Geometry
 from watermark.mark_errors import MarkError
 
@@ -23,7 +24,8 @@ Frame = tuple[float, NDArray[np.uint8]]  # seconds, uint8 [H, W, 3] RGB
 
 NEAR_SECONDS = 1.6  # fingerprints of a video are a second apart
 LOST_AFTER = 2  # frames that fit nowhere in the record, before the rest is not searched any more
-SHARE = 0.5  # of the frames that must fit
+SHARE = 0.5  # of the moments that can be told, which must fit
+MOMENTS, FRAMES_OF_MOMENT = 5, 4
 
 
 @dataclass(frozen=True)
@@ -45,34 +47,52 @@ class Recorded:
 
 def match_photo(recorded: Recorded, rgb: NDArray[np.uint8], where: Geometry | None) -> ContentMatch:
     """Compare a photo, or a frame cut out of a video, with the record: the best of all entries."""
-    return max((compare(each, rgb, where) for _, each in recorded.frames), key=_rank)
+    return max(compare_all([each for _, each in recorded.frames], rgb, where), key=_rank)
 
 
-def match_video(recorded: Recorded, frames: Sequence[Frame], where: Geometry | None) -> ContentMatch | None:
-    """Compare frames of a video with the record; None without frames.
+def times_to_compare(duration: float) -> list[float]:
+    """Seconds at which to look into a video of `duration` seconds: a few moments, at each a few frames close together.
 
-    The video may have been cut, so the first frame that fits anywhere tells how far times are shifted; the others are
-    looked for there. At least half of the frames must fit. The numbers are those of the median of what fitted best.
+    Fingerprints are a second apart, and a cut shifts them by any part of it: what moves is alike only at their time.
+    """
+    starts = [math.floor(duration * (place + 0.5) / MOMENTS) for place in range(MOMENTS)]
+    return [start + part / FRAMES_OF_MOMENT for start in dict.fromkeys(starts) for part in range(FRAMES_OF_MOMENT)]
+
+
+def match_video(recorded: Recorded, frames: Iterable[Frame], where: Geometry | None) -> ContentMatch | None:
+    """Compare frames of a video, in order, with the record; None without frames.
+
+    Frames within a second are one moment, of which the best counts. The video may have been cut, so the first frame
+    that fits anywhere tells how far times are shifted; the others are looked for there. At least half of the moments
+    that can be told must fit. The numbers are those of the median of what fitted best.
     """
     shift: float | None = None
     lost = 0
-    best: list[ContentMatch] = []
+    moments: list[tuple[float, ContentMatch]] = []
     for seconds, rgb in frames:
+        new = not moments or seconds - moments[-1][0] >= 1.0
         found = _nearest(recorded, seconds + (shift or 0.0), rgb, where)
-        if not found[1].matches and shift is None and lost < LOST_AFTER:
-            found = max(
-                ((at, compare(each, rgb, where)) for at, each in recorded.frames), key=lambda one: _rank(one[1])
-            )
+        if new and not found[1].matches and shift is None and lost < LOST_AFTER:
+            found = _best(recorded.frames, rgb, where)
             lost += not found[1].matches
         if found[1].matches and shift is None:
             shift = found[0] - seconds
-        best.append(found[1])
-    if not best:
+        if new:
+            moments.append((seconds, found[1]))
+        elif _rank(found[1]) > _rank(moments[-1][1]):
+            moments[-1] = (moments[-1][0], found[1])
+    if not moments:
         return None
-    best.sort(key=_rank)
-    middle = best[len(best) // 2]
-    fitting = sum(each.matches for each in best) / len(best)
-    return ContentMatch(fitting >= SHARE, middle.pdq_distance, middle.grid_correlation)
+    best = sorted((match for _, match in moments), key=_rank)
+    return replace(best[len(best) // 2], judged=_together(best))
+
+
+def _together(moments: Sequence[ContentMatch]) -> Judgement:
+    """What the moments of a video say together; those too plain to tell have no voice."""
+    told = [each for each in moments if each.judged != "unknown"]
+    if not told:
+        return "unknown"
+    return "ours" if sum(each.matches for each in told) >= SHARE * len(told) else "differs"
 
 
 def _nearest(
@@ -80,9 +100,16 @@ def _nearest(
 ) -> tuple[float, ContentMatch]:
     """The best fit among the entries around a time, or the nearest entry if none is around."""
     near = [each for each in recorded.frames if abs(each[0] - seconds) <= NEAR_SECONDS]
-    near = near or [min(recorded.frames, key=lambda each: abs(each[0] - seconds))]
-    return max(((at, compare(each, rgb, where)) for at, each in near), key=lambda one: _rank(one[1]))
+    return _best(near or [min(recorded.frames, key=lambda each: abs(each[0] - seconds))], rgb, where)
+
+
+def _best(
+    entries: Sequence[tuple[float, Fingerprint]], rgb: NDArray[np.uint8], where: Geometry | None
+) -> tuple[float, ContentMatch]:
+    """The entry a frame fits best, as its time and the match."""
+    matches = compare_all([each for _, each in entries], rgb, where)
+    return max(zip((at for at, _ in entries), matches, strict=True), key=lambda one: _rank(one[1]))
 
 
 def _rank(match: ContentMatch) -> tuple[bool, float]:
-    return match.matches, match.grid_correlation
+    return match.matches, match.evidence

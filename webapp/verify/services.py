@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from watermark import image, video
 from watermark.credentials import Credentials
 from watermark.fingerprint import ContentMatch
-from watermark.keys import MarkKey
 from watermark.reading import Reading
 from watermark.verdict import ContentEvidence, Evidence, MarkEvidence, Verdict, record_to_compare, verdict
 from watermark.video_reading import VideoReading
@@ -34,9 +33,6 @@ from worker.media import client
 from worker.media.errors import ChildError, MediaError
 from worker.media.magic import Sniffed
 
-# Frames spread over the length: a few are enough for most copies, a small or hard re-encoded one needs more to add up.
-VIDEO_SAMPLES = (24, 120)
-COMPARED_FRAMES = 6
 # Bytes that we published ourselves, or a credential that holds for the bytes, need no decoded picture.
 SAYS_ENOUGH = frozenset({"ours_intact", "ours_withdrawn", "other_trusted", "other_unknown"})
 
@@ -72,11 +68,14 @@ def _look(evidence: Evidence, path: Path, kind: Sniffed, records: PublishedOutpu
     """Read the mark and, where our records know it, compare the content."""
     keys = keys_of_house.mark_keys()
     rgb: NDArray[np.uint8] | None = None
+    duration = 0.0
     if kind.kind == "photo":
         rgb = client.decode_image(path)
-        reading: Reading | VideoReading | None = image.read(rgb, keys, effort="full")
+        reading: Reading | VideoReading | None = image.read(rgb, keys, effort="deep")
     else:
-        reading = _read_video(path, keys)
+        with client.open_frames(path) as frames:
+            reading = video.read(frames, keys)
+            duration = frames.duration
     evidence = replace(evidence, mark=MarkEvidence.of(reading))
     record = record_to_compare(evidence, records)
     recorded = content.Recorded.read(record.fingerprint) if record and record.fingerprint else None
@@ -86,20 +85,19 @@ def _look(evidence: Evidence, path: Path, kind: Sniffed, records: PublishedOutpu
     if rgb is not None:
         match: ContentMatch | None = content.match_photo(recorded, rgb, where)
     else:
-        match = content.match_video(recorded, list(client.sample_frames(path, count=COMPARED_FRAMES)), where)
+        frames_at = client.sample_frames(path, times=content.times_to_compare(duration))
+        match = content.match_video(recorded, frames_at, where)
     if match is None:
         return evidence
-    found = ContentEvidence(record.output_id, match.matches, match.pdq_distance, match.grid_correlation)
+    found = ContentEvidence(
+        record.output_id,
+        None if match.judged == "unknown" else match.matches,
+        match.pdq_distance,
+        match.grid_correlation,
+        match.share,
+        tuple(match.regions),
+    )
     return replace(evidence, content=found)
-
-
-def _read_video(path: Path, keys: Sequence[MarkKey]) -> VideoReading | None:
-    """The mark of a video, with more and more frames until it is read."""
-    for count in VIDEO_SAMPLES:
-        reading = video.read(client.sample_frames(path, count=count), keys)
-        if reading is not None:
-            return reading
-    return None
 
 
 def _credentials(path: Path, kind: Sniffed) -> Credentials | None:

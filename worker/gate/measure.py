@@ -28,7 +28,7 @@ from worker.media.errors import MediaError
 from worker.media.types import MediaInfo
 from worker.pipeline.analysis import Analysis, Track
 
-FRAMES_TO_READ = 12
+FRAMES_TO_JUDGE = 12  # whether a video can carry a mark
 PREVIEW_SIDE = 640  # pixels of the longer side
 MOST_PREVIEWS = 16
 FRAME_COLOUR = (255, 196, 0)
@@ -189,19 +189,40 @@ def _look(path: Path, info: MediaInfo, keys: Sequence[MarkKey]) -> tuple[bytes |
     """(id of our mark or None, why no mark could be carried or None, how hard was looked)."""
     if info.kind == "photo":
         picture = client.decode_image(path)
-        reading = image.read(picture, keys, effort="full")
+        reading = image.read(picture, keys, effort="deep")
         return (reading.mark_id if reading is not None else None), image.markable(picture), "full"
-    reasons: list[str | None] = []
+    with client.open_frames(path) as frames:
+        looked = _Looked(frames)
+        found = video.read(looked, keys)
+    return (found.mark_id if found is not None else None), looked.unmarkable, f"{looked.count} frames"
 
-    def asked() -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        for seconds, frame in client.sample_frames(path, count=FRAMES_TO_READ):
-            reasons.append(image.markable(frame))
+
+class _Looked:
+    """Frames on their way to the reader: how many it took, and why none of them could carry a mark."""
+
+    def __init__(self, frames: client.VideoFrames) -> None:
+        self._frames = frames
+        self.duration, self.shrink = frames.duration, frames.shrink
+        self.count = 0
+        self._reasons: list[str | None] = []
+
+    @property
+    def unmarkable(self) -> str | None:
+        """One frame that can carry the mark is enough for a video: the reader sums over frames."""
+        return None if not self._reasons or None in self._reasons else self._reasons[0]
+
+    def keyframes(self, gap: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        return self._watched(self._frames.keyframes(gap))
+
+    def frames(self, start: float, count: int, step: float = 0.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        return self._watched(self._frames.frames(start, count, step))
+
+    def _watched(self, frames: Iterator[tuple[float, NDArray[np.uint8]]]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        for seconds, frame in frames:
+            self.count += 1
+            if None not in self._reasons and len(self._reasons) < FRAMES_TO_JUDGE:
+                self._reasons.append(image.markable(frame))
             yield seconds, frame
-
-    found = video.read(asked(), keys)
-    # One frame that can carry the mark is enough for a video: the reader sums over frames.
-    reason = None if not reasons or None in reasons else reasons[0]
-    return (found.mark_id if found is not None else None), reason, f"{len(reasons)} frames"
 
 
 def _credentials(path: Path, mime: str, anchors_pem: str) -> Signal:

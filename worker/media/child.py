@@ -9,6 +9,7 @@ import errno
 import importlib
 import inspect
 import os
+import queue
 import socket
 import sys
 import threading
@@ -34,6 +35,7 @@ class Channel:
         self._link = link
         self._stop = threading.Event()
         self._credit = threading.Semaphore(0)
+        self._orders: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
 
     def send(self, message: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
         """Send a message, with arrays if given, to the caller's `on_message`."""
@@ -48,10 +50,25 @@ class Channel:
         if self.should_stop():
             raise MediaError("canceled")
 
-    def wait_for_credit(self) -> None:
-        """Wait until the caller took one more message (`Child.grant`), so that a slow reader holds few arrays."""
+    def wait_for_credit(self, *, unless_ordered: bool = False) -> bool:
+        """Wait until the caller took one more message (`Child.grant`), so that a slow reader holds few arrays.
+
+        False, with `unless_ordered`, when an order came first.
+        """
         while not self._credit.acquire(timeout=0.05):
             self.raise_if_stopped()
+            if unless_ordered and not self._orders.empty():
+                return False
+        return True
+
+    def next_order(self) -> Mapping[str, Any]:
+        """Wait for the caller's next wish (`Child.order`)."""
+        while True:
+            self.raise_if_stopped()
+            try:
+                return self._orders.get(timeout=0.05)
+            except queue.Empty:
+                continue
 
     def listen(self) -> None:
         """Follow the caller's side for ever; end the process when the caller is gone."""
@@ -62,6 +79,8 @@ class Channel:
                     continue
                 if received[0].get("stop"):
                     self._stop.set()
+                if "order" in received[0]:
+                    self._orders.put(received[0]["order"])
                 for _ in range(int(received[0].get("credit", 0))):
                     self._credit.release()
         except (OSError, EOFError, WireError):

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from worker.media.errors import MediaError
 from worker.media.magic import HEAD_BYTES, Sniffed, sniff
 from worker.media.sandbox import Child, Limits, call
-from worker.media.types import MAX_FILE_BYTES, MAX_VIDEO_BYTES, MediaInfo
+from worker.media.types import MAX_FILE_BYTES, MAX_VIDEO_BYTES, MAX_VIDEO_SECONDS, MediaInfo
 
 _PROBE_SECONDS: Final = 60.0
 _SAMPLE_SECONDS: Final = 900.0
 _PROBE_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=120, file_size=1 << 30)
+_READ_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=900, file_size=1 << 30)
 _FRAMES_AHEAD: Final = 2
 
 
@@ -92,6 +93,72 @@ def sample_frames(
                 child.grant()
 
 
+class VideoFrames:
+    """Frames of one open video, decoded where they are asked for. Made by `open_frames`.
+
+    `duration`: seconds. `shrink`: height of the frames given, relative to those of the video. One answer at a time: a
+    new question ends the answer to the one before. Few frames exist at a time.
+    """
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._messages = child.messages(_SAMPLE_SECONDS)
+        opening = next(self._messages, {})
+        self.duration = _number(opening, "duration", MAX_VIDEO_SECONDS)
+        self.shrink = _number(opening, "shrink", 1.0)
+        self._number = 0
+        self._granted = 0
+
+    def keyframes(self, gap: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield (seconds, uint8 [H, W, 3] RGB) for keyframes in order, each at least `gap` seconds after the last.
+
+        Only these are decoded, which costs a hundredth of decoding everything.
+        """
+        return self._ask({"gap": gap})
+
+    def frames(self, start: float, count: int, step: float = 0.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield `count` frames from the first at or after `start` seconds on, each at least `step` after the last.
+
+        With a `step`, frames that no other is predicted from are passed over, so a time may be met a little later.
+        """
+        return self._ask({"start": start, "count": count, "step": step})
+
+    def _ask(self, wish: Mapping[str, Any]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        self._number += 1
+        number = self._number
+        self._child.order({**wish, "number": number})
+        self._grant(_FRAMES_AHEAD - self._granted)
+        for message in self._messages:
+            if "end" in message:
+                if message.get("number") == number:
+                    return
+                continue
+            self._granted -= 1
+            if message.get("number") == number:
+                yield _number(message, "seconds", MAX_VIDEO_SECONDS + 1), _picture(message)
+                if number != self._number:
+                    return
+            self._grant(1)
+
+    def _grant(self, count: int) -> None:
+        self._granted += count
+        self._child.grant(count)
+
+
+@contextmanager
+def open_frames(path: Path, *, short_side: int = 720) -> Iterator[VideoFrames]:
+    """Open a video whose frames are chosen while it is read; larger ones are shrunk to `short_side` pixels.
+
+    Raises MediaError here and while frames are asked for.
+    """
+    with _opened(path, None) as (fd, kind):
+        if kind.kind != "video":
+            raise MediaError("format_unsupported", "a photo where a video is expected")
+        order = {"container": kind.container, "short_side": short_side}
+        with Child("worker.media.entries:serve_frames", order, fds=[fd], limits=_READ_LIMITS) as child:
+            yield VideoFrames(child)
+
+
 def read_credentials(path: Path, mime: str, anchors_pem: str) -> dict[str, Any]:
     """Return the Content Credentials of an untrusted file as a dict; parsing them is the child's business too.
 
@@ -128,6 +195,13 @@ def _fingerprint(fd: int) -> tuple[int, str]:
         digest.update(block)
         offset += len(block)
     return offset, digest.hexdigest()
+
+
+def _number(message: Mapping[str, Any], name: str, most: float) -> float:
+    value = message.get(name)
+    if not isinstance(value, int | float) or not 0 <= value <= most:
+        raise MediaError("child_died", f"{name} is no number up to {most:g}")
+    return float(value)
 
 
 def _picture(message: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -12,11 +12,10 @@ from worker.media import image
 from worker.media.child import Channel
 from worker.media.errors import MediaError
 from worker.media.planes import Planes
-from worker.media.video import Stamp, VideoReader
+from worker.media.seeking import Seeker
+from worker.media.video import SAME_TIME, Stamp, VideoReader
 
 _PROBED_SOUND_PACKETS: Final = 64
-_SAME_TIME: Final = 1e-4
-"""Seconds by which a frame may come before the time that was asked for: times travel as rounded numbers."""
 
 
 def probe_photo(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def sample_frames(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any
         for stamp, frame in reader.pictures():
             channel.raise_if_stopped()
             reached = 0
-            while due is not None and stamp.seconds >= due - _SAME_TIME:
+            while due is not None and stamp.seconds >= due - SAME_TIME:
                 reached += 1
                 due = next(times, None)
             if reached:
@@ -110,6 +109,27 @@ def sample_frames(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any
             for _ in range(0 if due is None else 1 + sum(1 for _ in times)):
                 send(*last)
     return {"sent": sent}
+
+
+def serve_frames(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
+    """Send frames as they are ordered, until the caller goes away.
+
+    Payload: "container" and "short_side" in pixels. The first message says "duration" (seconds, 0 if unknown) and
+    "shrink"; an order is what `Seeker.answer` takes, with a "number" that stands on each frame and on the "end" of the
+    answer. A new order ends the answer to the one before.
+    """
+    with os.fdopen(channel.fds[0], "rb", closefd=False) as file, VideoReader(file, payload["container"]) as reader:
+        seeker = Seeker(reader, int(payload["short_side"]))
+        channel.send({"duration": reader.duration or 0.0, "shrink": seeker.shrink})
+        while True:
+            order = channel.next_order()
+            number = order["number"]
+            for seconds, rgb in seeker.answer(order):
+                if not channel.wait_for_credit(unless_ordered=True):
+                    break
+                channel.send({"number": number, "seconds": max(0.0, seconds)}, [rgb])
+            else:
+                channel.send({"number": number, "end": True})
 
 
 def _wanted(payload: Mapping[str, Any], reader: VideoReader) -> Iterator[float]:

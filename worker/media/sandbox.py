@@ -101,6 +101,11 @@ class Child:
         with suppress(OSError):
             self._link.send({"credit": count})
 
+    def order(self, wish: Mapping[str, Any]) -> None:
+        """Tell the child what is wanted next (`Channel.next_order`)."""
+        with suppress(OSError):
+            self._link.send({"order": dict(wish)})
+
     def messages(self, timeout: float, should_stop: Callable[[], bool] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the child's messages until it is done; `result` is set afterwards.
 

@@ -26,6 +26,8 @@ from worker.media.types import (
 )
 
 VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "mpeg4"})
+SAME_TIME: Final = 1e-4
+"""Seconds by which a frame may come before the time that was asked for: times travel as rounded numbers."""
 _OPENING_PACKETS: Final = 600
 """How many packets may come before the first picture."""
 
@@ -106,6 +108,40 @@ class VideoReader:
         for kind, item in self.items():
             if kind == "picture":
                 yield item
+
+    def seek(self, seconds: float, *, sparing: bool = False) -> None:
+        """Let `pictures` go on from the last keyframe at or before `seconds`; indices of stamps go on counting.
+
+        `sparing`: frames no other frame is predicted from are left out, which halves the work with common encoders.
+        """
+        self._to(seconds)
+        self._codec.skip_frame = "NONREF" if sparing else "DEFAULT"
+        self._items = self._read()
+
+    def keyframes(self, gap: float) -> Iterator[tuple[Stamp, Any]]:
+        """Yield keyframes from the first on, each at least `gap` seconds after the one before.
+
+        Nothing else is decoded. Afterwards, and between two of them, `seek` before asking for pictures.
+        """
+        self._to(0.0)
+        self._codec.skip_frame = "DEFAULT"
+        due = -math.inf
+        try:
+            for packet in self._container.demux([self.stream]):
+                if not packet.is_keyframe or not packet.size:
+                    continue
+                if packet.pts is not None and float((packet.pts - self._start) * self.time_base) < due - SAME_TIME:
+                    continue
+                # A decoder that is drained gives its picture at once and needs no later packet for it.
+                for frame in [*packet.decode(), *self._codec.decode(None)][:1]:
+                    stamp = self._stamp(frame)
+                    due = stamp.seconds + gap
+                    yield stamp, frame
+                self._codec.flush_buffers()
+        except MemoryError:
+            raise
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError("truncated", str(error)) from error
 
     def fill(self, frame: Any, planes: Planes) -> None:
         """Convert a decoded frame into `planes` (of `self.size`): upright, square pixels, BT.709, limited range."""
@@ -201,6 +237,7 @@ class VideoReader:
                 raise MediaError("frame_rate_absurd", f"{self.fps} frames per second")
         codec.thread_count = threads
         codec.thread_type = "AUTO"
+        self._codec = codec
 
     def _duration(self) -> float | None:
         if self.stream.duration:
@@ -244,6 +281,15 @@ class VideoReader:
         self._start = frame.pts or 0
 
     # -- reading -------------------------------------------------------------------------------------------------
+
+    def _to(self, seconds: float) -> None:
+        self._waiting = []
+        self._last_pts = None
+        pts = self._start + math.floor(max(0.0, seconds) / self.time_base)
+        try:
+            self._container.seek(pts, stream=self.stream, backward=True)
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError("truncated", str(error)) from error
 
     def _read(self) -> Iterator[tuple[str, Any]]:
         chosen = [self.stream] if self.sound is None else [self.stream, self.sound]

@@ -53,7 +53,8 @@ def test_an_untouched_marked_picture_is_read_by_the_fast_way(marked, key):
     assert reading.key == key.name
     assert reading.effort == "fast"
     assert reading.score > 12
-    assert reading.false_alarm_log10 == pytest.approx(-36 * np.log10(2))
+    # One attempt, at which the four most likely words are checked.
+    assert reading.false_alarm_log10 == pytest.approx(np.log10(4) - 36 * np.log10(2))
     assert reading.geometry.whole
     assert reading.geometry.scale == pytest.approx(512 / 1200, rel=1e-3)
 
@@ -115,13 +116,11 @@ def test_the_mark_survives_filters_without_a_search(marked, key, name):
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_the_mark_is_found_by_search_after_edits(marked, key, name):
+def test_the_mark_is_found_after_edits(marked, key, name):
     edited = EDITS[name](marked)
-    assert image.read(edited, [key], "fast") is None
     reading = image.read(edited, [key], "full")
     assert reading is not None
     assert reading.mark_id == ID
-    assert reading.effort == "full"
     assert not reading.geometry.whole
     assert reading.geometry.mirrored == (name == "mirrored")
     assert reading.false_alarm_log10 < -9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 
 from watermark import image, pattern
 from watermark.keys import MarkKey
-from watermark.lattice import lattice_of
+from watermark.lattice import SYNC_SETS, lattice_of, sync_set_of
 from watermark.mark_errors import MarkError
 from watermark.pattern import MarkPattern
 
 KEY = MarkKey("tests", bytes(range(32)))
-GOLDEN = "3496107c675b5e183627cda64c8cfe65104e419a5fc1cd9329364c93ab027599"
+GOLDEN = "7ff40d45adae0a9796857de2b2f3113ae15ddf6a3b07876b5466d881cf27f3ef"
 
 
 def test_a_pattern_written_and_read_marks_the_same(astronaut):
@@ -29,16 +30,17 @@ def test_a_pattern_written_and_read_marks_the_same(astronaut):
 
 
 def test_a_pattern_holds_neither_key_nor_id():
-    data = pattern.derive(b"12345678", KEY).to_bytes()
+    made = pattern.derive(b"12345678", KEY)
+    data = made.to_bytes()
     assert KEY.key not in data
     assert b"12345678" not in data
-    assert len(data) == 8 + 2 * 128 * 128 * 2
+    assert len(data) == 8 + 2 * made.luma.size * 2
 
 
 def test_both_tiles_have_unit_power_and_no_mean():
     made = pattern.derive(b"12345678", KEY)
     for tile in (made.luma, made.chroma):
-        assert tile.shape == (128, 128)
+        assert tile.shape == (sync_set_of(b"12345678", KEY).side,) * 2
         assert tile.dtype == np.float32
         assert abs(float(tile.mean())) < 1e-5
         assert float(tile.std()) == pytest.approx(1.0, abs=1e-4)
@@ -52,12 +54,31 @@ def test_the_pattern_of_an_id_is_fixed_for_all_time():
 
 
 def test_other_ids_and_keys_give_unrelated_tiles():
-    base = pattern.derive(b"12345678", KEY).luma.ravel()
+    base = np.tile(pattern.derive(b"12345678", KEY).luma, (5, 5))[:512, :512].ravel()
     for other in (
         pattern.derive(b"12345678", MarkKey("o", bytes(32))),
-        pattern.derive(b"87654321", MarkKey("o", bytes(32))),
+        pattern.derive(b"87654321", KEY),
     ):
-        assert abs(float(np.corrcoef(base, other.luma.ravel())[0, 1])) < 0.1
+        assert abs(float(np.corrcoef(base, np.tile(other.luma, (5, 5))[:512, :512].ravel())[0, 1])) < 0.1
+
+
+def test_ids_spread_over_all_sync_sets():
+    drawn = np.random.Generator(np.random.PCG64(5))
+    sets = Counter(sync_set_of(drawn.bytes(8), KEY) for _ in range(2000))
+    assert set(sets) == set(SYNC_SETS)
+    # Twice the mean of 29 would be five standard deviations off.
+    assert max(sets.values()) < 60
+
+
+def test_the_tile_of_every_orientation_is_the_upright_one_seen_through_its_map():
+    for where in SYNC_SETS[::7]:
+        spectrum = np.zeros((where.side, where.side), np.complex128)
+        spectrum[3, 10], spectrum[-3, -10] = 1, 1
+        tile = pattern.tile_of(spectrum, where)
+        down, across = np.indices(tile.shape)
+        u, v = where.to_lattice @ np.stack([across.ravel(), down.ravel()])
+        wave = np.cos(2 * np.pi * (10 * u + 3 * v) / 128).reshape(tile.shape)
+        assert float(np.corrcoef(tile.ravel(), wave.ravel())[0, 1]) > 0.999
 
 
 @settings(max_examples=10, deadline=None)

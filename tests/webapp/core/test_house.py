@@ -29,6 +29,15 @@ def test_the_mark_key_of_this_year_comes_first_and_earlier_ones_stay_readable(mo
         keys_of_house.mark_key("elsewhere/2026")
 
 
+def test_after_a_change_of_name_marks_under_the_old_name_stay_readable(settings: Any) -> None:
+    settings.DEPLOYMENT = "old"
+    before = keys_of_house.mark_keys()
+    settings.DEPLOYMENT, settings.PREVIOUS_DEPLOYMENTS = "new", ["old"]
+    after = keys_of_house.mark_keys()
+    assert after[0].name.startswith("new/")
+    assert before[0] in after
+
+
 class _Year:
     @staticmethod
     def now(_: Any) -> Any:

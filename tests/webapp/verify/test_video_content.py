@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from watermark.fingerprint import take
-from webapp.verify.content import Recorded, match_video
+from webapp.verify.content import Recorded, match_video, times_to_compare
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +60,46 @@ def test_one_frame_of_ours_in_another_film_is_not_enough(
 def test_a_record_that_is_no_fingerprint_compares_nothing() -> None:
     assert Recorded.read({"frames": [{"seconds": 0, "fingerprint": {"v": 9}}]}) is None
     assert Recorded.read({}) is None
+
+
+def test_frames_too_plain_to_tell_have_no_voice(
+    film: list[tuple[float, NDArray[np.uint8]]], recorded: Recorded
+) -> None:
+    black = np.zeros((512, 512, 3), np.uint8)
+    plain = [{"seconds": 8.0 + at, "fingerprint": take(black).to_json()} for at in range(6)]
+    frames = [{"seconds": at, "fingerprint": one.to_json()} for at, one in recorded.frames]
+    with_credits = Recorded.read({"frames": frames + plain})
+    assert with_credits is not None
+    shown = [*film[5:7], *((8.0 + at, black) for at in range(6))]
+    found = match_video(with_credits, shown, None)
+    assert found is not None
+    assert found.judged == "ours"
+    nothing = match_video(with_credits, shown[2:], None)
+    assert nothing is not None
+    assert nothing.judged == "unknown"
+
+
+def pan(picture: NDArray[np.uint8], seconds: float) -> NDArray[np.uint8]:
+    """A camera that moves by a quarter of the picture per second."""
+    return np.ascontiguousarray(np.roll(picture, round(-128 * seconds), axis=1))
+
+
+def test_a_moving_film_that_was_cut_between_seconds_matches(
+    astronaut: NDArray[np.uint8], grace: NDArray[np.uint8]
+) -> None:
+    raw = {"frames": [{"seconds": at, "fingerprint": take(pan(astronaut, at)).to_json()} for at in range(12)]}
+    recorded = Recorded.read(raw)
+    assert recorded is not None
+    times = times_to_compare(8.0)
+    found = match_video(recorded, ((at, pan(astronaut, at + 2.55)) for at in times), None)
+    assert found is not None
+    assert found.judged == "ours"
+    other = np.ascontiguousarray(grace[:512])
+    found = match_video(recorded, ((at, pan(other, at + 2.55)) for at in times), None)
+    assert found is not None
+    assert found.judged == "differs"
+
+
+def test_a_clip_shorter_than_a_second_is_looked_at_once() -> None:
+    assert times_to_compare(0.7) == [0.0, 0.25, 0.5, 0.75]
+    assert times_to_compare(0.0) == [0.0, 0.25, 0.5, 0.75]

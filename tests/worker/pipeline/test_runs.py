@@ -111,7 +111,8 @@ def test_every_frame_of_a_video_is_swapped_and_the_file_is_marked(finished, clip
     result, _ = finished
     assert result.quality["0"]["frames_replaced"] == 50
     assert result.quality["0"]["distance_to_source"] < result.quality["0"]["target_source_before"] - 0.1
-    reading = read_video_mark(client.sample_frames(result.output, count=8), [mark_key])
+    with client.open_frames(result.output) as frames:
+        reading = read_video_mark(frames, [mark_key])
     assert reading is not None
     assert reading.mark_id == mark_id
     faces = {frame.index: frame.faces[0] for frame in Analysis.load(clip_analysis[0]).frames()}

@@ -1,7 +1,8 @@
-"""`manage.py bench`: how fast this machine is, measured on the real engine, media child and codecs."""
+"""`manage.py bench`: how fast this machine swaps, and how well the invisible mark holds."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from argparse import ArgumentParser
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from webapp.commands import watermark_options
 from webapp.commands.progress import ProgressBar
 
 SAMPLES = settings.BASE_DIR / "tests" / "samples"
@@ -17,22 +19,37 @@ SAMPLES = settings.BASE_DIR / "tests" / "samples"
 
 class Command(BaseCommand):
     help = (
-        "Measure the swap of a clip: frames per second of the whole job, milliseconds of each stage, processor time "
-        "and peak memory. Compare runs on an idle machine; a shared one is noisy."
+        "Measure this machine and this version. `bench` or `bench swap`: a swapped clip on the real engine, media "
+        "child and codecs: frames per second of the whole job, milliseconds of each stage, peak memory. "
+        "Compare runs on an idle machine; a shared one is noisy. `bench watermark`: the invisible mark under attack."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("what", nargs="?", choices=["swap"], default="swap", help="what to measure (default: swap)")
-        parser.add_argument(
-            "--seconds", type=float, nargs="+", default=[10.0], help="lengths of the made clip (default: 10)"
+        _swap_arguments(parser)
+        what = parser.add_subparsers(dest="what", metavar="{swap,watermark}")
+        _swap_arguments(
+            what.add_parser("swap", help="speed and memory of a swapped clip (what runs when none is named)")
         )
-        parser.add_argument("--size", default="1920x1080", help="size of the made clip (default: %(default)s)")
-        parser.add_argument("--clip", type=Path, help="measure on this clip instead of a made one")
-        parser.add_argument("--source", type=Path, default=SAMPLES / "grace_hopper.jpg", help="photo of the donor")
-        parser.add_argument("--target", type=Path, default=SAMPLES / "astronaut.jpg", help="portrait to make a clip of")
-        parser.add_argument("--json", action="store_true", help="the figures as JSON")
+        watermark_options.add_arguments(
+            what.add_parser(
+                "watermark",
+                help="the invisible mark under some hundred attacks",
+                description=watermark_options.DESCRIPTION,
+                epilog=watermark_options.EXAMPLES,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+        )
 
-    def handle(self, *args: Any, seconds: list[float], size: str, clip: Path | None, **options: Any) -> None:
+    def handle(self, *args: Any, what: str | None, **options: Any) -> None:
+        if what == "watermark":
+            from webapp.commands import watermark_bench
+
+            for words in watermark_bench.run(options):
+                self.stdout.write(words)
+            return
+        self._swap(**options)
+
+    def _swap(self, *, seconds: list[float], size: str, clip: Path | None, **options: Any) -> None:
         from worker.inference.client import ensure_engine, stop_engine
         from worker.pipeline.bench import BenchResult, bench_swap
 
@@ -80,3 +97,14 @@ class Command(BaseCommand):
         if len(results) > 1:
             first, last = results[0][1], results[-1][1]
             self.stdout.write(f"peak memory, last over first: {last.peak_rss / first.peak_rss:.3f}")
+
+
+def _swap_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[10.0], help="lengths of the made clip (default: 10)"
+    )
+    parser.add_argument("--size", default="1920x1080", help="size of the made clip (default: %(default)s)")
+    parser.add_argument("--clip", type=Path, help="measure on this clip instead of a made one")
+    parser.add_argument("--source", type=Path, default=SAMPLES / "grace_hopper.jpg", help="photo of the donor")
+    parser.add_argument("--target", type=Path, default=SAMPLES / "astronaut.jpg", help="portrait to make a clip of")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON")
