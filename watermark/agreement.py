@@ -54,6 +54,9 @@ well as an affine map can", by correlation of a window; measured on windows of b
 _COVERED = -0.4
 """The same where something stands on what was flat: an overlay, noise, or another picture."""
 _AGREES = 0.65
+_LEAST_LIGHTS, _LEAST_CONTRAST, _LEAST_LIGHT = 12, 5.0, 0.6
+"""Windows and grey levels (deviation of their means) needed to compare light, and the least correlation."""
+_FOREIGN = -6.0
 _INDEPENDENT = (STEP / WINDOW) ** 2
 """Windows overlap; this share of them is counted as independent."""
 PLAIN, AGREES, DIFFERS, ABSENT = 0, 1, 2, 3
@@ -299,12 +302,33 @@ def _compare(recorded: NDArray[np.float32], luma: NDArray[np.float32], known: ND
     agrees = fine.telling & (fine.correlation >= _AGREES)
     states = np.where(agrees, AGREES, np.where(fine.telling | fine.covered, DIFFERS, PLAIN))
     told = int(fine.telling.sum())
+    evidence = (float(fine.ratio.sum()) + _soft_evidence(recorded, luma, known, fine.telling)) * _INDEPENDENT
+    if not _same_light(recorded, luma, known, agrees):
+        evidence = min(evidence, _FOREIGN)
     return Agreement(
-        evidence=(float(fine.ratio.sum()) + _soft_evidence(recorded, luma, known, fine.telling)) * _INDEPENDENT,
+        evidence=evidence,
         correlation=fine.whole,
         share=int(agrees.sum()) / told if told else 0.0,
         windows=np.where(fine.seen, states, ABSENT).astype(np.uint8),
     )
+
+
+def _same_light(
+    recorded: NDArray[np.float32], luma: NDArray[np.float32], known: NDArray[np.float32], agrees: NDArray[np.bool_]
+) -> bool:
+    """Whether the windows that agree in detail are also as light and dark, one against the other, as recorded.
+
+    Who lifts a mark with a high pass carries the edges over to the other picture too, but not the light they lay in.
+    Tone curves and even a negative keep the order of light; which windows agree already leaves out what was replaced.
+    """
+    if int(agrees.sum()) < _LEAST_LIGHTS:
+        return True
+    count = np.maximum(_windows(known), 1)[agrees]
+    first, second = (_windows(one * known)[agrees] / count for one in (recorded, luma))
+    first, second = first - first.mean(), second - second.mean()
+    if float(first.std()) < _LEAST_CONTRAST:
+        return True
+    return abs(_correlation(first, second)) >= _LEAST_LIGHT
 
 
 def _soft_evidence(

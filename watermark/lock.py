@@ -1,4 +1,4 @@
-"""From folded spectra to soft bits: whitening, the lock on the sync lines, and the weights of the lines."""
+"""Whitening of folded spectra, and the lock on the sync lines."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watermark.geometry import Geometry
-from watermark.lattice import TILE, Band, Lattice, SyncSet
-from watermark.payload import CODED_BITS
+from watermark.lattice import TILE, Lattice, SyncSet
 from watermark.planes import Folded, Planes
 
 _SIDE = 2 * TILE
 _STRONGEST_SYNC = 4.0
-_STRONGEST_CHIP = 4.0
-_RING_SMOOTHING = 2.0
-"""Standard deviation, in rings, of the average over the signal left in neighbouring rings."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def _whiten(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
     weight, mean_weight = _between()
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
     power[0, 0] = 0
-    noise = _local_mean(power * weight) / mean_weight
+    noise = np.maximum(_local_mean(power * weight) / mean_weight, 0)
     whitened: NDArray[np.complex64] = spectrum[::2, ::2] / np.sqrt(noise[::2, ::2] + 1e-9)
     return whitened
 
@@ -142,42 +138,6 @@ def _vertex(left: float, middle: float, right: float) -> float:
     return 0.0 if bend == 0 else float(0.5 * (left - right) / bend)
 
 
-def _align(
-    spectrum: NDArray[np.complex64], lines: NDArray[np.int64], phases: NDArray[np.float64], found: Lock
-) -> NDArray[np.complex128]:
-    values = _at(spectrum, lines)
-    if found.turned:
-        values = np.conj(values)
-    turn = 2 * np.pi * (lines[:, 0] * found.shift[0] + lines[:, 1] * found.shift[1]) / TILE - phases
-    return (-1.0 if found.inverted else 1.0) * values * np.exp(1j * turn)
-
-
-def _chips(aligned: NDArray[np.complex128], band: Band) -> NDArray[np.float64]:
-    """Weighted soft chips, float64 [2n]: each ring counts with the square root of the signal left in it.
-
-    What is left changes smoothly with frequency, so a ring's own noisy estimate is averaged with its neighbours'.
-    """
-    excess = np.clip(np.abs(aligned) ** 2 - 1, -1, 12)
-    count = np.bincount(band.ring)
-    place = np.arange(len(count))
-    kernel = np.exp(-0.5 * ((place[:, None] - place) / _RING_SMOOTHING) ** 2)
-    signal = (kernel @ np.bincount(band.ring, excess)) / (kernel @ count)
-    weight = np.sqrt(np.maximum(signal, 0.008 * max(float(signal.max()), 0.1)))[band.ring]
-    parts = np.stack([aligned.real, aligned.imag], 1)
-    return (np.clip(parts, -_STRONGEST_CHIP, _STRONGEST_CHIP) * weight[:, None]).reshape(-1)
-
-
-def soft_bits(white: Whitened, lattice: Lattice, found: Lock) -> NDArray[np.float64]:
-    """Soft code word under a lock, float64 [600], positive favours 0; those of several windows may be added."""
-    total = np.zeros(CODED_BITS)
-    planes = ((white.luma, lattice.luma), (white.chroma, lattice.chroma))
-    for spectrum, band in planes:
-        if spectrum is not None:
-            chips = _chips(_align(spectrum, band.lines, band.phases, found), band)
-            total += np.bincount(band.bit_of, chips * band.flip, CODED_BITS)
-    return total
-
-
 def geometry(folded: Folded, found: Lock, planes: Planes, where: SyncSet) -> Geometry:
     """The map a lock stands for, from pixels of the picture as it was given to the reader."""
     sign = -1.0 if found.turned else 1.0
@@ -203,14 +163,3 @@ def geometry(folded: Folded, found: Lock, planes: Planes, where: SyncSet) -> Geo
         inverted=found.inverted,
         whole=whole,
     )
-
-
-def presence(white: Whitened, lattice: Lattice, found: Lock, coded: NDArray[np.uint8]) -> float:
-    """How surely a *known* code word (uint8 [600]) is in these spectra under a known lock, in deviations of noise."""
-    agreement, energy = 0.0, 0.0
-    for spectrum, band in ((white.luma, lattice.luma), (white.chroma, lattice.chroma)):
-        if spectrum is not None:
-            chips = _chips(_align(spectrum, band.lines, band.phases, found), band)
-            agreement += float((chips * band.flip * (1.0 - 2.0 * coded[band.bit_of])).sum())
-            energy += float((chips**2).sum())
-    return agreement / math.sqrt(max(energy, 1e-9))

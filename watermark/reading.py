@@ -15,11 +15,12 @@ from watermark.askew import askew_maps
 from watermark.geometry import Geometry
 from watermark.keys import MarkKey
 from watermark.lattice import lattice_of, sync_set_of
-from watermark.lock import Lock, Whitened, geometry, lock, soft_bits, whiten
+from watermark.lock import Lock, Whitened, geometry, lock, whiten
 from watermark.payload import CHECK_BITS, decode
 from watermark.planes import Folded, Planes, fold_frames, fold_whole, split
 from watermark.refine import Focus, refinements, view
 from watermark.search import Spectra, rank_sets, search, spectra_of
+from watermark.weights import soft_bits
 
 Effort = Literal["fast", "full", "deep"]
 MOST_ATTEMPTS = 64
@@ -151,12 +152,8 @@ class _Candidate:
         """Whether the lock is above noise, and not another key's."""
         return self.found.z >= LEAST_Z and self.found.coherence >= LEAST_COHERENCE
 
-    def soft_bits(self) -> NDArray[np.float64]:
-        return soft_bits(self.white, lattice_of(self.key), self.found)
-
-    def decode(self, attempts: Attempts, more: NDArray[np.float64] | float = 0.0) -> Hit | None:
-        """Decode, with soft bits of other places added."""
-        mark_id = attempts.decode(self.soft_bits() + more, self.key)
+    def decode(self, attempts: Attempts) -> Hit | None:
+        mark_id = attempts.decode(soft_bits(self.white, lattice_of(self.key), self.found), self.key)
         return None if mark_id is None else Hit(mark_id, self.key, self.found, self.folded)
 
 
@@ -256,5 +253,8 @@ def read_picture(rgb: NDArray[np.uint8], keys: Sequence[MarkKey], effort: Effort
         return reading(hit, "full")
     if effort == "full":
         return None
-    hit = _search_windows(planes, keys, attempts)
+    # Strong compression leaves nothing but noise in chroma, and then a search without it sees more.
+    if spectra.coloured:
+        hit = search_keys([planes], replace(spectra, coloured=False), keys, attempts)
+    hit = hit or _search_windows(planes, keys, attempts)
     return None if hit is None else reading(hit, "deep")

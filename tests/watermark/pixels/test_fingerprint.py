@@ -390,3 +390,17 @@ def test_a_mark_copied_onto_another_picture_is_unmasked(large, host, key):
         assert reading is not None
         assert reading.mark_id == ID
         assert fingerprint.compare(fingerprint.take(large), rgb, reading.geometry).judged == "differs"
+
+
+def test_edges_lifted_with_the_mark_do_not_make_another_picture_ours(large, key):
+    """A high pass takes the donor's edges along: in detail the forgery agrees, in light and shade it does not."""
+    marked = image.embed(large, b"lifted!!", key, "durable").astype(np.float32)
+    lifted = marked - cv2.GaussianBlur(marked, (0, 0), 3)
+    height, width = large.shape[:2]
+    down, across = np.indices((height, width), np.float32)
+    smooth = (60 + 120 * across / width - 40 * np.sin(3 * down / height))[..., None].repeat(3, axis=2)
+    forged = np.clip(smooth + lifted, 0, 255).astype(np.uint8)
+    reading = image.read(forged, [key])
+    assert reading is not None
+    assert reading.mark_id == b"lifted!!"
+    assert fingerprint.compare(fingerprint.take(marked.astype(np.uint8)), forged, reading.geometry).judged != "ours"

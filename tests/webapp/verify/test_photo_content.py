@@ -48,7 +48,7 @@ def wall(cleo: cast.Account, tmp_path: Path) -> Path:
 def test_a_mark_on_a_picture_of_nothing_is_not_taken_for_proof(wall: Path) -> None:
     found = services.verify_file(wall)
     assert found.evidence.mark is not None
-    assert (found.code, found.reason) == ("disagree", "not_compared")
+    assert (found.code, found.reason) == ("disagree", "too_plain")
 
 
 @pytest.mark.django_db
