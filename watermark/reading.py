@@ -28,7 +28,7 @@ _CANDIDATES = 4
 """Most likely words checked per attempt: the second to fourth cost next to nothing and are sometimes the right ones."""
 LEAST_Z = 6.5
 """Locks below this are noise: over the whole search, the best of 60 unmarked pictures reached about 7, typically 6."""
-LEAST_COHERENCE = 4.2
+LEAST_COHERENCE = 4.9
 _CERTAIN_Z = 9.0
 _SETS_TRIED = 2
 _LEAST_SET_SCORE = 5.0
@@ -97,24 +97,14 @@ class Hit:
     folded: Folded
 
 
-def try_key(folded: Folded, white: Whitened, key: MarkKey, attempts: Attempts) -> tuple[Lock, Hit | None]:
-    """Lock and, if the lock is worth it, decode one map under one key."""
-    lattice = lattice_of(key)
-    found = lock(white, lattice)
-    if found.z < LEAST_Z or found.coherence < LEAST_COHERENCE:
-        return found, None
-    mark_id = attempts.decode(soft_bits(white, lattice, found), key)
-    return found, None if mark_id is None else Hit(mark_id, key, found, folded)
-
-
-def try_whole(frames: Sequence[Planes], spectra: Spectra, key: MarkKey, attempts: Attempts) -> Hit | None:
-    """Try the maps of an uncropped picture (or of the sum of frames of one size) under one key."""
-    for score, where in rank_sets(spectra, key)[:_SETS_TRIED]:
+def try_whole(planes: Planes, spectra: Spectra, keys: Sequence[MarkKey], attempts: Attempts) -> Hit | None:
+    """Try the maps of an uncropped picture under `keys`, the likeliest first, whosever they are."""
+    ranked = [(score, where, key) for key in keys for score, where in rank_sets(spectra, key)[:_SETS_TRIED]]
+    for score, where, key in sorted(ranked, key=lambda one: -one[0]):
         if score < _LEAST_SET_SCORE:
             break
-        folded = [fold_whole(planes, where) for planes in frames]
-        total = sum(folded[1:], start=folded[0])
-        _, hit = try_key(total, whiten(total), key, attempts)
+        candidate = _lock_folded(fold_whole(planes, where), key)
+        hit = candidate.decode(attempts) if candidate.plausible else None
         if hit is not None:
             return hit
     return None
@@ -157,12 +147,14 @@ class _Candidate:
         return None if mark_id is None else Hit(mark_id, self.key, self.found, self.folded)
 
 
-def _lock_map(frames: Sequence[Planes], matrix: NDArray[np.float64], key: MarkKey) -> _Candidate | None:
-    folded = fold_frames(frames, matrix)
-    if folded is None:
-        return None
+def _lock_folded(folded: Folded, key: MarkKey) -> _Candidate:
     white = whiten(folded)
     return _Candidate(key, folded, white, lock(white, lattice_of(key)))
+
+
+def _lock_map(frames: Sequence[Planes], matrix: NDArray[np.float64], key: MarkKey) -> _Candidate | None:
+    folded = fold_frames(frames, matrix)
+    return None if folded is None else _lock_folded(folded, key)
 
 
 def _lock_candidates(
@@ -242,10 +234,9 @@ def read_picture(rgb: NDArray[np.uint8], keys: Sequence[MarkKey], effort: Effort
         )
 
     spectra = spectra_of(planes)
-    for key in keys:
-        hit = try_whole([planes], spectra, key, attempts)
-        if hit is not None:
-            return reading(hit, "fast")
+    hit = try_whole(planes, spectra, keys, attempts)
+    if hit is not None:
+        return reading(hit, "fast")
     if effort == "fast" or min(planes.size) < _LEAST_WINDOW:
         return None
     hit = search_keys([planes], spectra, keys, attempts)

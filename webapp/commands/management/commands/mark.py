@@ -31,7 +31,7 @@ class Command(BaseCommand):
         embed.add_argument("--mode", choices=["default", "durable"], default="default")
         read = actions.add_parser("read", help="look for a mark of this deployment")
         read.add_argument("file", type=Path)
-        read.add_argument("--effort", choices=["fast", "full", "deep"], default="full")
+        read.add_argument("--effort", choices=["fast", "full", "deep"], default="deep", help="(default: deep)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         rgb = _open(options["file"])
