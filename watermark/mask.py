@@ -12,7 +12,8 @@ HIGH_PASS_SIGMA = 3.5
 """Gaussian sigma, canonical pixels, of the high pass the reader looks through."""
 _FLOOR, _SLOPE = 0.9, 0.12
 """Grey levels (RMS) where nothing happens, and more of them per grey level of local deviation."""
-_FLOOR_CHROMA, _SLOPE_CHROMA = 0.4, 0.048
+_FLOOR_CHROMA, _SLOPE_CHROMA = 0.4, 0.085
+"""The same for Cb: where luma is busy the picture drowns the mark there, and small crops are read from colour."""
 _MOST_ACTIVITY = 14.0
 _DEVIATION_PER_MEAN = 1.25
 """Standard deviation of a normal distribution over its mean absolute deviation."""

@@ -28,7 +28,7 @@ _CANDIDATES = 4
 """Most likely words checked per attempt: the second to fourth cost next to nothing and are sometimes the right ones."""
 LEAST_Z = 6.5
 """Locks below this are noise: over the whole search, the best of 60 unmarked pictures reached about 7, typically 6."""
-LEAST_COHERENCE = 4.9
+LEAST_COHERENCE = 4.5
 _CERTAIN_Z = 9.0
 _SETS_TRIED = 2
 _LEAST_SET_SCORE = 5.0
@@ -68,14 +68,16 @@ class Reading:
 class Attempts:
     """Counts code words checked: each accepts noise with probability 2**-36, so false alarms are bounded by them.
 
-    After MOST_ATTEMPTS nothing more is decoded: the bound on a whole reading stays below 1e-9.
+    `made` so far; each decoding checks the `candidates` most likely. After MOST_ATTEMPTS nothing more is decoded: the
+    bound on a whole reading stays below 1e-9.
     """
 
     made: int = 0
+    candidates: int = _CANDIDATES
 
     def decode(self, soft: NDArray[np.float64], key: MarkKey) -> bytes | None:
         """Decode and count."""
-        candidates = min(_CANDIDATES, MOST_ATTEMPTS - self.made)
+        candidates = min(self.candidates, MOST_ATTEMPTS - self.made)
         if candidates == 0:
             return None
         self.made += candidates

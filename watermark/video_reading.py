@@ -123,8 +123,10 @@ class _Reader:
 
     def __init__(self, source: FrameSource, keys: Sequence[MarkKey]) -> None:
         self._source, self._keys = source, keys
-        # Half of what may be decoded is for uncropped frames, half for what the search finds.
-        self._attempts, self._search_attempts = Attempts(MOST_ATTEMPTS // 2), Attempts(MOST_ATTEMPTS // 2)
+        # Half of what may be decoded is for uncropped frames, half for what the search finds. With so many frames to
+        # choose from, another frame is worth more than another candidate.
+        half = MOST_ATTEMPTS // 2
+        self._attempts, self._search_attempts = Attempts(half, candidates=1), Attempts(half, candidates=2)
         self.kept: deque[_Look] = deque(maxlen=_KEPT)
         self._spectra: deque[Spectra] = deque(maxlen=_SEARCHED)
         self._stacks: dict[tuple[int, int, tuple[int, int]], _Stack] = {}
