@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from numpy.typing import NDArray
 SAMPLES = Path(__file__).parent / "samples"
 
 cv2.setNumThreads(1)
+
+
+def pytest_configure() -> None:
+    """A run started in the background inherits an ignored Ctrl-C and would hand it on to the processes it ends so."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
