@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from watermark.compiled import compiled
 from watermark.keys import MarkKey
 from watermark.lattice import TILE, lattice_of
-from watermark.loggrid import oriented, widened
+from watermark.loggrid import oriented
 from watermark.search import Spectra
 
 _KEPT = 1200
@@ -56,7 +56,6 @@ def askew_maps(spectra: Spectra, key: MarkKey, scale: NDArray[np.float64]) -> ND
 
     `scale` float64 [2]: pixels of the whole picture's canonical frame per pixel of the frame the part is searched in.
     """
-    table = np.ascontiguousarray(widened(spectra.power))
     maps = (_maps() * np.tile(scale, 2)).astype(np.float32)
-    scores = _sum_powers(maps, (lattice_of(key).sync / TILE).astype(np.float32), table)
+    scores = _sum_powers(maps, (lattice_of(key).sync / TILE).astype(np.float32), spectra.wide_power)
     return np.ascontiguousarray(maps[np.argpartition(-scores, _KEPT)[:_KEPT]])

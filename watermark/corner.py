@@ -13,13 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watermark.keys import MarkKey
-from watermark.lattice import SYNC_SETS, TILE, Lattice, lattice_of
-from watermark.lock import Lock, Whitened, sync_weights
-from watermark.search import Spectra
-from watermark.weights import align
-
-_MIX_LUMA, _MIX_CHROMA = 0.6, 0.8
-_STRONGEST = 4.0
+from watermark.lattice import TILE, Lattice, lattice_of, set_maps
+from watermark.lock import Lock, Whitened, sync_lines
+from watermark.search import MIX_CHROMA, MIX_LUMA, Spectra
 
 
 @lru_cache(maxsize=16)
@@ -31,8 +27,7 @@ def _places(
     All [sets, lines]. `shape` (h, w) of the picture, whose middle is the origin of its spectra.
     """
     lattice = lattice_of(key)
-    maps = np.stack([where.to_lattice for where in SYNC_SETS])
-    frequency = np.einsum("sij,ki->skj", maps, lattice.sync / TILE)
+    frequency = np.einsum("sij,ki->skj", set_maps(), lattice.sync / TILE)
     middle = np.array([shape[1] // 2, shape[0] // 2])
     phase = lattice.sync_phases + 2 * np.pi * frequency @ middle
     back = frequency[..., 0] < 0
@@ -55,19 +50,12 @@ def corner_response(spectra: Spectra, shape: tuple[int, int], key: MarkKey) -> N
     if spectra.chroma is None:
         return luma
     # Strong compression leaves nothing in chroma but noise, so luma alone is asked too.
-    return np.maximum(luma, _MIX_LUMA * luma + _MIX_CHROMA * agreement(spectra.chroma, -1j))
+    return np.maximum(luma, MIX_LUMA * luma + MIX_CHROMA * agreement(spectra.chroma, -1j))
 
 
 def corner_lock(white: Whitened, lattice: Lattice) -> Lock:
     """The lock of a tile that starts at the picture's corner, whether or not another place would agree better."""
-    nowhere = Lock(0.0, 0.0, (0.0, 0.0), turned=False, inverted=False)
-    lines = np.zeros(len(lattice.sync), np.complex128)
-    for spectrum, weight, turn in zip(
-        (white.luma, white.chroma), sync_weights(white, lattice), (0.0, np.pi / 2), strict=True
-    ):
-        if spectrum is not None:
-            values = align(spectrum, lattice.sync, lattice.sync_phases + turn, nowhere)
-            lines += weight * values * np.minimum(1, _STRONGEST / np.maximum(np.abs(values), 1e-9))
+    lines, _ = sync_lines(white, lattice)
     height = float(lines.real.sum())
     energy = float((np.abs(lines) ** 2).sum())
     return Lock(

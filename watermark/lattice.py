@@ -85,6 +85,12 @@ class SyncSet:
 SYNC_SETS = tuple(SyncSet(side, orientation) for side in SIDES for orientation in range(len(ORIENTATIONS)))
 
 
+@lru_cache(maxsize=1)
+def set_maps() -> NDArray[np.float64]:
+    """`to_lattice` of every one of SYNC_SETS, float64 [sets, 2, 2]."""
+    return np.stack([where.to_lattice for where in SYNC_SETS])
+
+
 def sync_set_of(mark_id: bytes, key: MarkKey) -> SyncSet:
     """The tile's size and orientation that go with `mark_id` (8 bytes) under `key`."""
     word = int(keyed_words(key.key, f"sync set {mark_id.hex()}", 1)[0])

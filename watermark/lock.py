@@ -88,7 +88,7 @@ def sync_weights(white: Whitened, lattice: Lattice) -> tuple[float, float]:
     return weights[0] / norm, weights[1] / norm
 
 
-def _sync_lines(white: Whitened, lattice: Lattice) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+def sync_lines(white: Whitened, lattice: Lattice) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """Limited, weighted and derotated sync lines of both planes together: upright, and as turned by 180 degrees."""
     weights = sync_weights(white, lattice)
     luma = weights[0] * _limit(_at(white.luma, lattice.sync), _STRONGEST_SYNC)
@@ -125,7 +125,7 @@ def _peak(surface: NDArray[np.float32], y: int, x: int, lines: NDArray[np.comple
 def lock(white: Whitened, lattice: Lattice) -> Lock:
     """Find translation, 180 degree turn and sign that agree best with the sync lines of `lattice`."""
     found = []
-    for turned, lines in zip((False, True), _sync_lines(white, lattice), strict=True):
+    for turned, lines in zip((False, True), sync_lines(white, lattice), strict=True):
         surface = _surface(lines, lattice)
         y, x = divmod(int(np.abs(surface).argmax()), _SIDE)
         found.append(_peak(surface, y, x, lines, turned=turned))

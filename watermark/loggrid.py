@@ -113,12 +113,11 @@ def _grids(table: NDArray[np.float32]) -> LogGrids:
 def widened(power: NDArray[np.float32]) -> NDArray[np.float32]:
     """Limited power, float32 [NY, NX / 2 + 1], each bin the largest of three by three: maps are that far apart."""
     strong = cv2.copyMakeBorder(np.minimum(power, np.float32(_STRONGEST)), 1, 1, 0, 0, cv2.BORDER_WRAP)
-    return np.asarray(cv2.dilate(strong, np.ones((3, 3), np.uint8))[1:-1], np.float32)
+    return np.ascontiguousarray(cv2.dilate(strong, np.ones((3, 3), np.uint8))[1:-1], np.float32)
 
 
-def log_grids(power: NDArray[np.float32]) -> LogGrids:
-    """Look up the power spectrum float32 [NY, NX / 2 + 1] on both grids."""
-    wide = widened(power)
+def log_grids(wide: NDArray[np.float32]) -> LogGrids:
+    """Look up a power spectrum as `widened` gives it on both grids."""
     mean, deviation = (float(v[0, 0]) for v in cv2.meanStdDev(wide))
     return _grids((wide - np.float32(mean)) * np.float32(1 / max(deviation, 1e-6)))
 

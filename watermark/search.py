@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from watermark.compiled import compiled
 from watermark.keys import MarkKey
-from watermark.lattice import SYNC_LINES, SYNC_SETS, TILE, SyncSet, lattice_of
-from watermark.loggrid import HIGHEST_SCALE, LOWEST_SCALE, LogGrids, log_grids, oriented, strongest_maps
+from watermark.lattice import SYNC_LINES, SYNC_SETS, TILE, SyncSet, lattice_of, set_maps
+from watermark.loggrid import HIGHEST_SCALE, LOWEST_SCALE, LogGrids, log_grids, oriented, strongest_maps, widened
 from watermark.planes import Planes
 
 _COARSE, _FINE = 48, 64
@@ -29,7 +29,7 @@ _COMPARED = 200
 _REFINED = 12
 _PERTURBED = 20
 _ROUNDS = 4
-_MIX_LUMA, _MIX_CHROMA = 0.6, 0.8
+MIX_LUMA, MIX_CHROMA = 0.6, 0.8
 _LEAST_LINES = math.ceil(0.6 * SYNC_LINES)
 """Sync lines that must lie below the Nyquist frequency of the picture under a map."""
 _STRONGEST = np.float32(3.5)
@@ -65,9 +65,14 @@ class Spectra:
         return np.asarray(self.bins.view(np.complex64)[..., 1]) if self.coloured else None
 
     @cached_property
+    def wide_power(self) -> NDArray[np.float32]:
+        """The power, limited and three bins wide, for all keys."""
+        return widened(self.power)
+
+    @cached_property
     def grids(self) -> LogGrids:
-        """The power on logarithmic grids, for all keys."""
-        return log_grids(self.power)
+        """The same on logarithmic grids."""
+        return log_grids(self.wide_power)
 
 
 def _taper(length: int) -> NDArray[np.float32]:
@@ -278,14 +283,14 @@ def _match(maps: Any, bins: Any, mix: Any, lines: Any, waves: Any) -> Any:
 
 def _coherent(maps: NDArray[np.float32], spectra: Spectra, waves: _Waves) -> NDArray[np.float32]:
     """Best matched-filter response of each map over translations, turn by 180 degrees and sign, in deviations."""
-    mix = np.array([_MIX_LUMA, _MIX_CHROMA] if spectra.coloured else [1, 0], np.float32)
+    mix = np.array([MIX_LUMA, MIX_CHROMA] if spectra.coloured else [1, 0], np.float32)
     found: NDArray[np.float32] = _match(maps, spectra.bins, mix, waves.lines, (waves.ends, waves.waves))
     return found
 
 
 def rank_sets(spectra: Spectra, key: MarkKey) -> list[tuple[float, SyncSet]]:
     """Sync sets of an uncropped picture by matched-filter response, as (deviations, set), best first."""
-    maps = np.stack([where.to_lattice.ravel() for where in SYNC_SETS]).astype(np.float32)
+    maps = set_maps().reshape(-1, 4).astype(np.float32)
     score = _coherent(maps, spectra, _waves(key, _FINE))
     return [(float(score[i]), SYNC_SETS[i]) for i in np.argsort(-score)]
 

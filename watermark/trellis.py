@@ -138,7 +138,7 @@ def _list_paths(lead: Any, last: int, margin: int, memory: int, count: int) -> A
 def decode_list(soft: NDArray[np.float32], count: int) -> NDArray[np.uint8]:
     """The `count` most likely different messages for `soft` (float32 [600], positive favours 0); uint8 [count, 100].
 
-    Best first; the first is that of `decode_tail_biting`. A circular Viterbi keeps, beside each decision, what the
+    Best first. A circular Viterbi keeps, beside each decision, what the
     other one would have cost; the next best path is always one that leaves a path already listed once more, at the
     smallest cost (Seshadri and Sundberg, List Viterbi decoding algorithms with applications, IEEE Trans. Commun. 42,
     1994). A detour across the seam counts at both ends.
@@ -149,9 +149,3 @@ def decode_list(soft: NDArray[np.float32], count: int) -> NDArray[np.uint8]:
     lead, last = _forward(branch, _LABELS, _MARGIN, _RUN)
     words: NDArray[np.uint8] = _list_paths(lead, last, _MARGIN, MEMORY, count)
     return words
-
-
-def decode_tail_biting(soft: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Most likely message for `soft` (float32 [600], positive favours 0); uint8 [100]. Circular Viterbi."""
-    bits: NDArray[np.uint8] = decode_list(soft, 1)[0]
-    return bits

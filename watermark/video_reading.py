@@ -222,12 +222,18 @@ class _Reader:
             agreement = float(look.agreement[which, where])
             if size != look.planes.size or agreement < _WORTH_ADDING:
                 continue
-            stack.add(look, agreement)
-            hit = stack.decode(self._attempts)
+            hit = self._grow(stack, look, agreement)
             if hit is not None:
-                self.used = stack.frames
                 return hit
         return None
+
+    def _grow(self, stack: _Stack, look: _Look, agreement: float) -> Hit | None:
+        """Add a frame to a stack and try to read it."""
+        stack.add(look, agreement)
+        hit = stack.decode(self._attempts)
+        if hit is not None:
+            self.used = stack.frames
+        return hit
 
     def _burst(self) -> Hit | None:
         """Look at neighbours of the most hopeful frames."""
@@ -238,10 +244,8 @@ class _Reader:
                 agreement = float(look.agreement[which, where])
                 if look.planes.size != size or seconds in self._seen or agreement <= 0:
                     continue
-                stack.add(look, agreement)
-                hit = stack.decode(self._attempts)
+                hit = self._grow(stack, look, agreement)
                 if hit is not None:
-                    self.used = stack.frames
                     return hit
         return None
 

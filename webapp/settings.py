@@ -102,7 +102,7 @@ HOME = Path(env("IMPRIMATUR_HOME") or BASE_DIR / "var").resolve()
 MODELS_DIR = Path(env("IMPRIMATUR_MODELS") or HOME / "models")
 KEYS_DIR = HOME / "keys"
 SIGNER_DIR = HOME / "signer"
-WORK_DIR = HOME / "work"
+WORK_DIR = HOME / "scratch"
 SPOOL_DIR = HOME / "spool"
 MAIL_DIR = HOME / "mail"
 

@@ -106,7 +106,7 @@ def test_while_the_broker_is_dead_nothing_is_refused_and_all_is_done_after_its_r
 
 
 def test_a_full_disk_ends_the_job_by_its_name_and_the_house_goes_on(house: Any, samples: Path) -> None:
-    work = house.home / "work"
+    work = house.home / "scratch"
     work.mkdir(exist_ok=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=48m,mode=700", "none", str(work)], capture_output=True, check=False

@@ -62,12 +62,13 @@ def bench_keys(count: int = 3) -> list[MarkKey]:
     return [derive_mark_key(b"the bench's public secret", deployment="bench", year=2020 + i) for i in range(count)]
 
 
-def run_picture(  # noqa: PLR0917
+def run_picture(
     picture: Picture,
     rgb: RGB,
     attacks: Sequence[Attack],
     modes: Sequence[MarkMode],
     keys: Sequence[MarkKey],
+    *,
     seed: int = 1,
     effort: Effort = "deep",
 ) -> Iterator[Row]:
@@ -107,11 +108,12 @@ def run_picture(  # noqa: PLR0917
             )
 
 
-def run_pictures(  # noqa: PLR0917
+def run_pictures(
     pictures: Iterable[Picture],
     attacks: Sequence[Attack],
     modes: Sequence[MarkMode] = ("default", "durable"),
     keys: Sequence[MarkKey] | None = None,
+    *,
     seed: int = 1,
     effort: Effort = "deep",
 ) -> Iterator[Row]:

@@ -8,7 +8,7 @@ import pytest
 
 from watermark.image import embed
 from watermark.lattice import ORIENTATIONS, SYNC_LINES, SYNC_SETS, TILE, lattice_of, sync_set_of
-from watermark.loggrid import log_grids, strongest_maps
+from watermark.loggrid import log_grids, strongest_maps, widened
 from watermark.planes import fold_under, fold_whole, normalise, split
 from watermark.search import add_spectra, rank_sets, search, spectra_of
 
@@ -111,7 +111,7 @@ def test_whitened_spectra_are_those_of_the_tapered_picture(marked):
 def test_the_logarithmic_grids_rank_maps_as_direct_look_up_does(key):
     generator = np.random.Generator(np.random.PCG64(11))
     power = cv2.GaussianBlur(generator.exponential(1, (1024, 513)).astype(np.float32), (0, 0), 5)
-    maps = strongest_maps(log_grids(power), key, 400, 20)
+    maps = strongest_maps(log_grids(widened(power)), key, 400, 20)
     lines = lattice_of(key).sync / TILE
 
     def direct(one):
