@@ -85,13 +85,13 @@ class DevelopmentAuthority:
         """The root certificate: the anchor under which this authority's signatures are recognised."""
         return (self.folder / ROOT_FILE).read_text(encoding="ascii")
 
-    def signer(self, *, tsa_url: str | None = None) -> FileSigner:
+    def signer(self) -> FileSigner:
         """A signer with the current leaf."""
         with self._locked():  # a renewal in another process replaces two files
-            return self._load(tsa_url)
+            return self._load()
 
-    def _load(self, tsa_url: str | None = None) -> FileSigner:
-        return FileSigner(self.folder / CHAIN_FILE, self.folder / KEY_FILE, tsa_url=tsa_url)
+    def _load(self) -> FileSigner:
+        return FileSigner(self.folder / CHAIN_FILE, self.folder / KEY_FILE)
 
     def _needs_renewal(self, now: datetime | None) -> bool:
         try:

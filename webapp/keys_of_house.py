@@ -12,8 +12,10 @@ from pathlib import Path
 from django.conf import settings
 
 from consent import keys
+from watermark import rotation
+from watermark.key_services import open_key, service_signer
 from watermark.keys import MarkKey, derive_mark_key
-from watermark.signers import DevelopmentAuthority, FileSigner, Signer
+from watermark.signers import DevelopmentAuthority, Signer
 from webapp.profile import is_live
 
 logger = logging.getLogger(__name__)
@@ -50,22 +52,32 @@ def mark_key(name: str) -> MarkKey:
 
 
 def signer() -> Signer:
-    """The operator's certificate (SIGNER_CHAIN_FILE, SIGNER_KEY_FILE), else this machine's untrusted development one.
+    """The operator's signer: SIGNER_CHAIN_FILE with SIGNER_KEY_FILE or SIGNER_KEY_URI; else the development one.
 
-    Raises KeysError when only one of the two files is named, or outside the evaluation profile without them.
+    Made anew for every file, so that a rotated certificate or key is taken for the next one. A key service is asked for
+    its public key: that it answers, and that the chain is this key's, is known before anything is rendered. Raises
+    KeysError when only one half is named, or outside the evaluation profile without both; SignerError.
     """
-    chain, key = settings.SIGNER_CHAIN_FILE, settings.SIGNER_KEY_FILE
+    chain, key, uri = settings.SIGNER_CHAIN_FILE, settings.SIGNER_KEY_FILE, settings.SIGNER_KEY_URI
+    if key and uri:
+        raise KeysError("SIGNER_KEY_FILE and SIGNER_KEY_URI exclude each other; nothing was signed. Unset one of them.")
     if chain and key:
-        return FileSigner(Path(chain), Path(key), tsa_url=settings.TSA_URL or None)
-    if chain or key:
-        raise KeysError("SIGNER_CHAIN_FILE and SIGNER_KEY_FILE belong together; nothing was signed. Set both or none.")
+        return rotation.open_files(Path(chain), Path(key))
+    if chain and uri:
+        pem = rotation.read_chain(Path(chain))
+        return service_signer(pem, open_key(uri, pin=settings.SIGNER_PIN, endpoint=settings.SIGNER_ENDPOINT))
+    if chain or key or uri:
+        raise KeysError(
+            "SIGNER_CHAIN_FILE belongs together with SIGNER_KEY_FILE or SIGNER_KEY_URI; nothing was signed. "
+            "Set both or none."
+        )
     if is_live():
         raise KeysError(
             f"The profile {settings.PROFILE} signs with a certificate of its own; nothing was signed. "
-            "Set SIGNER_CHAIN_FILE and SIGNER_KEY_FILE."
+            "Set SIGNER_CHAIN_FILE, and SIGNER_KEY_FILE or SIGNER_KEY_URI."
         )
     logger.warning("Signing with this machine's UNTRUSTED development certificate; nobody else will recognise it.")
-    return _authority().signer(tsa_url=settings.TSA_URL or None)
+    return _authority().signer()
 
 
 def anchors_pem() -> str:

@@ -290,6 +290,10 @@ MAX_STARTS_WITHOUT_PROGRESS = 5
 # --- who signs (paths; all empty: this machine's untrusted development certificates, profile evaluation only) --------
 SIGNER_CHAIN_FILE = env("SIGNER_CHAIN_FILE")
 SIGNER_KEY_FILE = env("SIGNER_KEY_FILE")
+# Instead of a file, a key that never leaves its place: aws-kms:…, gcp-kms:…, pkcs11:… (watermark.key_services).
+SIGNER_KEY_URI = env("SIGNER_KEY_URI")
+SIGNER_PIN = env("SIGNER_PIN")  # of a PKCS#11 token
+SIGNER_ENDPOINT = env("SIGNER_ENDPOINT")  # a private address of the key service
 SIGNER_ANCHORS_FILE = env("SIGNER_ANCHORS_FILE")
 TSA_URL = env("TSA_URL")  # RFC 3161; without time stamps a manifest is not valid past its certificate's life
 
