@@ -90,6 +90,14 @@ class DevelopmentAuthority:
         with self._locked():  # a renewal in another process replaces two files
             return self._load()
 
+    def rotate(self, now: datetime | None = None) -> None:
+        """A new key and leaf under the same root. Who signs meanwhile has the old or the new pair, never half of each.
+
+        Raises SignerError signer_invalid when the authority is damaged; then nothing changed.
+        """
+        with self._locked():
+            self._renew(now)
+
     def _load(self) -> FileSigner:
         return FileSigner(self.folder / CHAIN_FILE, self.folder / KEY_FILE)
 

@@ -92,7 +92,7 @@ def read(
 
 
 def read_untrusted(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry for the media child: {"path", "mime", "anchors_pem", "trust_list_pem"?, "tsa_anchors_pem"?} -> Credentials.to_dict()."""
+    """Entry for the media child: path, mime, anchors_pem, trust_list_pem and tsa_anchors_pem as in `read`."""
     return read(
         Path(str(payload["path"])),
         str(payload["mime"]),

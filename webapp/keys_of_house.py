@@ -16,6 +16,7 @@ from watermark import rotation
 from watermark.key_services import open_key, service_signer
 from watermark.keys import MarkKey, derive_mark_key
 from watermark.signers import DevelopmentAuthority, Signer
+from watermark.timestamps import TimeStampService
 from webapp.profile import is_live
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def signer() -> Signer:
         return service_signer(pem, open_key(uri, pin=settings.SIGNER_PIN, endpoint=settings.SIGNER_ENDPOINT))
     if chain or key or uri:
         raise KeysError(
-            "SIGNER_CHAIN_FILE belongs together with SIGNER_KEY_FILE or SIGNER_KEY_URI; nothing was signed. "
+            "SIGNER_CHAIN_FILE and SIGNER_KEY_FILE (or SIGNER_KEY_URI) belong together; nothing was signed. "
             "Set both or none."
         )
     if is_live():
@@ -92,6 +93,32 @@ def anchors_pem() -> str:
         certificates = [part.strip() for part in Path(chain).read_text(encoding="ascii").split(end) if part.strip()]
         return f"{certificates[-1]}\n{end}\n"
     return _authority().root_pem
+
+
+def tsa() -> TimeStampService | None:
+    """The time-stamp service of TSA_URL, or None. Raises KeysError for an address that is none."""
+    if not settings.TSA_URL:
+        return None
+    try:
+        return TimeStampService(settings.TSA_URL)
+    except ValueError as error:
+        raise KeysError(f"TSA_URL cannot be used: {error}; nothing was signed. Correct it.") from error
+
+
+def tsa_anchors_pem() -> str:
+    """The roots (PEM) under which a time stamp is believed: TSA_ANCHORS_FILE, or none."""
+    return Path(settings.TSA_ANCHORS_FILE).read_text(encoding="ascii") if settings.TSA_ANCHORS_FILE else ""
+
+
+def check_services() -> None:
+    """Would a signature be made now? Asked before a render that follows an outage. Raises SignerError, TimeStampError.
+
+    A time stamp that the operator would do without is not asked for.
+    """
+    service = tsa()
+    signer().sign(b"Imprimatur: does this key answer?")
+    if service is not None and settings.TSA_WHEN_DOWN == "wait":
+        service.probe()
 
 
 def _authority() -> DevelopmentAuthority:

@@ -296,6 +296,10 @@ SIGNER_PIN = env("SIGNER_PIN")  # of a PKCS#11 token
 SIGNER_ENDPOINT = env("SIGNER_ENDPOINT")  # a private address of the key service
 SIGNER_ANCHORS_FILE = env("SIGNER_ANCHORS_FILE")
 TSA_URL = env("TSA_URL")  # RFC 3161; without time stamps a manifest is not valid past its certificate's life
+TSA_ANCHORS_FILE = env("TSA_ANCHORS_FILE")  # the roots of that service; without them its time is only a claim
+TSA_WHEN_DOWN = env("TSA_WHEN_DOWN", "wait")
+if TSA_WHEN_DOWN not in {"wait", "publish"}:
+    raise ImproperlyConfigured(f"TSA_WHEN_DOWN must be wait or publish, not {TSA_WHEN_DOWN!r}.")
 
 LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 

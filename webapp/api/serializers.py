@@ -261,6 +261,9 @@ class OutputOut(serializers.Serializer):
     media = serializers.DictField()
     mark_id = serializers.CharField()
     manifest_label = serializers.CharField()
+    time_stamp = serializers.ChoiceField(
+        choices=Output.TimeStamp.values, help_text="Who vouches for the time of the signature; trusted: RFC 3161."
+    )
     published_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     erased_at = serializers.DateTimeField(allow_null=True)
@@ -293,6 +296,7 @@ class VerifiedOutput(serializers.Serializer):
     livemode = serializers.BooleanField()
     target_cover = serializers.ChoiceField(choices=["consent", "attestation"])
     not_screened = serializers.ListField(child=serializers.CharField())
+    time_stamp = serializers.ChoiceField(choices=Output.TimeStamp.values, allow_null=True)
 
 
 class VerifiedMark(serializers.Serializer):

@@ -234,9 +234,10 @@ def test_no_damaged_answer_passes_unless_its_checked_parts_are_whole_and_none_cr
         damaged = damaged[: rng.integers(1, len(right) + 1)] if rng.random() < 0.3 else damaged
         authority.behave = lambda _, handler, content=bytes(damaged): answer(handler, content)
         try:
-            assert service.ask(asked) == bytes(damaged)
+            code = "" if service.ask(asked) == bytes(damaged) else "changed"
         except TimeStampError as error:
-            assert error.code == "tsa_invalid"
+            code = error.code
+        assert code in {"", "tsa_invalid"}
 
 
 @pytest.mark.parametrize("url", ["", "ftp://tsa.example.org", "tsa.example.org", "http://"])
