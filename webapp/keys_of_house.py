@@ -13,6 +13,7 @@ from django.conf import settings
 
 from consent import keys
 from watermark import rotation
+from watermark.aigc import aigc_label
 from watermark.key_services import open_key, service_signer
 from watermark.keys import MarkKey, derive_mark_key
 from watermark.signers import DevelopmentAuthority, Signer
@@ -108,6 +109,11 @@ def tsa() -> TimeStampService | None:
 def tsa_anchors_pem() -> str:
     """The roots (PEM) under which a time stamp is believed: TSA_ANCHORS_FILE, or none."""
     return Path(settings.TSA_ANCHORS_FILE).read_text(encoding="ascii") if settings.TSA_ANCHORS_FILE else ""
+
+
+def aigc(mark_id: bytes) -> str:
+    """China's metadata label for the output with this mark, in the name of AIGC_PRODUCER or of this deployment."""
+    return aigc_label(settings.AIGC_PRODUCER or f"Imprimatur {settings.DEPLOYMENT}", mark_id.hex())
 
 
 def check_services() -> None:

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from watermark.jurisdictions import RULES, WORDS
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -300,6 +302,15 @@ TSA_ANCHORS_FILE = env("TSA_ANCHORS_FILE")  # the roots of that service; without
 TSA_WHEN_DOWN = env("TSA_WHEN_DOWN", "wait")
 if TSA_WHEN_DOWN not in {"wait", "publish"}:
     raise ImproperlyConfigured(f"TSA_WHEN_DOWN must be wait or publish, not {TSA_WHEN_DOWN!r}.")
+
+# --- the visible label and China's metadata label (watermark.jurisdictions) ------------------------------------------
+JURISDICTIONS = tuple(env_list("JURISDICTIONS", ["default"]))
+if unknown := sorted(set(JURISDICTIONS) - set(RULES)):
+    raise ImproperlyConfigured(f"JURISDICTIONS may hold {', '.join(RULES)}, not {unknown[0]!r}.")
+LABEL_LANGUAGE = env("LABEL_LANGUAGE", "en")
+if LABEL_LANGUAGE not in WORDS:
+    raise ImproperlyConfigured(f"LABEL_LANGUAGE must be one of {', '.join(WORDS)}, not {LABEL_LANGUAGE!r}.")
+AIGC_PRODUCER = env("AIGC_PRODUCER")  # name or code under which you are registered in China
 
 LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 

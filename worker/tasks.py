@@ -251,6 +251,7 @@ def _materialise(job: Job, folder: Path) -> JobSpec:
         if min(job.target.media["width"], job.target.media["height"]) < SMALL
         else options.mark_mode,
         label=options.label(),
+        aigc=keys_of_house.aigc(bytes(job.mark_id or b"")) if options.notice().aigc else "",
         crf=options.crf,
         jpeg_quality=options.jpeg_quality,
     )

@@ -206,6 +206,21 @@ def check_mail() -> Iterator[Finding]:
         yield Finding("mail", level, words, "set EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER and EMAIL_HOST_PASSWORD")
 
 
+def check_labels() -> Iterator[Finding]:
+    from watermark.jurisdictions import RULES, notice
+
+    found = notice(settings.JURISDICTIONS, house_language=settings.LABEL_LANGUAGE)
+    words = f"{' / '.join(found.lines)}, {found.place}, by the rules of {', '.join(settings.JURISDICTIONS)}"
+    yield Finding("label", "ok", words)
+    if any(RULES[name].aigc for name in settings.JURISDICTIONS) and not settings.AIGC_PRODUCER:
+        yield Finding(
+            "label",
+            "note" if settings.PROFILE == "evaluation" else "missing",
+            "China's metadata label names the producer, and no name is set",
+            "set AIGC_PRODUCER to the name or code under which you are registered",
+        )
+
+
 def check_screening() -> Iterator[Finding]:
     yield Finding(
         "screening",
@@ -226,5 +241,6 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_media,
     check_broker,
     check_mail,
+    check_labels,
     check_screening,
 )

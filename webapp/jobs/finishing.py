@@ -67,7 +67,7 @@ def finish(
     The caller publishes it in a transaction or throws it away with `discard`. `pause` as in `signing.sign`. Raises
     FinishingError, the signer's, time stamp's and manifest's errors, MediaError, StorageError, KeyStoreError.
     """
-    labels.write_iptc(rendered.path, rendered.mime, manifest.EDITED_SOURCE_TYPE)
+    labels.write_iptc(rendered.path, rendered.mime, manifest.EDITED_SOURCE_TYPE, spec.aigc)
     signed_path = rendered.path.with_name(f"signed{SUFFIXES[rendered.mime]}")
     request = _request(job, spec, rendered, evidence)
     signed = signing.sign(rendered.path, signed_path, request, pause)
