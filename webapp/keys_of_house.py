@@ -9,6 +9,8 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from django.conf import settings
 
 from consent import keys
@@ -85,14 +87,12 @@ def signer() -> Signer:
 def anchors_pem() -> str:
     """The root certificates (PEM) under which a manifest counts as this house's own.
 
-    SIGNER_ANCHORS_FILE if set, else the end of the operator's chain, else the development root.
+    SIGNER_ANCHORS_FILE if set, else the end of the operator's chain, else the development root. Raises KeysError.
     """
-    if anchors := settings.SIGNER_ANCHORS_FILE:
-        return Path(anchors).read_text(encoding="ascii")
-    if chain := settings.SIGNER_CHAIN_FILE:
-        end = "-----END CERTIFICATE-----"
-        certificates = [part.strip() for part in Path(chain).read_text(encoding="ascii").split(end) if part.strip()]
-        return f"{certificates[-1]}\n{end}\n"
+    if settings.SIGNER_ANCHORS_FILE:
+        return "".join(_certificates("SIGNER_ANCHORS_FILE"))
+    if settings.SIGNER_CHAIN_FILE:
+        return _certificates("SIGNER_CHAIN_FILE")[-1]
     return _authority().root_pem
 
 
@@ -107,8 +107,8 @@ def tsa() -> TimeStampService | None:
 
 
 def tsa_anchors_pem() -> str:
-    """The roots (PEM) under which a time stamp is believed: TSA_ANCHORS_FILE, or none."""
-    return Path(settings.TSA_ANCHORS_FILE).read_text(encoding="ascii") if settings.TSA_ANCHORS_FILE else ""
+    """The roots (PEM) under which a time stamp is believed: TSA_ANCHORS_FILE, or none. Raises KeysError."""
+    return "".join(_certificates("TSA_ANCHORS_FILE")) if settings.TSA_ANCHORS_FILE else ""
 
 
 def aigc(mark_id: bytes) -> str:
@@ -125,6 +125,17 @@ def check_services() -> None:
     signer().sign(b"Imprimatur: does this key answer?")
     if service is not None and settings.TSA_WHEN_DOWN == "wait":
         service.probe()
+
+
+def _certificates(setting: str) -> list[str]:
+    """The certificates in the file that a setting names, PEM each."""
+    try:
+        found = x509.load_pem_x509_certificates(Path(getattr(settings, setting)).read_bytes())
+    except (OSError, ValueError) as error:
+        raise KeysError(
+            f"The certificates of {setting} cannot be read ({error}); nothing was changed. Correct it."
+        ) from error
+    return [each.public_bytes(Encoding.PEM).decode() for each in found]
 
 
 def _authority() -> DevelopmentAuthority:
