@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, unquote_to_bytes
@@ -30,6 +30,7 @@ from pkcs11.exceptions import (
 from pkcs11.util.ec import encode_ec_public_key
 from pkcs11.util.rsa import encode_rsa_public_key
 
+from watermark.bounded import within
 from watermark.key_services import denied, unavailable
 from watermark.key_signers import SignerError
 
@@ -44,7 +45,8 @@ _PASSING = (
     SessionCount,
     TokenNotPresent,
 )
-_DIGESTS = {"ps256": (pkcs11.Mechanism.SHA256, pkcs11.MGF.SHA256, 32)}
+_PSS = {"ps256": (pkcs11.Mechanism.SHA256, pkcs11.MGF.SHA256, 32)}
+CALL_SECONDS = 20.0  # a module on the network, with a login, answers in one or two
 _lock = threading.Lock()  # one login state per process and token: sessions are opened one at a time
 
 
@@ -54,7 +56,7 @@ class Pkcs11Key:
 
     module: str
     token: str
-    pin: str
+    pin: str = field(repr=False)
     label: str | None = None
     key_id: bytes | None = None
 
@@ -95,6 +97,16 @@ class Pkcs11Key:
 
     def public_key(self) -> object:
         """See ServiceKey.public_key."""
+        return within(CALL_SECONDS, self._public_key, self._late)
+
+    def sign_digest(self, digest: bytes, alg: str) -> bytes:
+        """See ServiceKey.sign_digest."""
+        return within(CALL_SECONDS, lambda: self._sign_digest(digest, alg), self._late)
+
+    def _late(self, words: str) -> SignerError:
+        return unavailable(self.place, words)
+
+    def _public_key(self) -> object:
         with self._session() as session:
             found: Any = session.get_key(object_class=pkcs11.ObjectClass.PUBLIC_KEY, label=self.label, id=self.key_id)
             rsa = found.key_type is pkcs11.KeyType.RSA
@@ -102,28 +114,30 @@ class Pkcs11Key:
                 raise denied(self.place, f"a key of the type {found.key_type} cannot be used")
             return load_der_public_key(encode_rsa_public_key(found) if rsa else encode_ec_public_key(found))
 
-    def sign_digest(self, digest: bytes, alg: str) -> bytes:
-        """See ServiceKey.sign_digest."""
+    def _sign_digest(self, digest: bytes, alg: str) -> bytes:
         with self._session() as session:
             key: Any = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=self.label, id=self.key_id)
-            if alg in _DIGESTS:
-                return bytes(key.sign(digest, mechanism=pkcs11.Mechanism.RSA_PKCS_PSS, mechanism_param=_DIGESTS[alg]))
+            if alg in _PSS:
+                return bytes(key.sign(digest, mechanism=pkcs11.Mechanism.RSA_PKCS_PSS, mechanism_param=_PSS[alg]))
             return bytes(key.sign(digest, mechanism=pkcs11.Mechanism.ECDSA))
 
     @contextmanager
     def _session(self) -> Iterator[Any]:
-        with _lock:
-            try:
-                library = pkcs11.lib(self.module)
-                library.reinitialize()  # tokens are looked for anew: one that was plugged in again is found
-                with library.get_token(token_label=self.token).open(user_pin=self.pin or None) as session:
-                    yield session
-            except SignerError:
-                raise
-            except _PASSING as error:
-                raise unavailable(self.place, _words(error)) from error
-            except (PKCS11Error, RuntimeError, OSError, ValueError) as error:
-                raise denied(self.place, _words(error)) from error
+        if not _lock.acquire(timeout=CALL_SECONDS):
+            raise unavailable(self.place, "an earlier call has not come back")
+        try:
+            library = pkcs11.lib(self.module)
+            library.reinitialize()  # tokens are looked for anew: one that was plugged in again is found
+            with library.get_token(token_label=self.token).open(user_pin=self.pin or None) as session:
+                yield session
+        except SignerError:
+            raise
+        except _PASSING as error:
+            raise unavailable(self.place, _words(error)) from error
+        except (PKCS11Error, RuntimeError, OSError, ValueError) as error:
+            raise denied(self.place, _words(error)) from error
+        finally:
+            _lock.release()
 
 
 def _words(error: Exception) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 
 from rfc3161_client import HashAlgorithm, PKIStatus, TimestampRequestBuilder, decode_timestamp_response
 from rfc3161_client._rust import parse_timestamp_request  # its builder makes requests, only this reads one
+
+from watermark.bounded import within
 
 ANSWER_SECONDS = 10.0  # for one request as a whole; the signing library itself gives up after 30
 MAX_ANSWER = 64 << 10  # bytes: a token with its certificates has 2 to 8 kB
@@ -60,7 +62,8 @@ class TimeStampService:
         Checked are status, nonce and message imprint (RFC 3161 section 2.4.2); who signed the token is judged by the
         reader of the finished file.
         """
-        answer = _within(self.seconds, lambda: self._post(query), self._unavailable)
+        # A socket's own time-out bounds one read, not a drip.
+        answer = within(self.seconds, lambda: self._post(query), self._unavailable)
         try:
             asked, given = parse_timestamp_request(query), decode_timestamp_response(answer)
             if given.status not in _GRANTED:
@@ -178,26 +181,6 @@ def _no_proxy_to_ourselves() -> None:
             excepted = [part for part in os.environ.get(name, "").split(",") if part]
             if "127.0.0.1" not in excepted:
                 os.environ[name] = ",".join([*excepted, "127.0.0.1"])
-
-
-def _within(seconds: float, work: Callable[[], bytes], late: Callable[[str], TimeStampError]) -> bytes:
-    """What `work` returns or raises, or `late(…)` after `seconds`: a socket's time-out bounds one read, not a drip."""
-    outcome: list[bytes | BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True, name="tsa-request")
-    thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise late(f"no whole answer within {seconds:g} s")
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
 
 
 def unusable(words: str) -> TimeStampError:

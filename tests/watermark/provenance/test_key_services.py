@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.watermark.provenance import key_stand_ins as stand_ins
-from watermark import issuing, key_aws, key_gcp
+from watermark import issuing, key_aws, key_gcp, key_pkcs11
 from watermark.certificates import check_signer
 from watermark.key_services import open_key, service_signer
 from watermark.manifest import read, sign_file
@@ -295,6 +296,24 @@ def test_what_a_hardware_module_says_is_told_apart(token, change, pin, code, wor
         open_key(change(token.format("claims")), pin=pin).sign_digest(b"d" * 32, "es256")
     assert (caught.value.code, words in caught.value.detail) == (code, True), caught.value.detail
     assert "000000" not in str(caught.value)
+
+
+def test_a_module_that_hangs_is_an_outage_after_a_bounded_time_and_blocks_nobody_for_ever(token, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(key_pkcs11, "CALL_SECONDS", 0.2)
+    with monkeypatch.context() as hanging:
+        hanging.setattr(key_pkcs11.pkcs11, "lib", lambda path: released.wait(30))
+        for words in ("no whole answer", "no whole answer|not come back"):
+            with pytest.raises(SignerError, match=words) as caught:
+                open_key(token.format("claims")).public_key()
+            assert caught.value.code == "signer_unavailable"
+    released.set()
+    monkeypatch.setattr(key_pkcs11, "CALL_SECONDS", 5.0)
+    assert open_key(token.format("claims")).sign_digest(b"d" * 32, "es256")
+
+
+def test_a_pin_is_not_shown_with_the_key(token):
+    assert "123456" not in repr(open_key(token.format("claims")))
 
 
 def test_a_pin_that_cannot_be_read_is_named(token):
