@@ -57,7 +57,7 @@ def open_key(uri: str, *, pin: str = "", endpoint: str = "") -> ServiceKey:
         raise SignerError(
             "signer_missing",
             f"The library for {scheme} keys is not installed. Nothing was signed. "
-            f"Install it: pip install 'imprimatur[{extra}]'.",
+            f"Install the extra {extra} (deploy/requirements-signers.lock holds all three).",
             str(error),
         ) from error
     raise SignerError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -240,6 +241,22 @@ def test_an_address_that_names_no_key_is_refused(uri):
     assert caught.value.code == "signer_invalid"
     assert "SIGNER_KEY_URI" in caught.value.message
     assert "1234" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "uri", "extra"),
+    [
+        ("key_aws", f"aws-kms:{ARN}", "kms-aws"),
+        ("key_gcp", f"gcp-kms:{VERSION}", "kms-gcp"),
+        ("key_pkcs11", "pkcs11:token=t;object=o?module-path=/lib.so", "pkcs11"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named_with_its_extra(monkeypatch, module, uri, extra):
+    monkeypatch.setitem(sys.modules, f"watermark.{module}", None)
+    with pytest.raises(SignerError) as caught:
+        open_key(uri)
+    assert caught.value.code == "signer_missing"
+    assert f"extra {extra} " in caught.value.message
 
 
 # --- a real token ---------------------------------------------------------------------------------------------------
