@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import c2pa
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from watermark.credentials import (
     CONSENT_LABEL,
@@ -67,27 +69,36 @@ def read(
     *,
     anchors_pem: str,
     trust_list_pem: str = "",
+    tsa_anchors_pem: str = "",
     store: bytes | None = None,
 ) -> Credentials:
     """Read and check the Content Credentials of a file; never raises for what the file holds.
 
     `anchors_pem` are our own roots: only they make `is_ours`. `trust_list_pem` adds the roots of others, whose
     signatures then count as trusted. `store` is a manifest store from our records, to be checked against a file that
-    lost its own. Raises OSError when the file cannot be read, c2pa.C2paError for anchors that are not PEM.
+    lost its own. `tsa_anchors_pem` are the roots of time-stamp services, believed for times only. Raises OSError when
+    the file cannot be read, c2pa.C2paError for anchors that are not PEM.
     """
-    found = _read(source, mime, anchors_pem, store, ours=True)
+    found = _read(source, mime, f"{anchors_pem}\n{tsa_anchors_pem}", store, ours=True)
+    others = _without(tsa_anchors_pem, anchors_pem)
+    if found.signature_trusted and others and _read(source, mime, others, store, ours=False).signature_trusted:
+        # The SDK knows one list for signers and time stamps. Whoever is trusted through a time stamp's root alone, as
+        # anybody with a certificate of the same public authority is, stays a stranger.
+        own = _read(source, mime, anchors_pem, store, ours=True)
+        found = found if own.signature_trusted else own
     if trust_list_pem.strip() and found.state in ("valid", "invalid") and not found.signature_trusted:
         found = _read(source, mime, f"{anchors_pem}\n{trust_list_pem}", store, ours=False)
     return found
 
 
 def read_untrusted(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry for the media child: {"path", "mime", "anchors_pem", "trust_list_pem"?} -> Credentials.to_dict()."""
+    """Entry for the media child: path, mime, anchors_pem, trust_list_pem and tsa_anchors_pem as in `read`."""
     return read(
         Path(str(payload["path"])),
         str(payload["mime"]),
         anchors_pem=str(payload.get("anchors_pem", "")),
         trust_list_pem=str(payload.get("trust_list_pem", "")),
+        tsa_anchors_pem=str(payload.get("tsa_anchors_pem", "")),
     ).to_dict()
 
 
@@ -104,6 +115,15 @@ def claim_of_store(store: bytes) -> str:
             return _claim_sha256(reader)
     except c2pa.C2paError:
         return ""
+
+
+def _without(pem: str, known: str) -> str:
+    """The certificates of `pem` that are not among those of `known`, PEM."""
+    if not pem.strip():
+        return ""
+    there = set(x509.load_pem_x509_certificates(known.encode())) if known.strip() else set()
+    kept = [each for each in x509.load_pem_x509_certificates(pem.encode()) if each not in there]
+    return "".join(each.public_bytes(Encoding.PEM).decode() for each in kept)
 
 
 def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes | None, *, ours: bool) -> Credentials:

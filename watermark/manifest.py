@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ from watermark.credentials import (
 )
 from watermark.credentials_reader import closed_settings, read, read_untrusted
 from watermark.key_signers import Signer, SignerError, signer_failed
+from watermark.timestamps import Relay, TimeStampService, relay, unusable
 
 __all__ = [
     "FORMATS",
@@ -214,20 +216,28 @@ def build_manifest(request: ManifestRequest) -> dict[str, Any]:
 
 
 def sign_file(
-    src: Path, dst: Path, request: ManifestRequest, signer: Signer, *, anchors_pem: str = ""
+    src: Path,
+    dst: Path,
+    request: ManifestRequest,
+    signer: Signer,
+    *,
+    anchors_pem: str = "",
+    tsa: TimeStampService | None = None,
+    tsa_anchors_pem: str = "",
 ) -> SignedManifest:
     """Sign `src` into `dst` and read the result back before it gets that name.
 
     The signed file grows under a temporary name beside `dst`; whatever fails, nothing is left there. With `anchors_pem`
     the finished file must be trusted under it, without it must be valid but for the unknown signer. Memory: about the
-    size of the file for MP4, see the SDK's hash over mdat. Raises ManifestError, SignerError, OSError.
+    size of the file for MP4, see the SDK's hash over mdat. With `tsa` the signature is time-stamped, or not made.
+    Raises ManifestError, SignerError, TimeStampError, OSError.
     """
     _check_places(src, dst)
     definition = build_manifest(request)
     temporary = dst.with_name(f".{dst.name}.{secrets.token_hex(6)}.signing")
     try:
-        store = _sign(src, temporary, definition, signer=signer, anchors_pem=anchors_pem)
-        credentials = read(temporary, request.mime, anchors_pem=anchors_pem)
+        store = _sign(src, temporary, definition, signer=signer, anchors_pem=anchors_pem, tsa=tsa)
+        credentials = read(temporary, request.mime, anchors_pem=anchors_pem, tsa_anchors_pem=tsa_anchors_pem)
         _check_signed(credentials, request, trusted=bool(anchors_pem.strip()))
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -240,7 +250,15 @@ def sign_file(
     return SignedManifest(credentials.label, store, credentials)
 
 
-def _sign(src: Path, temporary: Path, definition: dict[str, Any], *, signer: Signer, anchors_pem: str) -> bytes:
+def _sign(
+    src: Path,
+    temporary: Path,
+    definition: dict[str, Any],
+    *,
+    signer: Signer,
+    anchors_pem: str,
+    tsa: TimeStampService | None,
+) -> bytes:
     failure: list[BaseException] = []
 
     def sign(data: bytes) -> bytes:
@@ -253,10 +271,14 @@ def _sign(src: Path, temporary: Path, definition: dict[str, Any], *, signer: Sig
 
     settings = closed_settings(anchors_pem)
     settings["builder"] = {"thumbnail": {"enabled": False}, "created_assertion_labels": _CREATED}
+    stamps: Relay | None = None
     try:
         with (
+            relay(tsa) if tsa else nullcontext() as stamps,
             c2pa.Context.from_dict(settings) as context,
-            c2pa.Signer.from_callback(sign, _ALGORITHMS[signer.alg], signer.chain_pem, signer.tsa_url) as native,
+            c2pa.Signer.from_callback(
+                sign, _ALGORITHMS[signer.alg], signer.chain_pem, stamps.url if stamps else None
+            ) as native,
             c2pa.Builder(definition, context=context) as builder,
             src.open("rb") as source,
             temporary.open("x+b") as destination,
@@ -268,10 +290,14 @@ def _sign(src: Path, temporary: Path, definition: dict[str, Any], *, signer: Sig
             if isinstance(cause, SignerError):
                 raise cause from cause.__cause__
             raise signer_failed(cause) from cause
+        if stamps and stamps.failure:
+            raise stamps.failure from error
+        if stamps and stamps.answered and "time stamp" in str(error):
+            raise unusable(f"the signing library does not accept the stamp: {clip(error)}") from error
         raise ManifestError(
             "manifest_signing",
             f"The output could not be signed: {clip(error)}. Nothing was published and no file was left behind. "
-            "Check the file's format, the signing certificate (`manage.py certs check`) and the time-stamp service.",
+            "Check the file's format and the signing certificate (`manage.py certs check`).",
         ) from error
 
 

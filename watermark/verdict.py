@@ -107,7 +107,8 @@ class ContentEvidence:
 class OutputRecord:
     """What our records say about one published output. `state`: in_force, withdrawn, taken_down; any other word counts
     as not in force. `claim_sha256` is that of the manifest we signed (see `Credentials`); "" matches none.
-    `target_cover` says what stands for the person whose face was replaced: consent or attestation."""
+    `target_cover` says what stands for the person whose face was replaced: consent or attestation. `time_stamp` says
+    who vouches for the time of the signature: trusted (a service we know), untrusted, none, missed; "": not known."""
 
     output_id: str
     mark_id: bytes
@@ -121,6 +122,7 @@ class OutputRecord:
     fingerprint: Mapping[str, Any] | None = None
     target_cover: Literal["consent", "attestation"] = "consent"
     not_screened: tuple[str, ...] = ()
+    time_stamp: str = ""
 
 
 class Records(Protocol):
@@ -194,6 +196,7 @@ def verdict(evidence: Evidence, records: Records) -> Verdict:
             test=record is not None and not record.livemode,
             attested=record is not None and record.target_cover == "attestation",
             not_screened=record.not_screened if record else (),
+            stamped=record is None or record.time_stamp in ("trusted", ""),
             unreadable=evidence.unreadable,
         )
     )
@@ -309,6 +312,7 @@ def _output_json(record: OutputRecord | None) -> dict[str, Any] | None:
         "livemode": record.livemode,
         "target_cover": record.target_cover,
         "not_screened": list(record.not_screened),
+        "time_stamp": record.time_stamp or None,
     }
 
 

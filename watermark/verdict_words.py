@@ -52,6 +52,7 @@ class Words:
     test: bool = False
     attested: bool = False
     not_screened: tuple[str, ...] = ()
+    stamped: bool = True
     unreadable: str = ""
 
 
@@ -82,6 +83,8 @@ def words(about: Words) -> Said:
         if about.not_screened:
             kinds = (SCREENED_KINDS.get(kind, kind.replace("_", " ")) for kind in about.not_screened)
             parts.append(f"Its inputs were not screened for: {', '.join(kinds)}.")
+        if not about.stamped:
+            parts.append("It carries no trusted time stamp: the date is our own word.")
     elif about.credentials and about.credentials.declares_ai and about.code in ("other_trusted", "other_unknown"):
         parts.append("The credential says that AI was used.")
     return Said(headline, " ".join(parts))

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from watermark.jurisdictions import RULES, WORDS
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -290,8 +292,25 @@ MAX_STARTS_WITHOUT_PROGRESS = 5
 # --- who signs (paths; all empty: this machine's untrusted development certificates, profile evaluation only) --------
 SIGNER_CHAIN_FILE = env("SIGNER_CHAIN_FILE")
 SIGNER_KEY_FILE = env("SIGNER_KEY_FILE")
+# Instead of a file, a key that never leaves its place: aws-kms:…, gcp-kms:…, pkcs11:… (watermark.key_services).
+SIGNER_KEY_URI = env("SIGNER_KEY_URI")
+SIGNER_PIN = env("SIGNER_PIN")  # of a PKCS#11 token
+SIGNER_ENDPOINT = env("SIGNER_ENDPOINT")  # a private address of the key service
 SIGNER_ANCHORS_FILE = env("SIGNER_ANCHORS_FILE")
 TSA_URL = env("TSA_URL")  # RFC 3161; without time stamps a manifest is not valid past its certificate's life
+TSA_ANCHORS_FILE = env("TSA_ANCHORS_FILE")  # the roots of that service; without them its time is only a claim
+TSA_WHEN_DOWN = env("TSA_WHEN_DOWN", "wait")
+if TSA_WHEN_DOWN not in {"wait", "publish"}:
+    raise ImproperlyConfigured(f"TSA_WHEN_DOWN must be wait or publish, not {TSA_WHEN_DOWN!r}.")
+
+# --- the visible label and China's metadata label (watermark.jurisdictions) ------------------------------------------
+JURISDICTIONS = tuple(env_list("JURISDICTIONS", ["default"]))
+if unknown := sorted(set(JURISDICTIONS) - set(RULES)):
+    raise ImproperlyConfigured(f"JURISDICTIONS may hold {', '.join(RULES)}, not {unknown[0]!r}.")
+LABEL_LANGUAGE = env("LABEL_LANGUAGE", "en")
+if LABEL_LANGUAGE not in WORDS:
+    raise ImproperlyConfigured(f"LABEL_LANGUAGE must be one of {', '.join(WORDS)}, not {LABEL_LANGUAGE!r}.")
+AIGC_PRODUCER = env("AIGC_PRODUCER")  # name or code under which you are registered in China
 
 LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 

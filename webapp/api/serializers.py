@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from consent.requests import MAX_PHOTOS
+from watermark.jurisdictions import RULES, WORDS
 from watermark.verdict import Code, Reason
 from webapp.api.parsing import Strict
 from webapp.jobs.models import Asset, Job, Output
@@ -99,6 +100,18 @@ class JobOptions(Strict):
     mark_mode = serializers.ChoiceField(choices=["default", "durable"], required=False)
     label_place = serializers.ChoiceField(
         choices=["top-right", "top-left", "bottom-right", "bottom-left"], required=False
+    )
+    label_language = serializers.ChoiceField(
+        choices=["", *WORDS], required=False, help_text="Added to the languages that the jurisdictions demand."
+    )
+    label_extent = serializers.ChoiceField(
+        choices=["throughout", "start"], required=False, help_text="start: only where every jurisdiction allows it."
+    )
+    jurisdictions = serializers.ListField(
+        child=serializers.ChoiceField(choices=list(RULES)),
+        required=False,
+        max_length=len(RULES),
+        help_text="Added to those of the house; none can be taken away.",
     )
     jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
     crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
@@ -261,6 +274,9 @@ class OutputOut(serializers.Serializer):
     media = serializers.DictField()
     mark_id = serializers.CharField()
     manifest_label = serializers.CharField()
+    time_stamp = serializers.ChoiceField(
+        choices=Output.TimeStamp.values, help_text="Who vouches for the time of the signature; trusted: RFC 3161."
+    )
     published_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     erased_at = serializers.DateTimeField(allow_null=True)
@@ -293,6 +309,7 @@ class VerifiedOutput(serializers.Serializer):
     livemode = serializers.BooleanField()
     target_cover = serializers.ChoiceField(choices=["consent", "attestation"])
     not_screened = serializers.ListField(child=serializers.CharField())
+    time_stamp = serializers.ChoiceField(choices=Output.TimeStamp.values, allow_null=True)
 
 
 class VerifiedMark(serializers.Serializer):

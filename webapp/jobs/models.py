@@ -184,6 +184,12 @@ class Output(models.Model):
         WITHDRAWN = "withdrawn"
         TAKEN_DOWN = "taken_down"
 
+    class TimeStamp(models.TextChoices):
+        TRUSTED = "trusted"  # an RFC 3161 service we know vouches for the time of the signature
+        UNTRUSTED = "untrusted"  # stamped, but by a service whose root is not in TSA_ANCHORS_FILE
+        NONE = "none"  # no service is configured
+        MISSED = "missed"  # the service was down and the operator chose to publish all the same
+
     id = models.CharField(primary_key=True, max_length=32, default=output_id, editable=False)
     organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="outputs")
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="output")
@@ -200,6 +206,7 @@ class Output(models.Model):
     mark_key = models.CharField(max_length=60)
     manifest_label = models.CharField(max_length=120, unique=True)
     manifest_store = models.BinaryField()
+    time_stamp = models.CharField(max_length=12, choices=TimeStamp.choices, default=TimeStamp.NONE)
     fingerprint = models.JSONField(default=dict)
     published_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)

@@ -41,6 +41,7 @@ def _record(output: Output | None) -> OutputRecord | None:
         fingerprint=_mapping(output.fingerprint),
         target_cover="attestation" if output.job.target_attestation_id else "consent",
         not_screened=_not_screened(output),
+        time_stamp=output.time_stamp,
     )
 
 

@@ -103,7 +103,8 @@ def _look(evidence: Evidence, path: Path, kind: Sniffed, records: PublishedOutpu
 def _credentials(path: Path, kind: Sniffed) -> Credentials | None:
     """What the Content Credentials say; that they cannot be read is the credential's fault, not the file's."""
     try:
-        return Credentials.from_dict(client.read_credentials(path, kind.mime, keys_of_house.anchors_pem()))
+        anchors = keys_of_house.anchors_pem(), keys_of_house.tsa_anchors_pem()
+        return Credentials.from_dict(client.read_credentials(path, kind.mime, *anchors))
     except (ChildError, MediaError) as error:
         return Credentials("broken", failures=(error.code,))
 

@@ -159,13 +159,13 @@ def open_frames(path: Path, *, short_side: int = 720) -> Iterator[VideoFrames]:
             yield VideoFrames(child)
 
 
-def read_credentials(path: Path, mime: str, anchors_pem: str) -> dict[str, Any]:
+def read_credentials(path: Path, mime: str, anchors_pem: str, tsa_anchors_pem: str = "") -> dict[str, Any]:
     """Return the Content Credentials of an untrusted file as a dict; parsing them is the child's business too.
 
     The shape is that of `Credentials` in the room that builds and reads manifests.
     """
     path = path.resolve()
-    payload = {"path": str(path), "mime": mime, "anchors_pem": anchors_pem}
+    payload = {"path": str(path), "mime": mime, "anchors_pem": anchors_pem, "tsa_anchors_pem": tsa_anchors_pem}
     return call(
         "watermark.manifest:read_untrusted", payload, reads=[path], limits=_PROBE_LIMITS, timeout=_PROBE_SECONDS
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -22,8 +23,8 @@ class VideoWriter:
     """Encode frames of one `size` (width, height) into `path`; the file appears on `finish`, whole, or not at all.
 
     Presentation times are given per frame in `time_base`, so a variable rate stays variable. AAC sound is copied
-    packet by packet, other sound is re-encoded as AAC. Raises OSError (ENOSPC when the disk is full) and MediaError
-    `audio_unreadable`.
+    packet by packet, other sound is re-encoded as AAC. `metadata` are keys of the whole file. Raises OSError
+    (ENOSPC when the disk is full) and MediaError `audio_unreadable`.
     """
 
     def __init__(
@@ -37,11 +38,15 @@ class VideoWriter:
         preset: str = "veryfast",
         sound: Any = None,
         threads: int = 2,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._path = path
         self._half = path.with_name(f".{path.name}.part")
         self._closed = False
-        self._container = av.open(str(self._half), "w", format="mp4", options={"movflags": "+faststart"})
+        # Keys of our own are kept by the "mdta" handler only, not by iTunes' list of known ones.
+        flags = "+faststart+use_metadata_tags" if metadata else "+faststart"
+        self._container = av.open(str(self._half), "w", format="mp4", options={"movflags": flags})
+        self._container.metadata.update(metadata or {})
         try:
             stream: Any = self._container.add_stream(
                 "libx264",

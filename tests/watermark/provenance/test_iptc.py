@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from watermark.aigc import aigc_label
 from watermark.iptc import AI_EDITED, IptcError, write_iptc, xmp_packet
 from watermark.manifest import FORMATS, read, sign_file
 
@@ -103,6 +105,31 @@ def test_a_labelled_file_is_signed_and_the_label_is_under_the_signature(
     assert tampered != signed.read_bytes()
     changed = read(tampered, mime, anchors_pem=dev_authority.root_pem)
     assert changed.state == "invalid"
+
+
+@pytest.mark.parametrize("mime", FORMATS)
+def test_chinas_label_lies_beside_it_as_one_json_under_the_signature(
+    copy_of, request_for, dev_authority, tmp_path, mime
+):
+    path = copy_of(mime)
+    write_iptc(path, mime, aigc=aigc_label("Häuser & <Söhne>", "00ff"))
+    signed = tmp_path / f"signed{path.suffix}"
+    sign_file(path, signed, request_for(mime), dev_authority.signer(), anchors_pem=dev_authority.root_pem)
+    (packet,) = packets(signed, mime)
+    assert source_type(packet) == AI_EDITED
+    root = ElementTree.fromstring(packet.decode().split("?>", 1)[1].rsplit("<?xpacket", 1)[0])
+    (found,) = root.iter("{http://www.tc260.org.cn/ns/AIGC/1.0/}AIGC")
+    assert json.loads(found.text) == {
+        "Label": "1",
+        "ContentProducer": "Häuser & <Söhne>",
+        "ProduceID": "00ff",
+        "ReservedCode1": "",
+        "ContentPropagator": "",
+        "PropagateID": "",
+        "ReservedCode2": "",
+    }
+    tampered = signed.read_bytes().replace(b'"ProduceID":"00ff"', b'"ProduceID":"00fe"', 1)
+    assert read(tampered, mime, anchors_pem=dev_authority.root_pem).state == "invalid"
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

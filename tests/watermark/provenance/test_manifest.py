@@ -261,7 +261,7 @@ def test_a_key_service_that_fails_is_named_and_leaves_no_file(plain_media, reque
             CallbackSigner(chain, "es256", outage),
         )
     assert caught.value.code == "signer_failed"
-    assert "quota exceeded" in caught.value.message
+    assert "quota exceeded" in caught.value.detail
     assert isinstance(caught.value.__cause__, ConnectionError)
     assert list(tmp_path.iterdir()) == []
 

@@ -309,6 +309,15 @@ def test_a_test_output_and_missing_screening_are_said():
     assert "not screened for: forged faces, age." in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("stamp", "said"), [("trusted", False), ("", False), ("missed", True), ("none", True), ("untrusted", True)]
+)
+def test_a_time_that_nobody_else_vouches_for_is_said_and_reported(stamp, said):
+    found = verdict(Evidence(credentials=ours(), mark=MarkEvidence(MARK)), Book((replace(OUTPUT, time_stamp=stamp),)))
+    assert ("no trusted time stamp" in found.sentence) == said
+    assert found.to_json()["output"]["time_stamp"] == (stamp or None)
+
+
 def test_the_report_holds_what_a_page_needs_and_no_raw_manifest():
     credentials = ours(
         actions=(Action("c2pa.edited", digital_source_type=AI),),

@@ -44,6 +44,18 @@ def transcode(tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
+def test_metadata_of_our_own_is_kept_under_its_name(tmp_path):
+    out = tmp_path / "a.mp4"
+    said = {"AIGC": '{"Label":"1","ContentProducer":"人工智能"}'}
+    writer = VideoWriter(out, size=(64, 48), time_base=Fraction(1, 25), rate=Fraction(25), metadata=said)
+    writer.write(Planes((64, 48)), 0)
+    writer.finish()
+    with av.open(str(out)) as result:
+        assert result.metadata["AIGC"] == said["AIGC"]
+    data = out.read_bytes()
+    assert data.index(b"moov") < data.index(b"AIGC") < data.index(b"mdat")  # found without reading the pictures
+
+
 def _packets(path: Path, kind: str) -> list[tuple[bytes, float]]:
     with av.open(str(path)) as source:
         stream = next(stream for stream in source.streams if stream.type == kind)
