@@ -12,6 +12,8 @@ from watermark.verdict import Code, Reason
 from webapp.api.parsing import Strict
 from webapp.jobs.models import Asset, Job, Output
 from webapp.jobs.options import PURPOSES
+from webapp.net import LONGEST_URL
+from webapp.verify.models import Verification
 
 
 def kind_of(name: str) -> serializers.Field:
@@ -121,6 +123,12 @@ class VerificationCreate(Strict):
     """A file to look at, as multipart/form-data. It is deleted as soon as the answer is made."""
 
     file = serializers.FileField(allow_empty_file=True)
+
+
+class VerificationOfAddress(Strict):
+    """The address of a file to look at, as JSON. What is fetched is deleted as soon as the answer is made."""
+
+    url = serializers.CharField(max_length=LONGEST_URL, help_text="https only; public addresses only.")
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -320,17 +328,38 @@ class VerifiedContent(serializers.Serializer):
     )
 
 
+class VerifiedMedia(serializers.Serializer):
+    """What kind of file it was; `duration` in seconds, 0 for a photo."""
+
+    kind = serializers.ChoiceField(choices=MEDIA_KINDS)
+    duration = serializers.FloatField()
+
+
 class VerificationOut(serializers.Serializer):
-    """What can be said about a file. `code` and `reason` are stable; the texts are for people."""
+    """What can be said about a file. `code` and `reason` are stable; the texts are for people.
+
+    All of it is null while the state is `running`, and after it `failed`. The verdict is made anew at each reading, so
+    that permission is as it is then.
+    """
 
     object = kind_of("verification")
-    code = serializers.ChoiceField(choices=get_args(Code))
-    reason = serializers.ChoiceField(choices=get_args(Reason), allow_blank=True)
-    severity = serializers.ChoiceField(choices=["neutral", "warning", "error"])
-    headline = serializers.CharField()
-    sentence = serializers.CharField()
+    id = serializers.CharField()
+    state = serializers.ChoiceField(choices=Verification.State.values)
+    failure = FailureOut(allow_null=True)
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(help_text="Until then the answer can be read again.")
+    url = serializers.CharField(help_text="The same answer as a page.")
+    media = VerifiedMedia(allow_null=True)
+    ai = serializers.CharField(allow_null=True, help_text="One sentence on the use of AI.")
+    code = serializers.ChoiceField(choices=get_args(Code), allow_null=True)
+    reason = serializers.ChoiceField(choices=get_args(Reason), allow_blank=True, allow_null=True)
+    severity = serializers.ChoiceField(choices=["neutral", "warning", "error"], allow_null=True)
+    headline = serializers.CharField(allow_null=True)
+    sentence = serializers.CharField(allow_null=True)
     output = VerifiedOutput(allow_null=True)
-    manifest = serializers.DictField(help_text="What the Content Credentials say, and how far they can be believed.")
+    manifest = serializers.DictField(
+        allow_null=True, help_text="What the Content Credentials say, and how far they can be believed."
+    )
     mark = VerifiedMark(allow_null=True)
     content = VerifiedContent(allow_null=True)
 

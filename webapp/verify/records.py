@@ -24,6 +24,10 @@ class PublishedOutputs:
             return None
         return _record(Output.objects.filter(manifest_label=label).select_related("job").first())
 
+    def by_id(self, output_id: str) -> OutputRecord | None:
+        """The output with this id."""
+        return _record(Output.objects.filter(pk=output_id).select_related("job").first())
+
 
 def _record(output: Output | None) -> OutputRecord | None:
     if output is None:

@@ -1,0 +1,82 @@
+"""What the page of an answer shows: everything worked out here, so that the template only lays it out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.conf import settings
+from django.urls import reverse
+
+from watermark.credentials import Credentials
+from watermark.verdict import OutputRecord, Verdict
+from webapp.verify import kept, words
+from webapp.verify.models import Verification
+
+_STATES = {
+    "none": "None in the file",
+    "remote_only": "Kept elsewhere. We do not fetch addresses named in a file.",
+    "broken": "In the file, but unavailable: it cannot be read",
+    "invalid": "In the file, but invalid",
+    "valid": "In the file, and the file is as it was signed",
+    "trusted": "In the file, and the file is as it was signed",
+}
+
+
+def context(row: Verification, found: Verdict) -> dict[str, Any]:
+    """Everything the template `verify/result.html` shows of an answer."""
+    credentials, evidence = found.evidence.credentials, found.evidence
+    record = found.output
+    return {
+        "row": row,
+        "found": found,
+        "ai": words.ai_sentence(found),
+        "credentials": credentials,
+        "credential_state": _credential_state(credentials),
+        "pin": credentials is not None and credentials.state not in ("none", "remote_only"),
+        "pin_invalid": credentials is not None and credentials.state in ("broken", "invalid"),
+        "issued_at": words.moment(credentials.signed_at) if credentials else None,
+        "permission": permission(record) if record else None,
+        "mark": evidence.mark,
+        "mark_id": evidence.mark.mark_id.hex() if evidence.mark else "",
+        "certainty": words.certainty(evidence.mark) if evidence.mark else "",
+        "spans": words.spans(evidence.mark, row.duration),
+        "length": words.clock(row.duration),
+        "compared": words.compared(evidence.content),
+        "steps": words.steps(credentials),
+        "tree": words.tree(credentials),
+        "manifest_url": reverse("resolution:manifest", args=[record.manifest_label]) if record else "",
+        "report": json.dumps(kept.body(row), indent=2, ensure_ascii=False),
+        "permalink": f"{settings.PUBLIC_URL}{reverse('verify:result', args=[row.pk])}",
+    }
+
+
+def _credential_state(credentials: Credentials | None) -> str:
+    if credentials is not None and credentials.state == "invalid" and not credentials.bytes_match:
+        return "In the file, but invalid: the file is not as it was signed"
+    return _STATES[credentials.state if credentials else "none"]
+
+
+def permission(record: OutputRecord) -> dict[str, Any]:
+    """The permission behind an output, without anybody's name: state in words, a badge's tone, who gave it."""
+    label, tone = {
+        "in_force": ("In force", "good"),
+        "withdrawn": ("Withdrawn", "bad"),
+        "taken_down": ("Taken down", "bad"),
+    }.get(record.state, ("Not in force", "bad"))
+    if record.target_cover == "attestation":
+        replaced = "The account stated that it holds the rights"
+    else:
+        replaced = "Gave permission themself"
+    return {
+        "label": label,
+        "tone": tone,
+        "in_force": record.state == "in_force",
+        "since": record.permission_changed_at,
+        "donor": "Gave permission themself",
+        "replaced": replaced,
+        "published_at": record.published_at,
+        "livemode": record.livemode,
+        "manifest_label": record.manifest_label,
+        "output_id": record.output_id,
+    }
