@@ -217,7 +217,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = HOME / "static"
-VENDOR_DIR = HOME / "vendor"  # what `manage.py prepare` fetches for browsers
+VENDOR_DIR = Path(env("IMPRIMATUR_VENDOR") or HOME / "vendor")  # what `manage.py prepare` fetches for browsers
 VENDOR_DIR.mkdir(parents=True, exist_ok=True)  # Django insists that it is there
 STATICFILES_DIRS = [BASE_DIR / "webapp" / "static", ("vendor", VENDOR_DIR)]
 STORAGES = {

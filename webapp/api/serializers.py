@@ -269,6 +269,9 @@ class OutputOut(serializers.Serializer):
     media = serializers.DictField()
     mark_id = serializers.CharField()
     manifest_label = serializers.CharField()
+    status_url = serializers.CharField(
+        help_text="The public page that says whether the permission holds, to link to; below it /badge.svg, to embed."
+    )
     published_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     erased_at = serializers.DateTimeField(allow_null=True)
