@@ -101,7 +101,8 @@ function clean(text) {
   return typeof text === "string" ? text.replace(/\p{C}/gu, "").slice(0, 200) : "";
 }
 
-function describe(store) {
+// The lines for what the reader found; nothing of it is trusted to be what it should.
+export function describe(store) {
   const active = store.manifests?.[store.active_manifest] ?? {};
   const state = store.validation_state;
   const issuer = { foreign: clean(active.signature_info?.issuer) || "an issuer without a name" };

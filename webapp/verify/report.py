@@ -12,6 +12,7 @@ from watermark.credentials import Credentials
 from watermark.verdict import OutputRecord, Verdict
 from webapp.verify import kept, words
 from webapp.verify.models import Verification
+from webapp.verify.records import published_credentials
 
 _STATES = {
     "none": "None in the file",
@@ -27,6 +28,9 @@ def context(row: Verification, found: Verdict) -> dict[str, Any]:
     """Everything the template `verify/result.html` shows of an answer."""
     credentials, evidence = found.evidence.credentials, found.evidence
     record = found.output
+    told, from_records = credentials, False
+    if record is not None and (credentials is None or not credentials.is_ours):
+        told, from_records = published_credentials(record.output_id), True
     return {
         "row": row,
         "found": found,
@@ -43,8 +47,11 @@ def context(row: Verification, found: Verdict) -> dict[str, Any]:
         "spans": words.spans(evidence.mark, row.duration),
         "length": words.clock(row.duration),
         "compared": words.compared(evidence.content),
-        "steps": words.steps(credentials),
-        "tree": words.tree(credentials),
+        "from_records": from_records,
+        "told_at": words.moment(told.signed_at) if told else None,
+        "told": told,
+        "steps": words.steps(told),
+        "tree": words.tree(told),
         "manifest_url": reverse("resolution:manifest", args=[record.manifest_label]) if record else "",
         "report": json.dumps(kept.body(row), indent=2, ensure_ascii=False),
         "permalink": f"{settings.PUBLIC_URL}{reverse('verify:result', args=[row.pk])}",
@@ -64,17 +71,15 @@ def permission(record: OutputRecord) -> dict[str, Any]:
         "withdrawn": ("Withdrawn", "bad"),
         "taken_down": ("Taken down", "bad"),
     }.get(record.state, ("Not in force", "bad"))
-    if record.target_cover == "attestation":
-        replaced = "The account stated that it holds the rights"
-    else:
-        replaced = "Gave permission themself"
+    gave = "Gave permission" if record.state == "in_force" else "Had given permission"
+    attested = "The account stated that it holds the rights"
     return {
         "label": label,
         "tone": tone,
         "in_force": record.state == "in_force",
         "since": record.permission_changed_at,
-        "donor": "Gave permission themself",
-        "replaced": replaced,
+        "donor": gave,
+        "replaced": attested if record.target_cover == "attestation" else gave,
         "published_at": record.published_at,
         "livemode": record.livemode,
         "manifest_label": record.manifest_label,

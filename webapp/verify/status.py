@@ -6,7 +6,7 @@ its id; nobody can guess one.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -47,7 +47,7 @@ def page(request: HttpRequest, output_id: str) -> HttpResponse:
     context = {
         "section": "verify",
         "permission": report.permission(record),
-        "oembed": f"{settings.PUBLIC_URL}{reverse('oembed')}?url={address}&format=json",
+        "oembed": f"{settings.PUBLIC_URL}{reverse('oembed')}?{urlencode({'url': address, 'format': 'json'})}",
         "manifest_url": reverse("resolution:manifest", args=[record.manifest_label]),
         "embed": _embed(record),
     }
@@ -82,7 +82,7 @@ def oembed(request: HttpRequest) -> HttpResponse:
     record = _named(request.GET.get("url", ""))
     width, height = BADGE_SIZE
     room = (_size(request, "maxwidth"), _size(request, "maxheight"))
-    scale = min(1.0, *(limit / size for limit, size in zip(room, BADGE_SIZE, strict=True) if limit))
+    scale = min([1.0, *(limit / size for limit, size in zip(room, BADGE_SIZE, strict=True) if limit)])
     width, height = max(1, int(width * scale)), max(1, int(height * scale))
     answer = JsonResponse(
         {
@@ -103,14 +103,13 @@ def oembed(request: HttpRequest) -> HttpResponse:
 
 def _named(address: str) -> OutputRecord:
     """The output whose status page has this address. Raises Http404."""
-    ours, given = urlsplit(settings.PUBLIC_URL), urlsplit(address[:2000])
-    if (given.scheme, given.netloc) != (ours.scheme, ours.netloc):
-        raise Http404
+    ours = urlsplit(settings.PUBLIC_URL)
     try:
+        given = urlsplit(address[:2000])
         match = resolve(given.path)
-    except Resolver404:
+    except (ValueError, Resolver404):
         raise Http404 from None
-    if match.view_name != "verify:status":
+    if (given.scheme, given.netloc) != (ours.scheme, ours.netloc) or match.view_name != "verify:status":
         raise Http404
     return record_of(str(match.kwargs["output_id"]))
 
