@@ -68,26 +68,36 @@ def read(
     anchors_pem: str,
     trust_list_pem: str = "",
     store: bytes | None = None,
+    named_by_file: bool = False,
 ) -> Credentials:
     """Read and check the Content Credentials of a file; never raises for what the file holds.
 
     `anchors_pem` are our own roots: only they make `is_ours`. `trust_list_pem` adds the roots of others, whose
     signatures then count as trusted. `store` is a manifest store from our records, to be checked against a file that
-    lost its own. Raises OSError when the file cannot be read, c2pa.C2paError for anchors that are not PEM.
+    lost its own; with `named_by_file` it comes from the address the file names, and counts as the file's own. Raises
+    OSError when the file cannot be read, c2pa.C2paError for anchors that are not PEM.
     """
-    found = _read(source, mime, anchors_pem, store, ours=True)
+    recovered = store is not None and not named_by_file
+    found = _read(source, mime, anchors_pem, store, ours=True, recovered=recovered)
     if trust_list_pem.strip() and found.state in ("valid", "invalid") and not found.signature_trusted:
-        found = _read(source, mime, f"{anchors_pem}\n{trust_list_pem}", store, ours=False)
+        both = f"{anchors_pem}\n{trust_list_pem}"
+        found = _read(source, mime, both, store, ours=False, recovered=recovered)
     return found
 
 
 def read_untrusted(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry for the media child: {"path", "mime", "anchors_pem", "trust_list_pem"?} -> Credentials.to_dict()."""
+    """Entry for the media child: {"path", "mime", "anchors_pem", "trust_list_pem"?, "store_path"?} -> `to_dict()`.
+
+    `store_path`: the manifest store that was fetched from the address the file names.
+    """
+    store = str(payload.get("store_path") or "")
     return read(
         Path(str(payload["path"])),
         str(payload["mime"]),
         anchors_pem=str(payload.get("anchors_pem", "")),
         trust_list_pem=str(payload.get("trust_list_pem", "")),
+        store=Path(store).read_bytes() if store else None,
+        named_by_file=bool(store),
     ).to_dict()
 
 
@@ -106,7 +116,9 @@ def claim_of_store(store: bytes) -> str:
         return ""
 
 
-def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes | None, *, ours: bool) -> Credentials:
+def _read(
+    source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes | None, *, ours: bool, recovered: bool
+) -> Credentials:
     context = c2pa.Context.from_dict(closed_settings(anchors))
     with _opened(source) as file, context:
         try:
@@ -119,7 +131,7 @@ def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes
                 parsed = json.loads(text)
                 if not isinstance(parsed, dict):
                     return Credentials("broken")
-                found = _credentials(parsed, keep_raw=len(text) <= _MAX_RAW, recovered=store is not None, ours=ours)
+                found = _credentials(parsed, keep_raw=len(text) <= _MAX_RAW, recovered=recovered, ours=ours)
                 return replace(found, claim_sha256=_claim_sha256(reader)) if found.is_ours else found
             except (c2pa.C2paError, ValueError, RecursionError):
                 return Credentials("broken")

@@ -119,13 +119,25 @@ class JobCreate(Strict):
     options = JobOptions(required=False)
 
 
-class VerificationCreate(Strict):
+class VerificationAsked(Strict):
+    """What both ways of asking have."""
+
+    fetch_manifest = serializers.BooleanField(
+        default=False,
+        help_text=(
+            "Fetch Content Credentials that the file says are kept elsewhere (https, public addresses, up to 5 MB). "
+            "The server it names learns that somebody looks at the file."
+        ),
+    )
+
+
+class VerificationCreate(VerificationAsked):
     """A file to look at, as multipart/form-data. It is deleted as soon as the answer is made."""
 
     file = serializers.FileField(allow_empty_file=True)
 
 
-class VerificationOfAddress(Strict):
+class VerificationOfAddress(VerificationAsked):
     """The address of a file to look at, as JSON. What is fetched is deleted as soon as the answer is made."""
 
     url = serializers.CharField(max_length=LONGEST_URL, help_text="https only; public addresses only.")

@@ -44,12 +44,14 @@ class Verifications(Resource):
     def post(self, request: Request) -> Response:
         """A file as multipart/form-data, or {"url": …} as JSON."""
         if request.content_type.startswith("application/json"):
-            row = kept.receive_url(read(shapes.VerificationOfAddress, request.data)["url"])
+            asked = read(shapes.VerificationOfAddress, request.data)
+            row = kept.receive_url(asked["url"], fetch_manifest=asked["fetch_manifest"])
         else:
-            file = read(shapes.VerificationCreate, request.data)["file"]
+            asked = read(shapes.VerificationCreate, request.data)
+            file = asked["file"]
             if not file.size:
                 raise QueryError("verification_input", "The file is empty; nothing was looked at. Send it again.", 422)
-            row = kept.receive_upload(file)
+            row = kept.receive_upload(file, fetch_manifest=asked["fetch_manifest"])
         return _answer(row, 200 if row.state == Verification.State.DONE else 202)
 
 

@@ -82,6 +82,11 @@ def install() -> bool:
 def _packed(scratch: Path) -> Path:
     """The package as npm gives it, unpacked and run by nobody."""
     command = ["npm", "pack", f"{PACKAGE}@{VERSION}", "--json", "--ignore-scripts", "--pack-destination", str(scratch)]
+    command += [
+        "--fetch-retries=1",
+        "--fetch-timeout=20000",
+        "--no-update-notifier",
+    ]  # offline must not hold a set-up up
     try:
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=NPM_SECONDS, check=True)
         return scratch / Path(str(json.loads(done.stdout)[0]["filename"])).name

@@ -41,44 +41,44 @@ INTERRUPTED = {
 }
 
 
-def receive_upload(file: UploadedFile) -> Verification:
+def receive_upload(file: UploadedFile, *, fetch_manifest: bool = False) -> Verification:
     """Look at an upload. The row is `done`, or `running` for more than AT_ONCE_BYTES.
 
-    Raises slots.BusyError when too many files are being looked at.
+    `fetch_manifest`: see `services.examine`. Raises slots.BusyError when too many files are being looked at.
     """
     with ExitStack() as held:
         held.enter_context(slot())
         path = held.enter_context(services.place_for_file())
         services.put(file, path)
-        return _look(path, held)
+        return _look(path, held, fetch_manifest)
 
 
-def receive_url(url: str) -> Verification:
+def receive_url(url: str, *, fetch_manifest: bool = False) -> Verification:
     """Fetch and look at the file at an address. As `receive_upload`; raises net.FetchError as well."""
     with ExitStack() as held:
         path = held.enter_context(services.place_for_file())
         with slot(FETCHES):  # a slow server must not take the place of those whose file is here
             services.fetch(url, path)
         held.enter_context(slot())
-        return _look(path, held)
+        return _look(path, held, fetch_manifest)
 
 
-def _look(path: Path, held: ExitStack) -> Verification:
+def _look(path: Path, held: ExitStack, fetch_manifest: bool) -> Verification:
     if path.stat().st_size <= AT_ONCE_BYTES:
-        row = Verification(expires_at=_end(), **_found(services.examine(path)))
+        row = Verification(expires_at=_end(), **_found(services.examine(path, fetch_manifest=fetch_manifest)))
         row.save(force_insert=True)
         return row
     row = Verification.objects.create(expires_at=_end(), alive_until=timezone.now() + SILENT_AFTER)
-    threading.Thread(
-        target=_in_background, args=(row.pk, path, held.pop_all()), name=f"{THREAD_NAME}-{row.pk}", daemon=True
-    ).start()
+    work = (row.pk, path, held.pop_all(), fetch_manifest)
+    threading.Thread(target=_in_background, args=work, name=f"{THREAD_NAME}-{row.pk}", daemon=True).start()
     return row
 
 
-def _in_background(pk: str, path: Path, held: ExitStack) -> None:
+def _in_background(pk: str, path: Path, held: ExitStack, fetch_manifest: bool) -> None:
     try:
         with held, _beating(pk):
-            Verification.objects.filter(pk=pk).update(**_found(services.examine(path)))
+            examined = services.examine(path, fetch_manifest=fetch_manifest)
+            Verification.objects.filter(pk=pk).update(**_found(examined))
     except Exception:
         logger.exception("A verification in the background failed")
         Verification.objects.filter(pk=pk).update(state=Verification.State.FAILED)

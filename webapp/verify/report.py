@@ -16,7 +16,7 @@ from webapp.verify.records import published_credentials
 
 _STATES = {
     "none": "None in the file",
-    "remote_only": "Kept elsewhere. We do not fetch addresses named in a file.",
+    "remote_only": "Kept elsewhere, and not fetched: nobody asked for it",
     "broken": "In the file, but unavailable: it cannot be read",
     "invalid": "In the file, but invalid",
     "valid": "In the file, and the file is as it was signed",
@@ -59,6 +59,11 @@ def context(row: Verification, found: Verdict) -> dict[str, Any]:
 
 
 def _credential_state(credentials: Credentials | None) -> str:
+    if credentials is not None and credentials.remote_url and credentials.state != "remote_only":
+        fits = credentials.state in ("valid", "trusted")
+        return f"Kept elsewhere, fetched from there, {'and the file is as it was signed' if fits else 'but invalid'}"
+    if credentials is not None and credentials.state == "remote_only" and credentials.failures:
+        return "Kept elsewhere, where they could not be fetched"
     if credentials is not None and credentials.state == "invalid" and not credentials.bytes_match:
         return "In the file, but invalid: the file is not as it was signed"
     return _STATES[credentials.state if credentials else "none"]

@@ -49,13 +49,17 @@ class Examined:
         return verdict(self.evidence, PublishedOutputs())
 
 
-def verify_file(path: Path) -> Verdict:
+def verify_file(path: Path, *, fetch_manifest: bool = False) -> Verdict:
     """The verdict on a local file. Total: a file that cannot be read has the verdict `unreadable`."""
-    return examine(path).verdict()
+    return examine(path, fetch_manifest=fetch_manifest).verdict()
 
 
-def examine(path: Path) -> Examined:
-    """Look at a local file. Total, as `verify_file`."""
+def examine(path: Path, *, fetch_manifest: bool = False) -> Examined:
+    """Look at a local file. Total, as `verify_file`.
+
+    `fetch_manifest`: whoever asks wants Content Credentials fetched from the address that the file names. Never done
+    unasked: the address is a stranger's, who would learn that somebody looks at the file.
+    """
     records = PublishedOutputs()
     evidence = Evidence(file_sha256=_sha256(path))
     kind: Literal["photo", "video", ""] = ""
@@ -63,7 +67,10 @@ def examine(path: Path) -> Examined:
     try:
         sniffed = client.identify(path)
         kind = sniffed.kind
-        evidence = replace(evidence, credentials=_credentials(path, sniffed))
+        credentials = _credentials(path, sniffed)
+        if fetch_manifest and credentials.state == "remote_only":
+            credentials = _fetched_credentials(path, sniffed, credentials)
+        evidence = replace(evidence, credentials=credentials)
         look = Look(path, sniffed)
         evidence = replace(evidence, mark=MarkEvidence.of(look.reading))
         if record := record_to_compare(evidence, records):
@@ -82,6 +89,11 @@ def verdict_body(found: Verdict) -> dict[str, Any]:
 def fetch_policy() -> net.Policy:
     """What may be fetched for a verification: media, on the ports the operator allows."""
     return net.Policy(ports=frozenset(settings.FETCH_PORTS), max_bytes=net.MEDIA_BYTES)
+
+
+def manifest_policy() -> net.Policy:
+    """What may be fetched as a manifest store that a file names."""
+    return replace(fetch_policy(), max_bytes=net.MANIFEST_BYTES, total_seconds=15.0)
 
 
 def fetch(url: str, path: Path) -> None:
@@ -107,10 +119,20 @@ def put(file: UploadedFile, path: Path) -> None:
             target.write(chunk)
 
 
-def _credentials(path: Path, kind: Sniffed) -> Credentials | None:
+def _fetched_credentials(path: Path, kind: Sniffed, pointing: Credentials) -> Credentials:
+    """The credentials that the file points to; where they cannot be fetched, that it points there, and why."""
+    try:
+        with place_for_file() as place:
+            net.fetch(pointing.remote_url, place, manifest_policy())
+            return replace(_credentials(path, kind, place), remote_url=pointing.remote_url)
+    except net.FetchError as error:
+        return replace(pointing, failures=(error.code,))
+
+
+def _credentials(path: Path, kind: Sniffed, store: Path | None = None) -> Credentials:
     """What the Content Credentials say; that they cannot be read is the credential's fault, not the file's."""
     try:
-        return Credentials.from_dict(client.read_credentials(path, kind.mime, keys_of_house.anchors_pem()))
+        return Credentials.from_dict(client.read_credentials(path, kind.mime, keys_of_house.anchors_pem(), store))
     except (ChildError, MediaError) as error:
         return Credentials("broken", failures=(error.code,))
 

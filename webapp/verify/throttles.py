@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
@@ -20,6 +23,14 @@ class Files(PerAddress):
 
     scope = "verifications"
     rate = "30/min"
+
+
+def seconds_to_wait(request: HttpRequest) -> int:
+    """For the page, which counts together with the API: 0 if this address may send a file now, else seconds."""
+    throttle = Files()
+    if throttle.allow_request(Request(request), APIView()):
+        return 0
+    return max(1, math.ceil(throttle.wait() or 1))
 
 
 class Polls(PerAddress):

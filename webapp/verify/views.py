@@ -19,6 +19,7 @@ from webapp.net import MEDIA_BYTES, FetchError
 from webapp.verify import browser_reader, kept, report
 from webapp.verify.models import Verification
 from webapp.verify.slots import BusyError
+from webapp.verify.throttles import seconds_to_wait
 
 # WebAssembly is for the reader of Content Credentials that runs in the visitor's own browser, on this page alone.
 reader_allowed = csp_update({"script-src": [WASM_UNSAFE_EVAL], "worker-src": [SELF]})
@@ -31,12 +32,17 @@ def page(request: HttpRequest) -> HttpResponse:
     """The form; what is sent is answered on a page of its own."""
     if request.method != "POST":
         return _form(request)
+    if wait := seconds_to_wait(request):
+        return _later(
+            _form(request, f"That was too often. Nothing was looked at; try again in {wait} seconds.", 429), wait
+        )
     file, url = request.FILES.get("file"), request.POST.get("url", "").strip()
+    wanted = "fetch_manifest" in request.POST
     try:
         if file is not None and url:
             return _form(request, "Choose a file or give an address, not both. Nothing was looked at.", 422)
         if url:
-            row = kept.receive_url(url)
+            row = kept.receive_url(url, fetch_manifest=wanted)
         elif file is None:
             return _form(request, "Choose a file or give an address first. Nothing was sent.", 422)
         elif not file.size:
@@ -45,15 +51,18 @@ def page(request: HttpRequest) -> HttpResponse:
             limit = settings.MAX_VIDEO_BYTES >> 20
             return _form(request, f"The file is larger than {limit} MiB and was not kept. Choose a smaller one.", 413)
         else:
-            row = kept.receive_upload(file)
+            row = kept.receive_upload(file, fetch_manifest=wanted)
     except BusyError as error:
-        response = _form(request, str(error), 429)
-        response["Retry-After"] = str(error.retry_after)
-        return response
+        return _later(_form(request, str(error), 429), error.retry_after)
     except FetchError as error:
         return _form(request, str(error), error.status)
     response = HttpResponseRedirect(reverse("verify:result", args=[row.pk]))
     response.status_code = 303
+    return response
+
+
+def _later(response: HttpResponse, seconds: int) -> HttpResponse:
+    response["Retry-After"] = str(seconds)
     return response
 
 

@@ -187,7 +187,7 @@ def test_a_process_that_died_with_a_file_is_told_of_and_the_file_swept(samples: 
 def test_a_fault_in_the_background_ends_the_answer_and_gives_the_slot_back(
     large: None, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path) -> Any:
+    def broken(path: Path, **_: Any) -> Any:
         raise RuntimeError("inside")
 
     monkeypatch.setattr(services, "examine", broken)
@@ -248,6 +248,9 @@ def test_one_address_cannot_ask_without_end() -> None:
     assert {answer.status_code for answer in answers[:30]} == {400}
     assert answers[30].status_code == 429
     assert int(answers[30]["Retry-After"]) > 0
+    page = Client().post("/verify", {})  # counted together
+    assert page.status_code == 429
+    assert int(page["Retry-After"]) > 0
 
 
 # --- by address -----------------------------------------------------------------------------------------------------

@@ -68,6 +68,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("targets", nargs="+", metavar="FILE|DIR|URL")
+        parser.add_argument(
+            "--fetch-manifest",
+            action="store_true",
+            help="fetch Content Credentials that a file says are kept elsewhere (that server learns that you look)",
+        )
         parser.add_argument("--json", action="store_true", help="one JSON object per line and file")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -81,7 +86,7 @@ class Command(BaseCommand):
             for number, target in enumerate(targets):
                 if several and bar.live:
                     bar.show(f"{number + 1}/{len(targets)} {clean(target.name, 60)}", number / len(targets))
-                found = _look(target)
+                found = _look(target, options["fetch_manifest"])
                 counts[EXIT_CODES[found.code]] += 1
                 if several and bar.live:
                     bar.clear()
@@ -130,14 +135,14 @@ def _may_be_media(path: Path) -> bool:
     return True
 
 
-def _look(target: Target) -> Verdict:
+def _look(target: Target, fetch_manifest: bool) -> Verdict:
     """The verdict; what cannot be fetched or opened is `unreadable`, with the reason."""
     try:
         if target.path is not None:
-            return services.verify_file(target.path)
+            return services.verify_file(target.path, fetch_manifest=fetch_manifest)
         with services.place_for_file() as place:
             services.fetch(target.name, place)
-            return services.verify_file(place)
+            return services.verify_file(place, fetch_manifest=fetch_manifest)
     except FetchError as error:
         why = str(error)
     except OSError as error:
