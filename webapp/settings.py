@@ -225,6 +225,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/vendor/[a-z0-9-]+-\d+\.\d+\.\d+/"  # a folder per version
 # Without a mail server the letters with consent links are files under MAIL_DIR, for whoever runs this machine.
 EMAIL_HOST = env("EMAIL_HOST")
 EMAIL_PORT = env_int("EMAIL_PORT", 587)
