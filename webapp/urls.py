@@ -12,7 +12,7 @@ urlpatterns = [
     path("c/", include("consent.urls")),
     path("v1/", include("webapp.api.urls")),
     path("c2pa/v1/", include("webapp.verify.resolution_urls")),
-    path("verify", include("webapp.verify.urls")),
+    path("", include("webapp.verify.urls")),
     path("oembed", status.oembed, name="oembed"),
     path("console/", include("webapp.console.urls")),
     path("", include("webapp.pages.urls")),
