@@ -59,8 +59,8 @@ def decode_binding(alg: str, value: str) -> bytes:
 
 def by_binding(mark_id: bytes, limit: int) -> list[Match]:
     """The manifests bound by this mark id; an id is unique, so at most one."""
-    record = PublishedOutputs().by_mark(mark_id)
-    return [Match(record.manifest_label, 100)][:limit] if record else []
+    labels = Output.objects.filter(mark_id=mark_id).values_list("manifest_label", flat=True)
+    return [Match(label, 100) for label in labels[:limit]]
 
 
 def by_content(path: Path, limit: int, *, alg: str = "", hint: bytes | None = None) -> list[Match]:

@@ -72,10 +72,10 @@ def _credential_state(credentials: Credentials | None) -> str:
 def permission(record: OutputRecord) -> dict[str, Any]:
     """The permission behind an output, without anybody's name: state in words, a badge's tone, who gave it."""
     label, tone = {
-        "in_force": ("In force", "good"),
-        "withdrawn": ("Withdrawn", "bad"),
-        "taken_down": ("Taken down", "bad"),
-    }.get(record.state, ("Not in force", "bad"))
+        "in_force": ("In force", ""),  # no green: an answer is no traffic light
+        "withdrawn": ("Withdrawn", "warn"),
+        "taken_down": ("Taken down", "warn"),
+    }.get(record.state, ("Not in force", "warn"))
     gave = "Gave permission" if record.state == "in_force" else "Had given permission"
     attested = "The account stated that it holds the rights"
     return {
