@@ -344,10 +344,10 @@ class VerifiedContent(serializers.Serializer):
 
 
 class VerifiedMedia(serializers.Serializer):
-    """What kind of file it was; `duration` in seconds, 0 for a photo."""
+    """What kind of file it was; `duration` in seconds, null for a photo and for a file that needed no look inside."""
 
     kind = serializers.ChoiceField(choices=MEDIA_KINDS)
-    duration = serializers.FloatField()
+    duration = serializers.FloatField(allow_null=True)
 
 
 class VerificationOut(serializers.Serializer):

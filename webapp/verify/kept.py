@@ -158,7 +158,7 @@ def body(row: Verification) -> dict[str, Any]:
         "created_at": row.created_at.astimezone(UTC).isoformat(),
         "expires_at": row.expires_at.astimezone(UTC).isoformat(),
         "url": f"{settings.PUBLIC_URL}/verify/r/{row.pk}",
-        "media": {"kind": row.kind, "duration": row.duration} if row.kind else None,
+        "media": {"kind": row.kind, "duration": row.duration or None} if row.kind else None,
         "ai": ai_sentence(found) if found else None,
         **said,
     }

@@ -41,6 +41,7 @@ def context(row: Verification, found: Verdict) -> dict[str, Any]:
         "pin_invalid": credentials is not None and credentials.state in ("broken", "invalid"),
         "issued_at": words.moment(credentials.signed_at) if credentials else None,
         "permission": permission(record) if record else None,
+        "exact_mark": record.mark_id.hex() if record and record.sha256 == evidence.file_sha256 else "",
         "mark": evidence.mark,
         "mark_id": evidence.mark.mark_id.hex() if evidence.mark else "",
         "certainty": words.certainty(evidence.mark) if evidence.mark else "",

@@ -54,6 +54,7 @@ def test_the_page_answers_in_plain_words_and_keeps_nothing_of_the_file(grace_pub
     assert "Edited with AI here" in html
     assert "A face in it was replaced with an AI model." in html
     assert grace_published.mark.hex() in html
+    assert "byte for byte the one we published" in html
     assert "by the signer’s own clock" in html
     assert "holiday" not in html
     assert plain_files() == before
