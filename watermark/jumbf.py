@@ -12,7 +12,6 @@ _SUPERBOX = b"jumb"
 _DESCRIPTION = b"jumd"
 _STORE = b"c2pa"  # the first four bytes of a content type's UUID say what it is
 _MANIFESTS = (b"c2ma", b"c2um")  # a standard and an update manifest
-_LABEL_AT = 17  # of a description box: after the UUID (16) and the toggles (1)
 
 
 class StoreError(ValueError):
@@ -46,20 +45,6 @@ def active_manifest(store: bytes) -> bytes:
         raise StoreError("no manifest in it")
     body = store[parts[0].start : parts[0].end] + store[manifests[-1].start : manifests[-1].end]
     return (len(body) + 8).to_bytes(4, "big") + _SUPERBOX + body
-
-
-def labels(store: bytes) -> list[str]:
-    """The labels of all manifests in a store, in order; the last one is active. Raises StoreError."""
-    outer = next(_boxes(store, 0, len(store)), None)
-    if outer is None:
-        raise StoreError("empty")
-    found = []
-    for part in _boxes(store, outer.content, outer.end):
-        if part.kind == _SUPERBOX and _is_manifest(store, part):
-            description = next(_boxes(store, part.content, part.end))
-            text = store[description.content + _LABEL_AT : description.end]
-            found.append(text.split(b"\0", 1)[0].decode("utf-8", "replace"))
-    return found
 
 
 def _is_manifest(store: bytes, superbox: _Box) -> bool:

@@ -114,7 +114,7 @@ def _texts(about: Words) -> tuple[str, list[str]]:
         case "other_unknown" if about.reason == "remote_only":
             return (
                 "This file points to Content Credentials that are kept elsewhere.",
-                ["An address named in a file is fetched only if you ask for it, so nothing can be said about them here."],
+                ["An address named in a file is fetched only if you ask for it, so nothing can be said about them."],
             )
         case "other_unknown":
             return (
