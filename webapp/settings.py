@@ -141,7 +141,8 @@ Path(FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)  # Dja
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
-# --- what may be fetched for a verification by address ---------------------------------------------------------------
+# --- verification ---------------------------------------------------------------------------------------------------
+TRUST_LIST_FILE = env("TRUST_LIST_FILE")  # PEM: roots of issuers that the operator trusts besides this house
 FETCH_PORTS = [int(port) for port in env_list("FETCH_PORTS", ["443"])]
 
 # --- Django ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // Reads Content Credentials in the browser with @contentauth/c2pa-web's own worker and WebAssembly, unchanged, and says
 // what they say. It speaks to the worker directly: the package's front demands https or a blob: worker, which this
-// page's policy does not allow. Nothing is fetched but the reader itself and our own root certificates.
+// page's policy does not allow. Nothing is fetched but the reader itself and the root certificates trusted here.
 
 const WASM_HASH = "sha512-NsX4t/kdoAAEqcVRXG5oYJKSHNKo+sgsxrb9Y4vJnpMhgkMP7hoAa8G1draflgtUXI7hjMDd9dPNkKVfUynv+A==";
 const LARGEST = 500 * 1024 * 1024;

@@ -79,8 +79,13 @@ def install() -> bool:
         wasm.with_name(f"{wasm.name}.gz").write_bytes(
             gzip.compress(wasm.read_bytes(), 9, mtime=0)
         )  # sent instead of it
-        shutil.rmtree(folder(), ignore_errors=True)
-        made.rename(folder())
+        if not present():
+            shutil.rmtree(folder(), ignore_errors=True)
+        try:
+            made.rename(folder())
+        except OSError as error:
+            if not present():  # else another process was faster
+                raise ReaderError("npm_failed", str(error)) from error
     return True
 
 

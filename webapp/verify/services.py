@@ -89,6 +89,11 @@ def _is_published(evidence: Evidence, records: PublishedOutputs) -> bool:
     return known is not None and known.sha256 == evidence.file_sha256
 
 
+def trust_list_pem() -> str:
+    """The roots of issuers that the operator trusts besides this house, such as those of C2PA's trust list; or none."""
+    return Path(settings.TRUST_LIST_FILE).read_text(encoding="utf-8") if settings.TRUST_LIST_FILE else ""
+
+
 def verdict_body(found: Verdict) -> dict[str, Any]:
     """The verdict on a file that was looked at here, as the command line gives it."""
     return {"object": "verification", "ai": ai_sentence(found), **found.to_json()}
@@ -140,7 +145,10 @@ def _fetched_credentials(path: Path, kind: Sniffed, pointing: Credentials) -> Cr
 def _credentials(path: Path, kind: Sniffed, store: Path | None = None) -> Credentials:
     """What the Content Credentials say; that they cannot be read is the credential's fault, not the file's."""
     try:
-        return Credentials.from_dict(client.read_credentials(path, kind.mime, keys_of_house.anchors_pem(), store))
+        found = client.read_credentials(
+            path, kind.mime, keys_of_house.anchors_pem(), trust_list_pem=trust_list_pem(), store=store
+        )
+        return Credentials.from_dict(found)
     except (ChildError, MediaError) as error:
         return Credentials("broken", failures=(error.code,))
 

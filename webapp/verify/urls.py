@@ -11,6 +11,7 @@ app_name = "verify"
 urlpatterns = [
     path("verify", views.page, name="page"),
     path("verify/anchors.pem", views.anchors, name="anchors"),
+    path("verify/trusted.pem", views.trusted, name="trusted"),
     path("verify/r/<str:answer_id>", views.result, name="result"),
     path("verify/r/<str:answer_id>/state", views.result_state, name="result_state"),
     path("verify/r/<str:answer_id>/report.json", views.result_json, name="result_json"),

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from webapp import keys_of_house
 from webapp.net import MEDIA_BYTES, FetchError
-from webapp.verify import browser_reader, kept, report
+from webapp.verify import browser_reader, kept, report, services
 from webapp.verify.models import Verification
 from webapp.verify.slots import BusyError
 from webapp.verify.throttles import seconds_to_wait
@@ -117,6 +117,14 @@ def result_json(request: HttpRequest, answer_id: str) -> HttpResponse:
     response = HttpResponse(text, content_type="application/json; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="imprimatur-verdict.json"'
     return response
+
+
+@require_safe
+@cache_control(public=True, max_age=3600)
+def trusted(request: HttpRequest) -> HttpResponse:
+    """All root certificates that are trusted here, ours and those of others: for the reader in the browser."""
+    both = f"{keys_of_house.anchors_pem()}\n{services.trust_list_pem()}"
+    return HttpResponse(both, content_type="application/x-pem-file")
 
 
 @require_safe

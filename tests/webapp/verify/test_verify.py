@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 import pytest
 from django.conf import settings
+from django.test import Client
 from numpy.typing import NDArray
 
 from tests.watermark.provenance.strangers import signed_as_ours
 from tests.webapp import cast
 from watermark import fingerprint, image, manifest
 from watermark.payload import new_mark_id
+from watermark.signers import DevelopmentAuthority
 from webapp import keys_of_house
 from webapp.jobs.models import Output
 from webapp.verify import services
@@ -130,3 +132,23 @@ def test_what_cannot_be_read_is_said_to_be_unreadable(content: bytes, tmp_path: 
     found = services.verify_file(path)
     assert found.code == "unreadable"
     assert len(found.sentence) > 20
+
+
+def test_another_issuer_is_trusted_when_the_operator_trusts_its_root(
+    samples: Path, tmp_path: Path, settings: Any
+) -> None:
+    stranger = tmp_path / "stranger"
+    root = DevelopmentAuthority.create(stranger).root_pem
+    path = tmp_path / "foreign.jpg"
+    label = "urn:c2pa:11111111-1111-4111-8111-111111111111"
+    path.write_bytes(signed_as_ours((samples / "astronaut.jpg").read_bytes(), authority=stranger, label=label))
+    assert services.verify_file(path).code == "other_unknown"
+    (tmp_path / "list.pem").write_text(root, encoding="ascii")
+    settings.TRUST_LIST_FILE = str(tmp_path / "list.pem")
+    found = services.verify_file(path)
+    assert found.code == "other_trusted"
+    assert found.evidence.credentials is not None
+    assert not found.evidence.credentials.is_ours  # our assertion is in it, but it is not under our own root
+    listed = Client().get("/verify/trusted.pem").content.decode()
+    assert root.strip() in listed
+    assert root.strip() not in Client().get("/verify/anchors.pem").content.decode()
