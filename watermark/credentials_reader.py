@@ -71,34 +71,47 @@ def read(
     trust_list_pem: str = "",
     tsa_anchors_pem: str = "",
     store: bytes | None = None,
+    named_by_file: bool = False,
 ) -> Credentials:
     """Read and check the Content Credentials of a file; never raises for what the file holds.
 
     `anchors_pem` are our own roots: only they make `is_ours`. `trust_list_pem` adds the roots of others, whose
     signatures then count as trusted. `store` is a manifest store from our records, to be checked against a file that
-    lost its own. `tsa_anchors_pem` are the roots of time-stamp services, believed for times only. Raises OSError when
-    the file cannot be read, c2pa.C2paError for anchors that are not PEM.
+    lost its own; with `named_by_file` it comes from the address the file names, and counts as the file's own.
+    `tsa_anchors_pem` are the roots of time-stamp services, believed for times only. Raises OSError when the file cannot
+    be read, c2pa.C2paError for anchors that are not PEM.
     """
-    found = _read(source, mime, f"{anchors_pem}\n{tsa_anchors_pem}", store, ours=True)
+    recovered = store is not None and not named_by_file
+
+    def look(anchors: str, *, ours: bool) -> Credentials:
+        return _read(source, mime, anchors, store, ours=ours, recovered=recovered)
+
+    found = look(f"{anchors_pem}\n{tsa_anchors_pem}", ours=True)
     others = _without(tsa_anchors_pem, anchors_pem)
-    if found.signature_trusted and others and _read(source, mime, others, store, ours=False).signature_trusted:
+    if found.signature_trusted and others and look(others, ours=False).signature_trusted:
         # The SDK knows one list for signers and time stamps. Whoever is trusted through a time stamp's root alone, as
         # anybody with a certificate of the same public authority is, stays a stranger.
-        own = _read(source, mime, anchors_pem, store, ours=True)
+        own = look(anchors_pem, ours=True)
         found = found if own.signature_trusted else own
     if trust_list_pem.strip() and found.state in ("valid", "invalid") and not found.signature_trusted:
-        found = _read(source, mime, f"{anchors_pem}\n{trust_list_pem}", store, ours=False)
+        found = look(f"{anchors_pem}\n{trust_list_pem}", ours=False)
     return found
 
 
 def read_untrusted(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry for the media child: path, mime, anchors_pem, trust_list_pem and tsa_anchors_pem as in `read`."""
+    """Entry for the media child: path, mime, anchors_pem, trust_list_pem and tsa_anchors_pem as in `read`.
+
+    `store_path`: the manifest store that was fetched from the address the file names.
+    """
+    store = str(payload.get("store_path") or "")
     return read(
         Path(str(payload["path"])),
         str(payload["mime"]),
         anchors_pem=str(payload.get("anchors_pem", "")),
         trust_list_pem=str(payload.get("trust_list_pem", "")),
         tsa_anchors_pem=str(payload.get("tsa_anchors_pem", "")),
+        store=Path(store).read_bytes() if store else None,
+        named_by_file=bool(store),
     ).to_dict()
 
 
@@ -126,7 +139,9 @@ def _without(pem: str, known: str) -> str:
     return "".join(each.public_bytes(Encoding.PEM).decode() for each in kept)
 
 
-def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes | None, *, ours: bool) -> Credentials:
+def _read(
+    source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes | None, *, ours: bool, recovered: bool
+) -> Credentials:
     context = c2pa.Context.from_dict(closed_settings(anchors))
     with _opened(source) as file, context:
         try:
@@ -139,7 +154,7 @@ def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes
                 parsed = json.loads(text)
                 if not isinstance(parsed, dict):
                     return Credentials("broken")
-                found = _credentials(parsed, keep_raw=len(text) <= _MAX_RAW, recovered=store is not None, ours=ours)
+                found = _credentials(parsed, keep_raw=len(text) <= _MAX_RAW, recovered=recovered, ours=ours)
                 return replace(found, claim_sha256=_claim_sha256(reader)) if found.is_ours else found
             except (c2pa.C2paError, ValueError, RecursionError):
                 return Credentials("broken")

@@ -117,7 +117,7 @@ def _texts(about: Words) -> tuple[str, list[str]]:
         case "other_unknown" if about.reason == "remote_only":
             return (
                 "This file points to Content Credentials that are kept elsewhere.",
-                ["We do not fetch addresses named in a file, so we cannot say anything about them."],
+                ["An address named in a file is fetched only if you ask for it, so nothing can be said about them."],
             )
         case "other_unknown":
             return (

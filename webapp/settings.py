@@ -143,6 +143,10 @@ Path(FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)  # Dja
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
+# --- verification ---------------------------------------------------------------------------------------------------
+TRUST_LIST_FILE = env("TRUST_LIST_FILE")  # PEM: roots of issuers that the operator trusts besides this house
+FETCH_PORTS = [int(port) for port in env_list("FETCH_PORTS", ["443"])]
+
 # --- Django ---------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -216,12 +220,15 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = HOME / "static"
-STATICFILES_DIRS = [BASE_DIR / "webapp" / "static"]
+VENDOR_DIR = Path(env("IMPRIMATUR_VENDOR") or HOME / "vendor")  # what `manage.py prepare` fetches for browsers
+VENDOR_DIR.mkdir(parents=True, exist_ok=True)  # Django insists that it is there
+STATICFILES_DIRS = [BASE_DIR / "webapp" / "static", ("vendor", VENDOR_DIR)]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(WORK_DIR)}},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/vendor/[a-z0-9-]+-\d+\.\d+\.\d+/"  # a folder per version
 # Without a mail server the letters with consent links are files under MAIL_DIR, for whoever runs this machine.
 EMAIL_HOST = env("EMAIL_HOST")
 EMAIL_PORT = env_int("EMAIL_PORT", 587)
@@ -318,3 +325,4 @@ LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)
 OUTPUT_RETENTION_DAYS = env_int("OUTPUT_RETENTION_DAYS", 7)
 CONSENT_LINK_DAYS = 7
+VERIFICATION_RETENTION_DAYS = env_int("VERIFICATION_RETENTION_DAYS", 30)  # of answers; files are never kept

@@ -221,6 +221,16 @@ def check_labels() -> Iterator[Finding]:
         )
 
 
+def check_browser_reader() -> Iterator[Finding]:
+    from webapp.verify import browser_reader
+
+    if browser_reader.present():
+        yield Finding("browser reader", "ok", f"{browser_reader.PACKAGE} {browser_reader.VERSION}")
+        return
+    words = "the verify page does not read Content Credentials in the browser; the server reads them all the same"
+    yield Finding("browser reader", "note", words, "install npm and run `manage.py prepare`, or set IMPRIMATUR_VENDOR")
+
+
 def check_screening() -> Iterator[Finding]:
     yield Finding(
         "screening",
@@ -242,5 +252,6 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_broker,
     check_mail,
     check_labels,
+    check_browser_reader,
     check_screening,
 )

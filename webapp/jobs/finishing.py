@@ -20,6 +20,7 @@ from watermark import image, labels, manifest, video
 from watermark.keys import MarkKey
 from watermark.verdict import MarkReading
 from webapp import keys_of_house, storage
+from webapp.ids import output_id as new_output_id
 from webapp.jobs import signing
 from webapp.jobs.models import Job, Output
 from webapp.jobs.running import Draft
@@ -69,7 +70,8 @@ def finish(
     """
     labels.write_iptc(rendered.path, rendered.mime, manifest.EDITED_SOURCE_TYPE, spec.aigc)
     signed_path = rendered.path.with_name(f"signed{SUFFIXES[rendered.mime]}")
-    request = _request(job, spec, rendered, evidence)
+    output_id = new_output_id()
+    request = _request(job, spec, rendered, evidence, output_id)
     signed = signing.sign(rendered.path, signed_path, request, pause)
     verify_file(signed_path, rendered.mime, mark_id=request.mark_id, key=key)
     info = client.probe(signed_path)
@@ -95,6 +97,7 @@ def finish(
         timings=rendered.timings,
         quality=rendered.quality,
         warnings=rendered.warnings,
+        output_id=output_id,
     )
 
 
@@ -138,7 +141,9 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey) -> None:
         )
 
 
-def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord) -> manifest.ManifestRequest:
+def _request(
+    job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord, output_id: str
+) -> manifest.ManifestRequest:
     refs = [manifest.ConsentRef(record=job.donor_consent.pk, role="face_donor")]
     if job.target_consent is not None:
         refs.append(manifest.ConsentRef(record=job.target_consent.pk, role="target_person"))
@@ -154,7 +159,7 @@ def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRec
         consent_refs=tuple(refs),
         policy_version=evidence.policy_version,
         livemode=job.livemode,
-        status_url=f"{settings.PUBLIC_URL}/verify",
+        status_url=f"{settings.PUBLIC_URL}/verify/o/{output_id}",
         screening_ref=evidence.pk,
         profile=evidence.profile,
         not_screened=tuple(evidence.not_screened),

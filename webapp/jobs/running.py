@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from django.utils import timezone
 from consent import services as consent_services
 from consent.models import Consent
 from watermark.payload import new_mark_id
+from webapp.ids import output_id as new_output_id
 from webapp.jobs import flow, leases, permission, signing, transitions
 from webapp.jobs.errors import JobsError
 from webapp.jobs.intake import WORN_OUT
@@ -45,6 +46,7 @@ class Draft:
     timings: Mapping[str, float]
     quality: Mapping[str, Any]
     warnings: Sequence[str]
+    output_id: str = field(default_factory=new_output_id)  # drawn before signing: the manifest names its status page
 
 
 def claim_job(job_id: str, owner: str, *, from_state: str = State.READY, to_state: str = State.RUNNING) -> Job | None:
@@ -198,6 +200,7 @@ def _publish(job_id: str, owner: str, draft: Draft) -> Output:
         for consent, _ in permission.uses(job):
             consent_services.count_use(consent.pk, job_id)
         return Output.objects.create(
+            id=draft.output_id,
             organisation_id=job.organisation_id,
             job=job,
             livemode=job.livemode,

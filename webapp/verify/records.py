@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from watermark.credentials_reader import claim_of_store
+from watermark.credentials import Credentials
+from watermark.credentials_reader import claim_of_store, read
 from watermark.verdict import OutputRecord
+from webapp import keys_of_house
 from webapp.jobs.models import Output
 from webapp.screening.models import ScreeningRecord
 
@@ -23,6 +25,16 @@ class PublishedOutputs:
         if "\x00" in label:
             return None
         return _record(Output.objects.filter(manifest_label=label).select_related("job").first())
+
+    def by_id(self, output_id: str) -> OutputRecord | None:
+        """The output with this id."""
+        return _record(Output.objects.filter(pk=output_id).select_related("job").first())
+
+
+def published_credentials(output_id: str) -> Credentials:
+    """What the manifest of an output says, read from our record of it; nothing of it speaks of any file at hand."""
+    store = Output.objects.filter(pk=output_id).values_list("manifest_store", flat=True).first()
+    return read(bytes(store or b""), "application/c2pa", anchors_pem=keys_of_house.anchors_pem())
 
 
 def _record(output: Output | None) -> OutputRecord | None:

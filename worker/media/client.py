@@ -159,16 +159,33 @@ def open_frames(path: Path, *, short_side: int = 720) -> Iterator[VideoFrames]:
             yield VideoFrames(child)
 
 
-def read_credentials(path: Path, mime: str, anchors_pem: str, tsa_anchors_pem: str = "") -> dict[str, Any]:
+def read_credentials(
+    path: Path,
+    mime: str,
+    anchors_pem: str,
+    *,
+    tsa_anchors_pem: str = "",
+    trust_list_pem: str = "",
+    store: Path | None = None,
+) -> dict[str, Any]:
     """Return the Content Credentials of an untrusted file as a dict; parsing them is the child's business too.
 
+    `store`: a file with the manifest store that was fetched from the address the file names.
     The shape is that of `Credentials` in the room that builds and reads manifests.
     """
     path = path.resolve()
-    payload = {"path": str(path), "mime": mime, "anchors_pem": anchors_pem, "tsa_anchors_pem": tsa_anchors_pem}
-    return call(
-        "watermark.manifest:read_untrusted", payload, reads=[path], limits=_PROBE_LIMITS, timeout=_PROBE_SECONDS
-    )
+    payload = {
+        "path": str(path),
+        "mime": mime,
+        "anchors_pem": anchors_pem,
+        "tsa_anchors_pem": tsa_anchors_pem,
+        "trust_list_pem": trust_list_pem,
+    }
+    reads = [path]
+    if store is not None:
+        reads.append(store.resolve())
+        payload["store_path"] = str(reads[-1])
+    return call("watermark.manifest:read_untrusted", payload, reads=reads, limits=_PROBE_LIMITS, timeout=_PROBE_SECONDS)
 
 
 def identify(path: Path, name: str | None = None) -> Sniffed:
