@@ -16,12 +16,11 @@ import os
 import re
 import secrets
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-
-import c2pa
 
 from watermark.credentials import (
     CONSENT_LABEL,
@@ -32,8 +31,10 @@ from watermark.credentials import (
     UNTRUSTED,
     Credentials,
 )
-from watermark.credentials_reader import closed_settings, read, read_untrusted
+from watermark.credentials_reader import read, read_untrusted
 from watermark.key_signers import Signer, SignerError, signer_failed
+from watermark.native_signing import Ask, NativeSigningError, sign_native
+from watermark.time_stamps import request_time_stamp
 
 __all__ = [
     "FORMATS",
@@ -52,7 +53,7 @@ __all__ = [
 PRODUCT_VERSION = "0.1.0"
 SPEC_VERSION = "2.4.0"
 EDITED_SOURCE_TYPE = f"{DIGITAL_SOURCE_TYPE}compositeWithTrainedAlgorithmicMedia"
-FORMATS = ("image/jpeg", "image/png", "image/webp", "video/mp4")
+FORMATS = ("image/jpeg", "image/png", "image/webp", "image/avif", "video/mp4", "video/quicktime")
 
 _OPAQUE = re.compile(r"[A-Za-z0-9_.:-]{1,120}")
 _RECORD = re.compile(r"(cns|att)_[0-9A-Za-z]{1,60}")
@@ -61,15 +62,6 @@ _URL = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(/[A-Za-z0-9._~/-]*)?")
 _MIME = re.compile(r"(image|video|audio)/[a-z0-9.+-]{1,60}")
 # Without the version: a label such as "c2pa.actions.v2" has no effect here, the assertion would stay unattributed.
 _CREATED = ["c2pa.actions", "c2pa.soft-binding", "c2pa.ingredient", "cawg.training-mining", CONSENT_LABEL]
-_ALGORITHMS = {
-    "es256": c2pa.C2paSigningAlg.ES256,
-    "es384": c2pa.C2paSigningAlg.ES384,
-    "es512": c2pa.C2paSigningAlg.ES512,
-    "ps256": c2pa.C2paSigningAlg.PS256,
-    "ps384": c2pa.C2paSigningAlg.PS384,
-    "ps512": c2pa.C2paSigningAlg.PS512,
-    "ed25519": c2pa.C2paSigningAlg.ED25519,
-}
 _HARMLESS = frozenset({UNTRUSTED})
 
 
@@ -85,10 +77,20 @@ class ManifestError(Exception):
 
 @dataclass(frozen=True)
 class IngredientFile:
-    """An input of the job: its media type, and what the media child found of Content Credentials in it."""
+    """An input of the job: its media type, what the media child found of Content Credentials in it, and its file.
+
+    `path` is only needed for an input whose manifest is kept whole.
+    """
 
     mime: str
     credentials: Credentials = field(default_factory=lambda: Credentials("none"))
+    path: Path | None = None
+
+    @property
+    def kept_whole(self) -> bool:
+        """Whether the input's own manifest travels on: it declares AI, and it holds for the input's bytes."""
+        sound = self.credentials.state in ("valid", "trusted")
+        return self.path is not None and sound and self.credentials.declares_ai
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def build_manifest(request: ManifestRequest) -> dict[str, Any]:
         "title": request.title or f"AI-edited {kind}",
         "format": request.mime,
         "claim_generator_info": [{**agent, "specVersion": SPEC_VERSION}],
-        "ingredients": [_ingredient(label, file) for label, file in _inputs(request).items()],
+        "ingredients": [_ingredient(label, file) for label, file in _inputs(request).items() if not file.kept_whole],
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"allActionsIncluded": True, "actions": actions}},
             {"label": "c2pa.soft-binding", "data": _soft_binding(request.mark_id)},
@@ -213,21 +215,47 @@ def build_manifest(request: ManifestRequest) -> dict[str, Any]:
     }
 
 
+Native = Callable[[Mapping[str, Any], Ask], Mapping[str, Any]]
+"""Somewhere to run `native_signing.sign_native`: in this process, or in a limited child that asks back."""
+
+
 def sign_file(
-    src: Path, dst: Path, request: ManifestRequest, signer: Signer, *, anchors_pem: str = ""
+    src: Path,
+    dst: Path,
+    request: ManifestRequest,
+    signer: Signer,
+    *,
+    anchors_pem: str = "",
+    native: Native = sign_native,
 ) -> SignedManifest:
     """Sign `src` into `dst` and read the result back before it gets that name.
 
     The signed file grows under a temporary name beside `dst`; whatever fails, nothing is left there. With `anchors_pem`
-    the finished file must be trusted under it, without it must be valid but for the unknown signer. Memory: about the
-    size of the file for MP4, see the SDK's hash over mdat. Raises ManifestError, SignerError, OSError.
+    the finished file must be trusted under it, without it must be valid but for the unknown signer. Where keys are,
+    `native` is a media child (see `native_signing`). Memory of the native part: about the size of the file for MP4, see
+    the SDK's hash over mdat. Raises ManifestError, SignerError, OSError, and what `native` raises.
     """
     _check_places(src, dst)
-    definition = build_manifest(request)
     temporary = dst.with_name(f".{dst.name}.{secrets.token_hex(6)}.signing")
+    order = {
+        "path": str(src),
+        "out": str(temporary),
+        "mime": request.mime,
+        "definition": build_manifest(request),
+        "created": _CREATED,
+        "alg": signer.alg,
+        "chain_pem": signer.chain_pem,
+        "tsa_url": signer.tsa_url,
+        "anchors_pem": anchors_pem,
+        "ingredients": [
+            {"path": str(file.path), "mime": file.mime, "json": _ingredient(label, file)}
+            for label, file in _inputs(request).items()
+            if file.kept_whole
+        ],
+    }
     try:
-        store = _sign(src, temporary, definition, signer=signer, anchors_pem=anchors_pem)
-        credentials = read(temporary, request.mime, anchors_pem=anchors_pem)
+        found = _sign(order, signer, native)
+        credentials = Credentials.from_dict(found["credentials"])
         _check_signed(credentials, request, trusted=bool(anchors_pem.strip()))
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -237,41 +265,39 @@ def sign_file(
             raise _taken() from None
     finally:
         temporary.unlink(missing_ok=True)
-    return SignedManifest(credentials.label, store, credentials)
+    return SignedManifest(credentials.label, base64.b64decode(found["store"]), credentials)
 
 
-def _sign(src: Path, temporary: Path, definition: dict[str, Any], *, signer: Signer, anchors_pem: str) -> bytes:
+def _sign(order: Mapping[str, Any], signer: Signer, native: Native) -> Mapping[str, Any]:
     failure: list[BaseException] = []
+    answered: list[str] = []
 
-    def sign(data: bytes) -> bytes:
+    def ask(what: str, request: bytes) -> bytes:
         # The SDK turns what is raised here into "internal error"; keep the cause to tell a key outage from a bad key.
         try:
-            return signer.sign(data)
+            if what in answered:
+                raise ValueError(f"a second {what} was asked for")
+            answered.append(what)
+            if what == "signature":
+                return signer.sign(request)
+            return request_time_stamp(signer.tsa_url or "", request)
         except BaseException as error:
             failure.append(error)
             raise
 
-    settings = closed_settings(anchors_pem)
-    settings["builder"] = {"thumbnail": {"enabled": False}, "created_assertion_labels": _CREATED}
     try:
-        with (
-            c2pa.Context.from_dict(settings) as context,
-            c2pa.Signer.from_callback(sign, _ALGORITHMS[signer.alg], signer.chain_pem, signer.tsa_url) as native,
-            c2pa.Builder(definition, context=context) as builder,
-            src.open("rb") as source,
-            temporary.open("x+b") as destination,
-        ):
-            return bytes(builder.sign(native, definition["format"], source, destination))
-    except c2pa.C2paError as error:
-        if failure:
-            cause = failure[0]
-            if isinstance(cause, SignerError):
-                raise cause from cause.__cause__
+        return native(order, ask)
+    except NativeSigningError as error:
+        cause = failure[0] if failure else None
+        if isinstance(cause, SignerError):
+            raise cause from cause.__cause__
+        if cause is not None and answered == ["signature"]:
             raise signer_failed(cause) from cause
         raise ManifestError(
             "manifest_signing",
-            f"The output could not be signed: {clip(error)}. Nothing was published and no file was left behind. "
-            "Check the file's format, the signing certificate (`manage.py certs check`) and the time-stamp service.",
+            f"The output could not be signed: {clip(cause or error)}. Nothing was published and no file was left "
+            "behind. Check the file's format, the signing certificate (`manage.py certs check`) and the time-stamp "
+            "service.",
         ) from error
 
 

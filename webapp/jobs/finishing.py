@@ -26,7 +26,14 @@ from webapp.screening.models import ScreeningRecord
 from worker.media import client
 from worker.spec import JobSpec
 
-SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "video/mp4": ".mp4"}
+SUFFIXES = {
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "image/avif": ".avif",
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+}
 
 
 class FinishingError(Exception):

@@ -1,4 +1,4 @@
-"""Write the result: H.264 and AAC in MP4, index first. Runs inside the media child only."""
+"""Write the result: H.264 and AAC in MP4 or MOV, index first. Runs inside the media child only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import av
 
@@ -33,6 +33,7 @@ class VideoWriter:
         size: tuple[int, int],
         time_base: Fraction,
         rate: Fraction,
+        container: Literal["mp4", "mov"] = "mp4",
         crf: int = 18,
         preset: str = "veryfast",
         sound: Any = None,
@@ -41,7 +42,7 @@ class VideoWriter:
         self._path = path
         self._half = path.with_name(f".{path.name}.part")
         self._closed = False
-        self._container = av.open(str(self._half), "w", format="mp4", options={"movflags": "+faststart"})
+        self._container = av.open(str(self._half), "w", format=container, options={"movflags": "+faststart"})
         try:
             stream: Any = self._container.add_stream(
                 "libx264",

@@ -23,13 +23,13 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 _ORIENTATION: Final = 0x0112
 _CLOCKWISE: Final = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}
-_FORMATS: Final = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
+_FORMATS: Final = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/avif": "AVIF"}
 
 
 def read(file: BinaryIO, container: str) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """Decode a whole photo to uint8 [H, W, 3] sRGB, upright, and say what was done to get there.
 
-    `container` is the one Pillow format that is tried ("JPEG", "PNG", "WEBP", "HEIF"). The EXIF orientation is
+    `container` is the one Pillow format that is tried ("JPEG", "PNG", "WEBP", "AVIF", "HEIF"). The EXIF orientation is
     applied, an embedded colour profile is converted to sRGB, transparency is laid over white, 16 bits become 8, and
     of an animation the first picture is taken. Returns the array and {"rotation", "warnings"}.
     Raises MediaError: `too_many_pixels`, `truncated`, `format_unsupported`.
@@ -59,9 +59,9 @@ def read(file: BinaryIO, container: str) -> tuple[NDArray[np.uint8], dict[str, A
 
 
 def write(rgb: NDArray[np.uint8], path: Path, mime: str, *, quality: int = 95) -> None:
-    """Write uint8 [H, W, 3] sRGB as JPEG, PNG or WebP without metadata; the file appears whole or not at all.
+    """Write uint8 [H, W, 3] sRGB as JPEG, PNG, WebP or AVIF without metadata; the file appears whole or not at all.
 
-    `quality` (1 to 100) is for JPEG and WebP. Raises OSError (ENOSPC when the disk is full).
+    `quality` (1 to 100) is for all but PNG. Raises OSError (ENOSPC when the disk is full).
     """
     form = _FORMATS[mime]
     options: dict[str, Any] = {"quality": quality}
@@ -69,6 +69,8 @@ def write(rgb: NDArray[np.uint8], path: Path, mime: str, *, quality: int = 95) -
         options["subsampling"] = 0 if quality >= 90 else 2
     elif form == "PNG":
         options = {"compress_level": 3}
+    elif form == "AVIF":
+        options |= {"subsampling": "4:4:4" if quality >= 90 else "4:2:0", "speed": 7, "max_threads": 2}
     else:
         options["method"] = 4
     half = path.with_name(f".{path.name}.part")

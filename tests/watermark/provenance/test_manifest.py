@@ -52,7 +52,7 @@ def test_every_format_is_trusted_under_our_root_and_only_valid_without_it(sign, 
     assert stranger.failures == ("signingCredential.untrusted",)
 
 
-@pytest.mark.parametrize("mime", ["image/jpeg", "video/mp4"])
+@pytest.mark.parametrize("mime", FORMATS)
 def test_the_manifest_keeps_the_structural_rules_of_the_specification(sign, dev_authority, mime):
     path, _ = sign(mime)
     manifest = active(path, mime, dev_authority.root_pem)
@@ -342,7 +342,8 @@ def test_the_manifest_keeps_the_rules_of_the_conformance_programme(sign, dev_aut
     manifest = active(path, mime, dev_authority.root_pem)
     claim, assertions = manifest["claim.v2"], manifest["assertions"]
     labels = {label.split("__")[0] for label in assertions}
-    binding = "c2pa.hash.bmff.v3" if mime == "video/mp4" else "c2pa.hash.data"
+    boxed = mime in ("image/avif", "video/mp4", "video/quicktime")
+    binding = "c2pa.hash.bmff.v3" if boxed else "c2pa.hash.data"
     assert labels == {
         "c2pa.actions.v2",
         "c2pa.ingredient.v3",
