@@ -189,7 +189,9 @@ def _item_places(content: bytes, before: int, length: int, growth: int) -> tuple
         step = index_size + offset_size + length_size
         count = _number(content, place, 2)
         starts = [place + 2 + number * step + index_size for number in range(count)]
-        extents = [(_number(content, at, offset_size), _number(content, at + offset_size, length_size)) for at in starts]
+        extents = [
+            (_number(content, at, offset_size), _number(content, at + offset_size, length_size)) for at in starts
+        ]
         place += 2 + count * step
         highest = max(highest, name)
         if name == before:

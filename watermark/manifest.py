@@ -3,9 +3,14 @@
 C2PA 2.4 claim, signed once per file. What goes in is published for good, so only opaque ids go in: no name, no file
 name, no thumbnail, no metadata of an input (DESIGN.md decision 10). `build_manifest` is the whole of it.
 
-An input's own manifest is referred to by a hash, never taken along, and no input is opened here by native code: keys
-are in this process. That an input declared AI is said by us instead. To carry such a manifest on whole, as the EU Code
-of Practice would like best, it has to be freed of pictures and names first, in the media child; that is not done yet.
+An input's own manifest is kept whole as an ingredient when it declares the use of AI (EU Code of Practice 1.2: such
+marks must not be lost), holds for the input's bytes, and shows and names nobody. Otherwise only its hash is kept, with
+the AI source type it declared written on the ingredient. What decided this, with c2pa-python 0.38.1: a store cannot be
+freed of a thumbnail or of an author's name and stay whole. Left out, the claim's hash of it fails; taken out by the
+specification's own redaction, our library says Trusted, but both independent implementations that the tests know call
+the output invalid (assertion.missing, assertion.action.redactionMismatch). And what is published cannot be taken back.
+
+Nothing here parses media or a stranger's manifest: that is `native_signing`, which the house runs in a media child.
 """
 
 from __future__ import annotations
@@ -88,9 +93,10 @@ class IngredientFile:
 
     @property
     def kept_whole(self) -> bool:
-        """Whether the input's own manifest travels on: it declares AI, and it holds for the input's bytes."""
-        sound = self.credentials.state in ("valid", "trusted")
-        return self.path is not None and sound and self.credentials.declares_ai
+        """Whether the input's own manifest travels on: it declares AI, it holds, and it shows and names nobody."""
+        found = self.credentials
+        sound = found.state in ("valid", "trusted") and found.bytes_match
+        return self.path is not None and sound and found.declares_ai and not found.personal
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ class ManifestRequest:
     livemode: bool
     status_url: str
     screening_ref: str = ""
+    ledger_index: int | None = None
     title: str = ""
     claim_version: str = PRODUCT_VERSION
     when: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -138,6 +145,7 @@ class ManifestRequest:
         checks: list[tuple[str, bool]] = [
             ("mark_id must be 8 bytes", len(self.mark_id) == 8),
             ("at least one source photo and one permission are needed", bool(self.sources and self.consent_refs)),
+            ("a ledger index is not negative", self.ledger_index is None or self.ledger_index >= 0),
             ("when must name its time zone", self.when.tzinfo is not None),
             ("the face donor's consent is missing", any(ref.role == "face_donor" for ref in self.consent_refs)),
             ("status_url must be a plain http(s) address", bool(_URL.fullmatch(self.status_url))),
@@ -245,7 +253,7 @@ def sign_file(
         "created": _CREATED,
         "alg": signer.alg,
         "chain_pem": signer.chain_pem,
-        "tsa_url": signer.tsa_url,
+        "time_stamp": bool(signer.tsa_url),
         "anchors_pem": anchors_pem,
         "ingredients": [
             {"path": str(file.path), "mime": file.mime, "json": _ingredient(label, file)}
@@ -280,7 +288,9 @@ def _sign(order: Mapping[str, Any], signer: Signer, native: Native) -> Mapping[s
             answered.append(what)
             if what == "signature":
                 return signer.sign(request)
-            return request_time_stamp(signer.tsa_url or "", request)
+            if what == "time_stamp" and signer.tsa_url:
+                return request_time_stamp(signer.tsa_url, request)
+            raise ValueError(f"{clip(what)} was asked for")
         except BaseException as error:
             failure.append(error)
             raise
@@ -343,13 +353,16 @@ def _source_labels(request: ManifestRequest) -> list[str]:
 def _ingredient(label: str, file: IngredientFile) -> dict[str, Any]:
     # An ingredient given without its file keeps nothing of it: neither its own instance id, metadata nor manifest,
     # which may hold names, places and pictures that nobody could take back.
-    return {
+    said = {
         "title": "target" if label == "target" else "source photo",
         "format": file.mime,
         "relationship": "parentOf" if label == "target" else "componentOf",
         "label": label,
         "instance_id": f"xmp:iid:{uuid.uuid4()}",
     }
+    if file.credentials.declares_ai and not file.kept_whole:  # never beside a manifest (C2PA 2.4, ingredient.v3)
+        said["digital_source_type"] = file.credentials.ai_source_type
+    return said
 
 
 def _soft_binding(mark_id: bytes) -> dict[str, Any]:
@@ -366,8 +379,8 @@ def _training_mining() -> dict[str, Any]:
 def _consent(request: ManifestRequest) -> dict[str, Any]:
     """Our own assertion: opaque ids and states as they were at publication; `status_url` says what holds now.
 
-    `input_manifests` names every manifest found in an input, and whether it declared AI (EU Code of Practice 1.2: marks
-    that say so must not be lost).
+    `input_manifests` names every manifest found in an input, whether it declared AI, and whether it is kept whole.
+    `ledger_index` is the place of the consents in the ledger, where there is one.
     """
     data: dict[str, Any] = {
         "records": [{"record": ref.record, "role": ref.role, "status": ref.status} for ref in request.consent_refs],
@@ -383,10 +396,13 @@ def _consent(request: ManifestRequest) -> dict[str, Any]:
             # The label of a manifest is a random id: whoever has the input can compare, nobody else learns anything.
             "manifest_sha256": hashlib.sha256(file.credentials.label.encode()).hexdigest(),
             "declares_ai": file.credentials.declares_ai,
+            "kept_whole": file.kept_whole,
         }
         for label, file in _inputs(request).items()
         if file.credentials.label
     ]
+    if request.ledger_index is not None:
+        data["ledger_index"] = request.ledger_index
     if referred:
         data["input_manifests"] = referred
     return data

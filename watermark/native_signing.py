@@ -6,23 +6,24 @@ for the two things it cannot have: a signature over the claim, and the answer of
 taken over could have one wrong claim signed, no more: the caller answers one signature per call, asks the time-stamp
 service of its own configuration only, and has the finished file read again in another child.
 
-The library asks for time stamps through a resolver of its C interface (0.91), which the Python package does not bind
-yet; with it in place, the library has no way to a socket of its own.
+The library (0.91) fetches time stamps through sockets of its own, which no setting redirects. So it signs without, and
+the stamp is put where it would have put it, see `time_stamps.stamped`.
 """
 
 from __future__ import annotations
 
 import base64
-import ctypes
+import json
+import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
 import c2pa
-from c2pa import c2pa as binding
 
+from watermark import time_stamps
 from watermark.credentials_reader import closed_settings, read
+from watermark.store_places import StorePlacesError, write_into_store
 
 ALGORITHMS = {
     "es256": c2pa.C2paSigningAlg.ES256,
@@ -35,6 +36,8 @@ ALGORITHMS = {
 }
 MAX_ANSWER = 1 << 20
 """Bytes of a signature or of a time-stamp reply."""
+MAX_STORE = 512 << 10
+"""Bytes of the whole manifest store; what is larger would be an input's doing, and our records keep it for good."""
 
 Ask = Callable[[str, bytes], bytes]
 """`ask("signature" | "time_stamp", request) -> answer`; raises when there is none."""
@@ -76,21 +79,22 @@ def sign_entry(payload: Mapping[str, Any], channel: Conversation) -> dict[str, A
 def sign_native(payload: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
     """Sign "path" into "out", which must not exist, and read the result back.
 
-    Payload: "path", "out", "mime", "definition" (for the SDK), "created" (labels), "alg", "chain_pem", "tsa_url" or
-    None, "anchors_pem", "ingredients" ([{"path", "mime", "json"}], whose own manifests are kept whole). Returns
-    {"store": base64, "credentials": Credentials.to_dict()}. Raises NativeSigningError, OSError.
+    Payload: "path", "out", "mime", "definition" (for the SDK), "created" (labels of assertions that we vouch for),
+    "alg", "chain_pem", "time_stamp" (whether to ask for one), "anchors_pem", "ingredients" ([{"path", "mime", "json"}],
+    whose own manifests are kept whole). Returns {"store": base64, "credentials": Credentials.to_dict()}. Raises
+    NativeSigningError, OSError.
     """
     settings = closed_settings(payload["anchors_pem"])
     settings["builder"] = {"thumbnail": {"enabled": False}, "created_assertion_labels": list(payload["created"])}
     out = Path(payload["out"])
     try:
         with (
-            closing(_Context(settings, lambda body: ask("time_stamp", body))) as context,
+            c2pa.Context.from_dict(settings) as context,
             c2pa.Signer.from_callback(
                 lambda claim: ask("signature", claim),
                 ALGORITHMS[payload["alg"]],
                 payload["chain_pem"],
-                payload["tsa_url"],
+                None,
             ) as signer,
             c2pa.Builder(payload["definition"], context=context) as builder,
             Path(payload["path"]).open("rb") as source,
@@ -102,92 +106,26 @@ def sign_native(payload: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
             store = bytes(builder.sign(signer, payload["mime"], source, destination))
     except c2pa.C2paError as error:
         raise NativeSigningError(str(error)[:400]) from error
+    if len(store) > MAX_STORE:
+        raise NativeSigningError(f"the manifest would be {len(store) >> 10} KiB: an input carries one of odd size")
+    if payload["time_stamp"]:
+        store = _time_stamp(out, payload["mime"], store, ask)
     found = read(out, payload["mime"], anchors_pem=payload["anchors_pem"])
+    if payload["time_stamp"] and "timeStamp.validated" not in json.dumps(found.raw.get("validation_results")):
+        raise NativeSigningError("the answer of the time-stamp service is not a time stamp of this signature")
     return {"store": base64.b64encode(store).decode(), "credentials": found.to_dict(raw=False)}
 
 
-class _Request(ctypes.Structure):
-    """C2paHttpRequest of the library's C interface."""
-
-    _fields_ = [
-        ("url", ctypes.c_char_p),
-        ("method", ctypes.c_char_p),
-        ("headers", ctypes.c_char_p),
-        ("body", ctypes.POINTER(ctypes.c_ubyte)),
-        ("body_len", ctypes.c_size_t),
-    ]
-
-
-class _Response(ctypes.Structure):
-    """C2paHttpResponse; the library frees `body` with free(3)."""
-
-    _fields_ = [
-        ("status", ctypes.c_int32),
-        ("body", ctypes.c_void_p),
-        ("body_len", ctypes.c_size_t),
-    ]
-
-
-_RESOLVE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(_Request), ctypes.POINTER(_Response))
-
-
-class _Context(c2pa.ContextProvider):  # type: ignore[misc]
-    """A context of the library whose every HTTP request ends in `post`; a GET, which nothing of ours makes, fails."""
-
-    def __init__(self, settings: Mapping[str, Any], post: Callable[[bytes], bytes]) -> None:
-        self._library = binding._lib
-        self._library.c2pa_http_resolver_create.restype = ctypes.c_void_p
-        self._library.c2pa_http_resolver_create.argtypes = [ctypes.c_void_p, _RESOLVE]
-        set_resolver = self._library.c2pa_context_builder_set_http_resolver
-        set_resolver.argtypes = [ctypes.POINTER(binding.C2paContextBuilder), ctypes.c_void_p]
-        self._resolve = _resolver(post)  # the library holds no reference of its own to it
-        builder = self._library.c2pa_context_builder_new()
-        with c2pa.Settings.from_dict(dict(settings)) as native:
-            refused = self._library.c2pa_context_builder_set_settings(builder, native._c_settings)
-        resolver = self._library.c2pa_http_resolver_create(None, self._resolve)
-        refused = refused or not resolver or set_resolver(builder, resolver)
-        self._handle = self._library.c2pa_context_builder_build(builder)
-        if refused or not self._handle:
-            self.close()
-            raise NativeSigningError("the library did not take its settings")
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether it may be used."""
-        return bool(self._handle)
-
-    @property
-    def execution_context(self) -> Any:
-        """The library's pointer."""
-        return self._handle
-
-    def close(self) -> None:
-        """Give it back to the library."""
-        if self._handle:
-            self._library.c2pa_free(ctypes.cast(self._handle, ctypes.c_void_p))
-            self._handle = None
-
-
-def _resolver(post: Callable[[bytes], bytes]) -> Any:
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype = ctypes.c_void_p
-    libc.malloc.argtypes = [ctypes.c_size_t]
-
-    @_RESOLVE
-    def resolve(_: object, request: Any, response: Any) -> int:
-        try:
-            asked = request.contents
-            if asked.method != b"POST" or not asked.body_len:
-                return -1
-            answer = post(ctypes.string_at(asked.body, asked.body_len))
-            if not 0 < len(answer) <= MAX_ANSWER:
-                return -1
-            place = libc.malloc(len(answer))
-            ctypes.memmove(place, answer, len(answer))
-            response.contents.body, response.contents.body_len = place, len(answer)
-            response.contents.status = 200
-        except BaseException:  # no exception may cross the library's frames; what it was, the caller's `ask` knows
-            return -1
-        return 0
-
-    return resolve
+def _time_stamp(out: Path, mime: str, store: bytes, ask: Ask) -> bytes:
+    """Put a time stamp into the file's signature; returns the store with it."""
+    try:
+        place = time_stamps.find_signature(store)
+        reply = ask("time_stamp", time_stamps.query_for(store, place))
+        stamped = time_stamps.stamped(store, place, time_stamps.token_of(reply))
+        with out.open("r+b") as file:
+            write_into_store(file, mime, store, stamped)
+            file.flush()
+            os.fsync(file.fileno())
+    except (StorePlacesError, time_stamps.TimeStampError) as error:
+        raise NativeSigningError(error.message) from error
+    return stamped

@@ -18,12 +18,14 @@ from django.db import DatabaseError
 from consent import keys
 from watermark import image, labels, manifest, video
 from watermark.keys import MarkKey
+from watermark.native_signing import Ask, NativeSigningError
 from watermark.verdict import MarkReading
 from webapp import keys_of_house, storage
 from webapp.jobs.models import Job, Output
 from webapp.jobs.running import Draft
 from webapp.screening.models import ScreeningRecord
 from worker.media import client
+from worker.media.errors import ChildError
 from worker.spec import JobSpec
 
 SUFFIXES = {
@@ -69,7 +71,8 @@ def finish(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecor
     signed_path = rendered.path.with_name(f"signed{SUFFIXES[rendered.mime]}")
     anchors = keys_of_house.anchors_pem()
     request = _request(job, spec, rendered, evidence)
-    signed = manifest.sign_file(rendered.path, signed_path, request, keys_of_house.signer(), anchors_pem=anchors)
+    signer = keys_of_house.signer()
+    signed = manifest.sign_file(rendered.path, signed_path, request, signer, anchors_pem=anchors, native=sign_in_child)
     verify_file(signed_path, rendered.mime, mark_id=request.mark_id, key=key, anchors_pem=anchors)
     info = client.probe(signed_path)
     key_id = keys.create_key(f"output:{job.pk}")
@@ -125,13 +128,23 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey, anchors_
             "The invisible mark could not be read back from the finished file, so it was not published. "
             "Nothing of it was kept. Try the option mark_mode=durable, or a larger picture.",
         )
-    credentials = manifest.read(path, mime, anchors_pem=anchors_pem)
+    credentials = manifest.Credentials.from_dict(client.read_credentials(path, mime, anchors_pem))
     if credentials.state != "trusted" or not credentials.is_ours or credentials.mark_ids != (mark_id,):
         raise FinishingError(
             "manifest_unverified",
             f"The Content Credentials of the finished file did not verify ({credentials.state}); it was not published. "
             "Nothing of it was kept. Run `manage.py doctor`, then start the job again.",
         )
+
+
+def sign_in_child(order: Mapping[str, Any], ask: Ask) -> Mapping[str, Any]:
+    """`native` of `manifest.sign_file`: the file and the inputs' manifests are parsed where no key is."""
+    try:
+        return client.sign_credentials(order, ask)
+    except ChildError as error:
+        if error.code == NativeSigningError.code:
+            raise NativeSigningError(error.message) from error
+        raise
 
 
 def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord) -> manifest.ManifestRequest:
@@ -161,7 +174,7 @@ def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRec
 def _ingredient(path: Path, mime: str) -> manifest.IngredientFile:
     """The input's own credentials are parsed in a media child, never here."""
     found = manifest.Credentials.from_dict(client.read_credentials(path, mime, ""))
-    return manifest.IngredientFile(mime, found)
+    return manifest.IngredientFile(mime, found, path)
 
 
 def _sha256(path: Path) -> str:

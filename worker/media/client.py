@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ from worker.media.types import MAX_FILE_BYTES, MAX_VIDEO_BYTES, MAX_VIDEO_SECOND
 _PROBE_SECONDS: Final = 60.0
 _SAMPLE_SECONDS: Final = 900.0
 _PROBE_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=120, file_size=1 << 30)
+_SIGN_SECONDS: Final = 900.0
 _READ_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=900, file_size=1 << 30)
 _FRAMES_AHEAD: Final = 2
 
@@ -169,6 +172,38 @@ def read_credentials(path: Path, mime: str, anchors_pem: str) -> dict[str, Any]:
     return call(
         "watermark.manifest:read_untrusted", payload, reads=[path], limits=_PROBE_LIMITS, timeout=_PROBE_SECONDS
     )
+
+
+def sign_credentials(
+    order: Mapping[str, Any], ask: Callable[[str, bytes], bytes], *, seconds: float = _SIGN_SECONDS
+) -> dict[str, Any]:
+    """Sign a file in a media child, which has no keys: `ask(what, request)` answers for it.
+
+    `order` names the file "path", its signed copy "out" and the "ingredients"; the child may read and write no other.
+    What `ask` raises ends the signing. Raises MediaError, and the native half's own error as ChildError.
+    """
+    paths = [Path(order["path"]), *(Path(each["path"]) for each in order["ingredients"])]
+    size = max(path.stat().st_size for path in paths)
+    # The library holds a film once while it hashes it, and ours may hold an ingredient beside it.
+    limits = replace(_PROBE_LIMITS, memory=(2 << 30) + 3 * size, cpu_seconds=900, file_size=size + (64 << 20))
+    payload = {**order, "path": str(paths[0].resolve()), "out": str(Path(order["out"]).absolute())}
+    with Child(
+        "watermark.native_signing:sign_entry",
+        payload,
+        limits=limits,
+        reads=[path.resolve() for path in paths],
+        writes=[Path(order["out"]).resolve().parent],
+    ) as child:
+        for message in child.messages(seconds):
+            try:
+                answer = ask(str(message["ask"]), base64.b64decode(str(message["data"])))
+            except Exception:
+                child.order({"failed": True})  # whoever asked knows why; the child ends with an error of its own
+                continue
+            child.order({"answer": base64.b64encode(answer).decode()})
+        if child.result is None:
+            raise MediaError("child_died", "no result")
+        return child.result
 
 
 def identify(path: Path, name: str | None = None) -> Sniffed:

@@ -18,10 +18,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.watermark.provenance.strangers import TYPE, foreign, inspected
 from watermark import issuing
 from watermark.credentials import EXPIRED
-from watermark.manifest import ManifestError, read, sign_file
+from watermark.manifest import FORMATS, ManifestError, read, sign_file
 from watermark.signers import FileSigner
+from watermark.time_stamps import TimeStampError, find_signature, stamped, token_of
 
 CONFIGURATION = """
 [tsa]
@@ -145,6 +147,70 @@ def test_after_its_certificate_ended_only_a_stamped_signature_is_still_ours(
     expired = read(tmp_path / "plain.jpg", "image/jpeg", anchors_pem=anchors)
     assert (expired.state, expired.is_ours, expired.bytes_match) == ("invalid", False, True)
     assert EXPIRED in expired.failures
+
+
+@pytest.mark.parametrize("mime", FORMATS)
+def test_every_format_carries_the_time_of_its_signature(
+    service, plain_media, request_for, dev_authority, tmp_path, mime
+):
+    anchors = dev_authority.root_pem + service.root_pem
+    signer = dev_authority.signer(tsa_url=service.url)
+    path = tmp_path / f"out{plain_media[mime].suffix}"
+    signed = sign_file(plain_media[mime], path, request_for(mime), signer, anchors_pem=anchors)
+    assert (signed.credentials.state, signed.credentials.time_source) == ("trusted", "tsa")
+    assert read(path, mime, anchors_pem=anchors, store=signed.store).signature_trusted  # the record's bytes as well
+    assert path.read_bytes().count(b"sigTst2") == signed.store.count(b"sigTst2") == 1
+
+
+def test_a_signature_in_a_store_of_many_segments_is_stamped(
+    service, plain_media, request_for, dev_authority, other_authority, tmp_path
+):
+    """A store longer than a JPEG segment is in pieces; the signature may lie across two of them."""
+    part = {"action": "c2pa.edited", "digitalSourceType": f"{TYPE}digitalCapture"}
+    first = {"action": "c2pa.created", "digitalSourceType": f"{TYPE}trainedAlgorithmicMedia"}
+    anchors = dev_authority.root_pem + service.root_pem
+    signer = dev_authority.signer(tsa_url=service.url)
+    plain = plain_media["image/jpeg"].read_bytes()
+    lengths = set()
+    for number, size in enumerate(range(30_000, 54_000, 3_000)):
+        said = [first, *({**part, "description": "x" * size} for _ in range(2))]
+        target = tmp_path / f"in-{number}.jpg"
+        assertions = [{"label": "c2pa.actions.v2", "data": {"actions": said}}]
+        target.write_bytes(foreign(plain, other_authority, "", assertions=assertions, thumbnail=False))
+        request = request_for("image/jpeg", target=inspected(target))
+        path = tmp_path / f"out-{number}.jpg"
+        signed = sign_file(plain_media["image/jpeg"], path, request, signer, anchors_pem=anchors)
+        assert (signed.credentials.state, signed.credentials.time_source) == ("trusted", "tsa")
+        lengths.add(len(signed.store) // 65_000)
+    assert len(lengths) > 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"", b"\x30", b"\x30\x82\xff\xff\x02", b"\x30\x05\x30\x03\x02\x01\x02", b"<html>", b"\x30\x03\x02\x01\x00"],
+)
+def test_what_is_no_granted_time_stamp_reply_is_said_to_be_none(reply):
+    with pytest.raises(TimeStampError) as caught:
+        token_of(reply)
+    assert caught.value.code == "time_stamp_failed"
+
+
+@pytest.mark.parametrize("length", [0, 20, 200, 300, 5000, 9000])
+def test_a_stamp_takes_the_place_of_padding_whatever_its_length(sign, length):
+    _, signed = sign("image/jpeg")
+    place = find_signature(signed.store)
+    made = stamped(signed.store, place, bytes(length))
+    assert len(made) == len(signed.store)
+    assert made[: place.header] == signed.store[: place.header]
+    assert made[place.padding_end :] == signed.store[place.padding_end :]
+    with pytest.raises(TimeStampError):
+        stamped(signed.store, place, bytes(1 << 16))
+
+
+@pytest.mark.parametrize("store", [b"", b"c2pa.signature\0", b"c2pa.signature\0....\xd2\x84", b"x" * 500])
+def test_what_is_no_signature_is_not_stamped(store):
+    with pytest.raises(TimeStampError):
+        find_signature(store)
 
 
 def test_a_time_of_an_unknown_authority_is_only_a_claim(service, plain_media, request_for, dev_authority, tmp_path):

@@ -6,6 +6,7 @@ import resource
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -22,12 +23,18 @@ from worker.media.video import VideoReader
 def transcode(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that reads a video and writes it again, without touching a pixel."""
 
-    def run(source: Path, container: str = "mov") -> Path:
-        out = tmp_path / "out.mp4"
+    def run(source: Path, container: str = "mov", into: Literal["mp4", "mov"] = "mp4") -> Path:
+        out = tmp_path / f"out.{into}"
         with source.open("rb") as file, VideoReader(file, container) as reader:
             planes = Planes(reader.size)
             writer = VideoWriter(
-                out, size=reader.size, time_base=reader.time_base, rate=reader.rate, sound=reader.sound, crf=12
+                out,
+                size=reader.size,
+                time_base=reader.time_base,
+                rate=reader.rate,
+                container=into,
+                sound=reader.sound,
+                crf=12,
             )
             try:
                 for kind, item in reader.items():
@@ -48,6 +55,15 @@ def _packets(path: Path, kind: str) -> list[tuple[bytes, float]]:
     with av.open(str(path)) as source:
         stream = next(stream for stream in source.streams if stream.type == kind)
         return [(bytes(packet), float(packet.pts * packet.time_base)) for packet in source.demux(stream) if packet.size]
+
+
+def test_a_film_is_written_as_quicktime_as_well(make_video, transcode):
+    source = make_video(seconds=1)
+    out = transcode(source, into="mov")
+    info = client.probe(out)
+    assert (info.mime, info.codec, info.has_audio) == ("video/quicktime", "h264", client.probe(source).has_audio)
+    assert out.read_bytes()[4:12] == b"ftypqt  "
+    assert [at for _, at in _packets(out, "video")] == [at for _, at in _packets(transcode(source), "video")]
 
 
 def test_the_pictures_survive_and_the_tags_are_bt709(make_video, transcode):
