@@ -105,8 +105,16 @@ def read_untrusted(payload: Mapping[str, Any]) -> dict[str, Any]:
     ).to_dict()
 
 
+def claim_entry(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Entry for the media child: {"store": base64} -> {"claim": `claim_of_store`}.
+
+    A store of our own records may hold a stranger's manifest, so it is parsed where strangers' files are.
+    """
+    return {"claim": claim_of_store(base64.b64decode(str(payload["store"])))}
+
+
 def claim_of_store(store: bytes) -> str:
-    """`Credentials.claim_sha256` of a manifest store from our own records, never of a stranger's; "" when it is none.
+    """`Credentials.claim_sha256` of a manifest store from our own records; "" when it is none.
 
     Both sides of the comparison are read by the same library, so a newer one does not turn our outputs into strangers.
     """

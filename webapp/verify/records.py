@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from watermark.credentials_reader import claim_of_store
 from watermark.verdict import OutputRecord
 from webapp.jobs.models import Output
 from webapp.screening.models import ScreeningRecord
 
 
 class PublishedOutputs:
-    """`watermark.verdict.Records` on the Output rows of all organisations: whoever holds a file may ask about it."""
+    """`watermark.verdict.Records` on the Output rows of all organisations: whoever holds a file may ask about it.
+
+    `claim_of` reads the claim of a stored manifest, which is asked of a media child; without it, a record that is found
+    by its manifest's label is not known to be of the very manifest.
+    """
+
+    def __init__(self, claim_of: Callable[[bytes], str] | None = None) -> None:
+        self._claim_of = claim_of
+        self._claims: dict[str, str] = {}
 
     def by_mark(self, mark_id: bytes) -> OutputRecord | None:
         """The output that carries this mark."""
@@ -22,7 +30,13 @@ class PublishedOutputs:
         """The output with this manifest label."""
         if "\x00" in label:
             return None
-        return _record(Output.objects.filter(manifest_label=label).select_related("job").first())
+        output = Output.objects.filter(manifest_label=label).select_related("job").first()
+        record = _record(output)
+        if output is None or record is None or self._claim_of is None:
+            return record
+        if output.pk not in self._claims:  # asked for several times in one verification
+            self._claims[output.pk] = self._claim_of(bytes(output.manifest_store))
+        return replace(record, claim_sha256=self._claims[output.pk])
 
 
 def _record(output: Output | None) -> OutputRecord | None:
@@ -37,7 +51,6 @@ def _record(output: Output | None) -> OutputRecord | None:
         livemode=output.livemode,
         permission_changed_at=output.permission_changed_at,
         sha256=output.sha256,
-        claim_sha256=claim_of_store(bytes(output.manifest_store)),
         fingerprint=_mapping(output.fingerprint),
         target_cover="attestation" if output.job.target_attestation_id else "consent",
         not_screened=_not_screened(output),

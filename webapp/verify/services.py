@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from django.core.files.uploadedfile import UploadedFile
-from numpy.typing import NDArray
 
 from watermark import image, video
 from watermark.credentials import Credentials
 from watermark.fingerprint import ContentMatch
+from watermark.keys import MarkKey
 from watermark.reading import Reading
-from watermark.verdict import ContentEvidence, Evidence, MarkEvidence, Verdict, record_to_compare, verdict
+from watermark.verdict import ContentEvidence, Evidence, MarkEvidence, Records, Verdict, record_to_compare, verdict
 from watermark.video_reading import VideoReading
 from webapp import keys_of_house
 from webapp.jobs.workfolder import work_folder
@@ -31,10 +30,9 @@ from webapp.verify.records import PublishedOutputs
 from webapp.verify.slots import slot
 from worker.media import client
 from worker.media.errors import ChildError, MediaError
-from worker.media.magic import Sniffed
 
-# Bytes that we published ourselves, or a credential that holds for the bytes, need no decoded picture.
-SAYS_ENOUGH = frozenset({"ours_intact", "ours_withdrawn", "other_trusted", "other_unknown"})
+# Nothing that a comparison of the content could find would change these.
+BYTES_SAY_ENOUGH = frozenset({"ours_intact", "ours_withdrawn"})
 
 
 def verify_upload(file: UploadedFile) -> Verdict:
@@ -43,20 +41,58 @@ def verify_upload(file: UploadedFile) -> Verdict:
         return verify_file(path)
 
 
-def verify_file(path: Path) -> Verdict:
-    """The verdict on a local file. Total: a file that cannot be read has the verdict `unreadable`."""
-    records = PublishedOutputs()
+@dataclass(frozen=True)
+class House:
+    """Whose marks, manifests and records a file is held against.
+
+    `records` gets a function that reads the claim of a stored manifest (`Credentials.claim_sha256`).
+    """
+
+    keys: Sequence[MarkKey]
+    anchors_pem: str
+    records: Callable[[Callable[[bytes], str]], Records]
+
+
+def this_house() -> House:
+    """This deployment. Raises KeysError, KeyStoreError."""
+    return House(keys_of_house.mark_keys(), keys_of_house.anchors_pem(), PublishedOutputs)
+
+
+def verify_file(path: Path, house: House | None = None) -> Verdict:
+    """The verdict on a local file. Total: a file that cannot be read has the verdict `unreadable`.
+
+    The file is parsed in one media child, from the first question to the last.
+    """
+    house = house or this_house()
     evidence = Evidence(file_sha256=_sha256(path))
     try:
-        kind = client.identify(path)
-        evidence = replace(evidence, credentials=_credentials(path, kind))
-        evidence = _look(evidence, path, kind, records)
+        with client.examine(path) as file:
+            records = house.records(lambda store: _claim(file, store))
+            found = _credentials(file, house.anchors_pem)
+            evidence = replace(evidence, credentials=found)
+            if found.is_ours:
+                records.by_manifest(found.label)  # asks for the claim while the child is free to answer
+            try:
+                evidence = _look(evidence, file, house.keys, records)
+            except MediaError as error:
+                known = verdict(evidence, records)
+                if _says_enough(known):
+                    return known
+                evidence = replace(evidence, unreadable=str(error))
+            return verdict(evidence, records)
     except MediaError as error:
-        known = verdict(evidence, records)
-        if known.code in SAYS_ENOUGH:
-            return known
-        evidence = replace(evidence, unreadable=str(error))
-    return verdict(evidence, records)
+        return verdict(replace(evidence, unreadable=str(error)), house.records(lambda store: ""))
+
+
+def _says_enough(known: Verdict) -> bool:
+    """Whether the answer stands though the picture cannot be decoded.
+
+    The very bytes that we published are intact. A manifest of ours that holds is not enough: bytes of a file that lie
+    around it are covered by no hash, and damage there must not be called intact.
+    """
+    if known.code == "ours_intact":
+        return known.reason == "exact_file"
+    return known.code in {"ours_withdrawn", "other_trusted", "other_unknown"}
 
 
 def verdict_body(found: Verdict) -> dict[str, Any]:
@@ -64,29 +100,25 @@ def verdict_body(found: Verdict) -> dict[str, Any]:
     return {"object": "verification", **found.to_json()}
 
 
-def _look(evidence: Evidence, path: Path, kind: Sniffed, records: PublishedOutputs) -> Evidence:
-    """Read the mark and, where our records know it, compare the content."""
-    keys = keys_of_house.mark_keys()
-    rgb: NDArray[np.uint8] | None = None
-    duration = 0.0
-    if kind.kind == "photo":
-        rgb = client.decode_image(path)
+def _look(evidence: Evidence, file: client.Examination, keys: Sequence[MarkKey], records: Records) -> Evidence:
+    """Read the mark and, unless the bytes say enough, compare the content with what our records know of it."""
+    if file.kind.kind == "photo":
+        rgb = file.picture()
         reading: Reading | VideoReading | None = image.read(rgb, keys, effort="deep")
     else:
-        with client.open_frames(path) as frames:
-            reading = video.read(frames, keys)
-            duration = frames.duration
+        frames = file.frames()
+        reading = video.read(frames, keys)
+    where = reading.geometry if reading is not None else None
     evidence = replace(evidence, mark=MarkEvidence.of(reading))
     record = record_to_compare(evidence, records)
     recorded = content.Recorded.read(record.fingerprint) if record and record.fingerprint else None
-    if record is None or recorded is None:
+    if record is None or recorded is None or verdict(evidence, records).code in BYTES_SAY_ENOUGH:
         return evidence
-    where = reading.geometry if reading is not None else None
-    if rgb is not None:
+    if file.kind.kind == "photo":
         match: ContentMatch | None = content.match_photo(recorded, rgb, where)
     else:
-        frames_at = client.sample_frames(path, times=content.times_to_compare(duration))
-        match = content.match_video(recorded, frames_at, where)
+        where = content.as_shrunk(where, frames.shrink)
+        match = content.match_video(recorded, content.moments(frames), where)
     if match is None:
         return evidence
     found = ContentEvidence(
@@ -100,12 +132,19 @@ def _look(evidence: Evidence, path: Path, kind: Sniffed, records: PublishedOutpu
     return replace(evidence, content=found)
 
 
-def _credentials(path: Path, kind: Sniffed) -> Credentials | None:
+def _credentials(file: client.Examination, anchors_pem: str) -> Credentials:
     """What the Content Credentials say; that they cannot be read is the credential's fault, not the file's."""
     try:
-        return Credentials.from_dict(client.read_credentials(path, kind.mime, keys_of_house.anchors_pem()))
+        return Credentials.from_dict(file.credentials(anchors_pem))
     except (ChildError, MediaError) as error:
         return Credentials("broken", failures=(error.code,))
+
+
+def _claim(file: client.Examination, store: bytes) -> str:
+    try:
+        return file.claim_of(store)
+    except (ChildError, MediaError):
+        return ""  # nobody can say that it is ours
 
 
 def _sha256(path: Path) -> str:

@@ -25,6 +25,8 @@ _PROBE_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=120, file_size=1 << 30
 _SIGN_SECONDS: Final = 900.0
 _READ_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=900, file_size=1 << 30)
 _FRAMES_AHEAD: Final = 2
+_DEADLY: Final = frozenset({"child_died", "child_timeout", "child_out_of_memory"})
+"""What a child does not outlive, or may not have outlived."""
 
 
 def probe(path: Path, *, name: str | None = None) -> MediaInfo:
@@ -162,6 +164,81 @@ def open_frames(path: Path, *, short_side: int = 720) -> Iterator[VideoFrames]:
             yield VideoFrames(child)
 
 
+class Examination:
+    """One file that is asked about several times, in one media child. Made by `examine`.
+
+    A child that died over one question is replaced for the next: what is wrong with a file's credentials says nothing
+    about its picture.
+    """
+
+    def __init__(self, path: Path, fd: int, kind: Sniffed) -> None:
+        self.kind = kind
+        self._path = path.resolve()
+        self._fd = fd
+        self._child: Child | None = None
+        self._film: Child | None = None
+
+    def credentials(self, anchors_pem: str) -> dict[str, Any]:
+        """What `read_credentials` returns, for this file."""
+        payload = {"path": str(self._path), "mime": self.kind.mime, "anchors_pem": anchors_pem}
+        return self._ask("watermark.credentials_reader:read_untrusted", payload)
+
+    def claim_of(self, store: bytes) -> str:
+        """The identity of the claim in a manifest store of our records; "" when it is none."""
+        payload = {"store": base64.b64encode(store).decode()}
+        return str(self._ask("watermark.credentials_reader:claim_entry", payload).get("claim", ""))
+
+    def picture(self) -> NDArray[np.uint8]:
+        """As `decode_image`."""
+        return _picture(self._ask("worker.media.image:read_entry", {"container": self.kind.container}))
+
+    def probe(self) -> dict[str, Any]:
+        """The facts of a photo or video, as far as `probe` finds them without hashing the file."""
+        target = "probe_photo" if self.kind.kind == "photo" else "probe_video"
+        return self._ask(f"worker.media.entries:{target}", {"container": self.kind.container})
+
+    def frames(self, *, short_side: int = 720) -> VideoFrames:
+        """As `open_frames`. The child does nothing else from then on; a question after this one takes another."""
+        self._film, self._child = self._serving(), None
+        payload = {"container": self.kind.container, "short_side": short_side}
+        self._film.order({"target": "worker.media.entries:serve_frames", "payload": payload})
+        return VideoFrames(self._film)
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for child in (self._child, self._film):
+            if child is not None:
+                child.close()
+        self._child = self._film = None
+
+    def _ask(self, target: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self._serving().ask(target, payload, _PROBE_SECONDS)
+        except MediaError as error:
+            if error.code in _DEADLY and self._child is not None:
+                self._child.close()
+                self._child = None
+            raise
+
+    def _serving(self) -> Child:
+        os.lseek(self._fd, 0, os.SEEK_SET)  # the place in the file is shared with the child
+        if self._child is None:
+            target = "worker.media.child:serve_calls"
+            self._child = Child(target, {}, fds=[self._fd], limits=_READ_LIMITS, reads=[self._path])
+        return self._child
+
+
+@contextmanager
+def examine(path: Path) -> Iterator[Examination]:
+    """Open a file to ask several things about it. Raises MediaError as `identify`; nothing is parsed yet."""
+    with _opened(path, None) as (fd, kind):
+        examination = Examination(path, fd, kind)
+        try:
+            yield examination
+        finally:
+            examination.close()
+
+
 def read_credentials(path: Path, mime: str, anchors_pem: str) -> dict[str, Any]:
     """Return the Content Credentials of an untrusted file as a dict; parsing them is the child's business too.
 
@@ -170,7 +247,11 @@ def read_credentials(path: Path, mime: str, anchors_pem: str) -> dict[str, Any]:
     path = path.resolve()
     payload = {"path": str(path), "mime": mime, "anchors_pem": anchors_pem}
     return call(
-        "watermark.manifest:read_untrusted", payload, reads=[path], limits=_PROBE_LIMITS, timeout=_PROBE_SECONDS
+        "watermark.credentials_reader:read_untrusted",
+        payload,
+        reads=[path],
+        limits=_PROBE_LIMITS,
+        timeout=_PROBE_SECONDS,
     )
 
 

@@ -7,15 +7,18 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from worker.media.child import Channel, Reply
 from worker.media.errors import MediaError
 from worker.media.types import MAX_PHOTO_PIXELS
+from worker.media.wire import Pixels
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Our own bound is checked on the header, before anything is decoded; Pillow's would only warn below twice its value.
 Image.MAX_IMAGE_PIXELS = None
@@ -34,6 +37,13 @@ def read(file: BinaryIO, container: str) -> tuple[NDArray[np.uint8], dict[str, A
     of an animation the first picture is taken. Returns the array and {"rotation", "warnings"}.
     Raises MediaError: `too_many_pixels`, `truncated`, `format_unsupported`.
     """
+    import numpy as np
+
+    picture, facts = _decode(file, container)
+    return np.asarray(picture), facts
+
+
+def _decode(file: BinaryIO, container: str) -> tuple[Image.Image, dict[str, Any]]:
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -55,7 +65,7 @@ def read(file: BinaryIO, container: str) -> tuple[NDArray[np.uint8], dict[str, A
     except Exception as error:
         # Pillow's plug-ins raise a dozen types for damaged files; whatever a decoder raises, the file is at fault.
         raise MediaError("truncated", f"{type(error).__name__}: {error}") from error
-    return np.asarray(flat), {"rotation": turn, "warnings": notes}
+    return flat, {"rotation": turn, "warnings": notes}
 
 
 def write(rgb: NDArray[np.uint8], path: Path, mime: str, *, quality: int = 95) -> None:
@@ -88,9 +98,11 @@ def write(rgb: NDArray[np.uint8], path: Path, mime: str, *, quality: int = 95) -
 def read_entry(payload: Mapping[str, Any], channel: Channel) -> Reply:
     """Entry of the child: decode the photo in the first passed descriptor; the array travels back beside its facts."""
     with os.fdopen(channel.fds[0], "rb", closefd=False) as file:
-        rgb, facts = read(file, payload["container"])
-    facts |= {"width": rgb.shape[1], "height": rgb.shape[0]}
-    return Reply(facts, [rgb] if payload.get("pixels", True) else [])
+        picture, facts = _decode(file, payload["container"])
+    facts |= {"width": picture.width, "height": picture.height}
+    if not payload.get("pixels", True):
+        return Reply(facts)
+    return Reply(facts, [Pixels((picture.height, picture.width, 3), picture.tobytes())])
 
 
 def _open(file: BinaryIO, container: str) -> Image.Image:
@@ -110,16 +122,20 @@ def _orientation(picture: Image.Image) -> int:
 
 def _to_rgb(picture: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
+        import numpy as np
+
         values = np.asarray(picture)
         picture = Image.fromarray((np.clip(values, 0, 65535) / 257 + 0.5).astype(np.uint8))
         notes.append("sixteen_bits_reduced")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        if np.asarray(picture.getchannel("A")).min() < 255:
+        if picture.getchannel("A").histogram()[255] < picture.width * picture.height:
             notes.append("transparency_on_white")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture).convert("RGB")
     if profile and picture.mode in ("RGB", "L", "CMYK"):
+        from PIL import ImageCms
+
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "sRGB" not in ImageCms.getProfileDescription(source):

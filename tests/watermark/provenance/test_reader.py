@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import platform
 import random
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import av
@@ -226,63 +222,3 @@ def test_the_entry_of_the_media_child_returns_plain_data(sign, dev_authority):
 def test_what_is_not_credentials_is_not_read_back(bad):
     with pytest.raises(ValueError):
         Credentials.from_dict(bad)
-
-
-# A seccomp filter that kills the process at its first socket(2): what survives it opened none.
-CHILD = """
-import ctypes, json, struct, sys
-from pathlib import Path
-from watermark.manifest import read
-read(Path(sys.argv[1]), "image/jpeg", anchors_pem="")  # everything is loaded before the filter closes
-import c2pa
-def instruction(code, jt, jf, k):
-    return struct.pack("<HBBI", code, jt, jf, k)
-program = b"".join([
-    instruction(0x20, 0, 0, 0),            # load the system call's number
-    instruction(0x15, 0, 1, 41),           # socket?
-    instruction(0x06, 0, 0, 0x80000000),   # kill the process
-    instruction(0x06, 0, 0, 0x7FFF0000),   # allow
-])
-held = ctypes.create_string_buffer(program)
-class Filter(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-filter = Filter(4, ctypes.addressof(held))
-if libc.prctl(22, 2, ctypes.byref(filter), 0, 0) != 0:
-    sys.exit(77)
-if sys.argv[2] == "closed":
-    print(read(Path(sys.argv[1]), "image/jpeg", anchors_pem="").state)
-else:
-    try:
-        c2pa.Reader("image/jpeg", open(sys.argv[1], "rb"))
-    except c2pa.C2paError as error:
-        print("asked", error)
-"""
-
-
-def in_child(path: Path, how: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CHILD), str(path), how],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="the filter is written for Linux on x86-64"
-)
-def test_reading_a_file_that_names_a_remote_manifest_opens_no_socket(other_authority, tmp_path):
-    path = tmp_path / "remote.jpg"
-    path.write_bytes(stranger(other_authority, "remote", remote="http://127.0.0.1:9/store.c2pa"))
-    control = in_child(path, "open")
-    if control.returncode == 77:
-        pytest.skip("this kernel does not allow a seccomp filter here")
-    assert control.returncode == -31, control  # SIGSYS: the SDK's defaults do ask the network
-    closed = in_child(path, "closed")
-    assert (closed.returncode, closed.stdout.strip()) == (0, "remote_only"), closed
-    found = read(path, "image/jpeg", anchors_pem="")
-    assert found.remote_url == "http://127.0.0.1:9/store.c2pa"
