@@ -53,6 +53,7 @@ class Words:
     attested: bool = False
     not_screened: tuple[str, ...] = ()
     unreadable: str = ""
+    possible: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ def words(about: Words) -> Said:
             parts.append(f"Its inputs were not screened for: {', '.join(kinds)}.")
     elif about.credentials and about.credentials.declares_ai and about.code in ("other_trusted", "other_unknown"):
         parts.append("The credential says that AI was used.")
+    if about.possible and not about.code.startswith("ours_"):
+        parts.append(
+            "It looks like something that was made here with AI. That is no proof: pictures of one scene look alike."
+        )
     return Said(headline, " ".join(parts))
 
 

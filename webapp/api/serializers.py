@@ -320,6 +320,15 @@ class VerifiedContent(serializers.Serializer):
     )
 
 
+class PossibleMatchOut(serializers.Serializer):
+    """An output of ours that looks alike; it is no proof of anything."""
+
+    manifest = serializers.CharField()
+    permission = serializers.ChoiceField(choices=Output.Permission.values)
+    pdq_distance = serializers.IntegerField(help_text="Bits of 256 in which the fingerprints differ.")
+    seconds = serializers.FloatField(help_text="Where in our video.")
+
+
 class VerificationOut(serializers.Serializer):
     """What can be said about a file. `code` and `reason` are stable; the texts are for people."""
 
@@ -333,6 +342,7 @@ class VerificationOut(serializers.Serializer):
     manifest = serializers.DictField(help_text="What the Content Credentials say, and how far they can be believed.")
     mark = VerifiedMark(allow_null=True)
     content = VerifiedContent(allow_null=True)
+    possible_matches = PossibleMatchOut(many=True)
 
 
 class PointedError(serializers.Serializer):

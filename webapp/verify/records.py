@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from watermark.verdict import OutputRecord
+from watermark.verdict import OutputRecord, PossibleMatch
+from webapp.jobs import repository
 from webapp.jobs.models import Output
 from webapp.screening.models import ScreeningRecord
+
+POSSIBLE = 5
+"""Possible matches that are shown."""
 
 
 class PublishedOutputs:
@@ -37,6 +41,17 @@ class PublishedOutputs:
         if output.pk not in self._claims:  # asked for several times in one verification
             self._claims[output.pk] = self._claim_of(bytes(output.manifest_store))
         return replace(record, claim_sha256=self._claims[output.pk])
+
+
+def possible_matches(pdq: bytes) -> list[PossibleMatch]:
+    """Outputs that look like a picture with this fingerprint, the nearest first."""
+    near = repository.by_fingerprint(pdq, limit=POSSIBLE)
+    known = Output.objects.in_bulk([each.output_id for each in near])
+    return [
+        PossibleMatch(output.manifest_label, output.permission, each.distance, each.seconds)
+        for each in near
+        if (output := known.get(each.output_id)) is not None
+    ]
 
 
 def _record(output: Output | None) -> OutputRecord | None:

@@ -7,8 +7,9 @@ until the answer is made.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,21 +19,34 @@ from django.core.files.uploadedfile import UploadedFile
 
 from watermark import image, video
 from watermark.credentials import Credentials
-from watermark.fingerprint import ContentMatch
+from watermark.fingerprint import ContentMatch, take
 from watermark.keys import MarkKey
 from watermark.reading import Reading
-from watermark.verdict import ContentEvidence, Evidence, MarkEvidence, Records, Verdict, record_to_compare, verdict
+from watermark.verdict import (
+    ContentEvidence,
+    Evidence,
+    MarkEvidence,
+    PossibleMatch,
+    Records,
+    Verdict,
+    record_to_compare,
+    verdict,
+)
 from watermark.video_reading import VideoReading
 from webapp import keys_of_house
+from webapp.jobs.repository import LEAST_QUALITY
 from webapp.jobs.workfolder import work_folder
 from webapp.verify import content
-from webapp.verify.records import PublishedOutputs
+from webapp.verify.records import POSSIBLE, PublishedOutputs, possible_matches
 from webapp.verify.slots import slot
 from worker.media import client
 from worker.media.errors import ChildError, MediaError
 
-# Nothing that a comparison of the content could find would change these.
+NOT_OURS = frozenset({"nothing_found", "other_trusted", "other_unknown", "other_invalid"})
+KEYFRAMES = 5
+"""Of a film, looked up by their fingerprints when it carries no mark."""
 BYTES_SAY_ENOUGH = frozenset({"ours_intact", "ours_withdrawn"})
+"""Nothing that a comparison of the content could find would change these."""
 
 
 def verify_upload(file: UploadedFile) -> Verdict:
@@ -45,17 +59,19 @@ def verify_upload(file: UploadedFile) -> Verdict:
 class House:
     """Whose marks, manifests and records a file is held against.
 
-    `records` gets a function that reads the claim of a stored manifest (`Credentials.claim_sha256`).
+    `records` gets a function that reads the claim of a stored manifest (`Credentials.claim_sha256`); `similar` finds
+    outputs by a fingerprint.
     """
 
     keys: Sequence[MarkKey]
     anchors_pem: str
     records: Callable[[Callable[[bytes], str]], Records]
+    similar: Callable[[bytes], Sequence[PossibleMatch]] = lambda pdq: ()
 
 
 def this_house() -> House:
     """This deployment. Raises KeysError, KeyStoreError."""
-    return House(keys_of_house.mark_keys(), keys_of_house.anchors_pem(), PublishedOutputs)
+    return House(keys_of_house.mark_keys(), keys_of_house.anchors_pem(), PublishedOutputs, possible_matches)
 
 
 def verify_file(path: Path, house: House | None = None) -> Verdict:
@@ -73,7 +89,7 @@ def verify_file(path: Path, house: House | None = None) -> Verdict:
             if found.is_ours:
                 records.by_manifest(found.label)  # asks for the claim while the child is free to answer
             try:
-                evidence = _look(evidence, file, house.keys, records)
+                evidence = _look(evidence, file, house, records)
             except MediaError as error:
                 known = verdict(evidence, records)
                 if _says_enough(known):
@@ -100,16 +116,19 @@ def verdict_body(found: Verdict) -> dict[str, Any]:
     return {"object": "verification", **found.to_json()}
 
 
-def _look(evidence: Evidence, file: client.Examination, keys: Sequence[MarkKey], records: Records) -> Evidence:
+def _look(evidence: Evidence, file: client.Examination, house: House, records: Records) -> Evidence:
     """Read the mark and, unless the bytes say enough, compare the content with what our records know of it."""
     if file.kind.kind == "photo":
         rgb = file.picture()
-        reading: Reading | VideoReading | None = image.read(rgb, keys, effort="deep")
+        reading: Reading | VideoReading | None = image.read(rgb, house.keys, effort="deep")
     else:
         frames = file.frames()
-        reading = video.read(frames, keys)
+        reading = video.read(frames, house.keys)
     where = reading.geometry if reading is not None else None
     evidence = replace(evidence, mark=MarkEvidence.of(reading))
+    if reading is None and verdict(evidence, records).code in NOT_OURS:
+        seen = [(0.0, rgb)] if file.kind.kind == "photo" else frames.keyframes(max(1.0, frames.duration / KEYFRAMES))
+        return replace(evidence, possible=_possible(seen, house))
     record = record_to_compare(evidence, records)
     recorded = content.Recorded.read(record.fingerprint) if record and record.fingerprint else None
     if record is None or recorded is None or verdict(evidence, records).code in BYTES_SAY_ENOUGH:
@@ -130,6 +149,18 @@ def _look(evidence: Evidence, file: client.Examination, keys: Sequence[MarkKey],
         tuple(match.regions),
     )
     return replace(evidence, content=found)
+
+
+def _possible(seen: Iterable[content.Frame], house: House) -> tuple[PossibleMatch, ...]:
+    """What of ours looks like these pictures, each output once, the nearest first."""
+    found: dict[str, PossibleMatch] = {}
+    for _, rgb in itertools.islice(seen, KEYFRAMES):
+        taken = take(rgb)
+        for each in house.similar(taken.pdq) if taken.quality >= LEAST_QUALITY else ():
+            known = found.get(each.manifest_label)
+            if known is None or each.pdq_distance < known.pdq_distance:
+                found[each.manifest_label] = each
+    return tuple(sorted(found.values(), key=lambda each: each.pdq_distance)[:POSSIBLE])
 
 
 def _credentials(file: client.Examination, anchors_pem: str) -> Credentials:
