@@ -1,7 +1,8 @@
 """The manifest of an output: built, signed, read back before it gets its name.
 
 C2PA 2.4 claim, signed once per file. What goes in is published for good, so only opaque ids go in: no name, no file
-name, no thumbnail, no metadata of an input (DESIGN.md decision 10). `build_manifest` is the whole of it.
+name, no thumbnail, no metadata of an input (DESIGN.md decision 10). `build_manifest` is the whole of it, but for the
+manifests of inputs that are kept.
 
 An input's own manifest is kept whole as an ingredient when it declares the use of AI (EU Code of Practice 1.2: such
 marks must not be lost), holds for the input's bytes, and shows and names nobody. Otherwise only its hash is kept, with

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,12 +62,11 @@ def _fill(entries: int, show: Callable[[str, float], None]) -> None:
     with connection.cursor() as cursor:
         for index in indexes:
             cursor.execute(f"DROP INDEX {quoted(index.name)}")
-    now = timezone.now()
     for start in range(0, entries, CHUNK):
         numbers = range(start, min(entries, start + CHUNK))
         with transaction.atomic():
-            _insert([Output(**_output(number), published_at=now) for number in numbers])
-            _insert([OutputFingerprint(**_print(number)) for number in numbers])
+            _insert(Output(**_output(0), published_at=timezone.now()), _output, numbers)
+            _insert(OutputFingerprint(**_print(0)), _print, numbers)
         show(f"{numbers.stop:,} of {entries:,} rows", 0.7 * numbers.stop / entries)
     with connection.cursor() as cursor:
         for number, index in enumerate(indexes):
@@ -91,21 +90,25 @@ def _drop_references(*tables: type[models.Model]) -> None:
                 )
 
 
-def _insert(rows: Sequence[models.Model]) -> None:
-    fields = rows[0]._meta.concrete_fields
-    table = connection.ops.quote_name(rows[0]._meta.db_table)
+def _insert(example: models.Model, vary: Callable[[int], Mapping[str, Any]], numbers: range) -> None:
+    """Rows like `example` but for what `vary` gives each; only the example goes through Django's slow conversions."""
+    fields = example._meta.concrete_fields
+    names = [str(field.attname) for field in fields]
+    common = {
+        name: field.get_db_prep_save(getattr(example, name), connection)
+        for name, field in zip(names, fields, strict=True)
+    }
+    table = connection.ops.quote_name(example._meta.db_table)
     columns = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
-    values = [
-        [field.get_db_prep_save(getattr(row, str(field.attname)), connection) for field in fields] for row in rows
-    ]
+    rows = ([row[name] for name in names] for row in ({**common, **vary(number)} for number in numbers))
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
-                for row in values:
+                for row in rows:
                     copy.write_row(row)
             return
         places = ", ".join(["%s"] * len(fields))
-        cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", values)  # noqa: S608
+        cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", list(rows))  # noqa: S608
 
 
 def _output(number: int) -> dict[str, Any]:
