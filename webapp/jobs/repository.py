@@ -9,7 +9,7 @@ of some band, and one band need only be searched to 1 bit: if every band differe
 10 x 3 + 2 = 32. So 10 bands are looked up under each of 277 or 301 values, one under 24, some 2,800 values in all; at
 10 million entries each value is held by about one entry, so some 3,000 candidates come back, whose bits are then
 counted. Fewer, wider bands ask too often (8 of 32 bits: 43,900 values), more, narrower ones bring too many candidates
-(16 of 16 bits: 41,500); both took several times as long.
+(16 of 16 bits: 41,500). Measured on SQLite at 2 million entries: 4 ms of processor time against 37 and 21.
 """
 
 from __future__ import annotations
