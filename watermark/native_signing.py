@@ -13,7 +13,6 @@ the stamp is put where it would have put it, see `time_stamps.stamped`.
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -111,7 +110,7 @@ def sign_native(payload: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
     if payload["time_stamp"]:
         store = _time_stamp(out, payload["mime"], store, ask)
     found = read(out, payload["mime"], anchors_pem=payload["anchors_pem"])
-    if payload["time_stamp"] and "timeStamp.validated" not in json.dumps(found.raw.get("validation_results")):
+    if payload["time_stamp"] and not _stamp_holds(out, payload["mime"]):
         raise NativeSigningError("the answer of the time-stamp service is not a time stamp of this signature")
     return {"store": base64.b64encode(store).decode(), "credentials": found.to_dict(raw=False)}
 
@@ -129,3 +128,14 @@ def _time_stamp(out: Path, mime: str, store: bytes, ask: Ask) -> bytes:
     except (StorePlacesError, time_stamps.TimeStampError) as error:
         raise NativeSigningError(error.message) from error
     return stamped
+
+
+def _stamp_holds(out: Path, mime: str) -> bool:
+    """Whether the active manifest's own time stamp is one of its signature; an ingredient's does not count."""
+    with (
+        c2pa.Context.from_dict(closed_settings("")) as context,
+        out.open("rb") as file,
+        c2pa.Reader(mime, file, context=context) as reader,
+    ):
+        success = (reader.get_validation_results() or {}).get("activeManifest", {}).get("success", [])
+    return any(each.get("code") == "timeStamp.validated" for each in success)

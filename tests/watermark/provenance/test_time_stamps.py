@@ -19,11 +19,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.watermark.provenance.strangers import TYPE, foreign, inspected
+from tests.watermark.provenance.test_native_signing import Service
 from watermark import issuing
 from watermark.credentials import EXPIRED
 from watermark.manifest import FORMATS, ManifestError, read, sign_file
 from watermark.signers import FileSigner
-from watermark.time_stamps import TimeStampError, find_signature, stamped, token_of
+from watermark.time_stamps import (
+    TimeStampError,
+    find_signature,
+    query_for,
+    request_time_stamp,
+    stamped,
+    token_of,
+)
 
 CONFIGURATION = """
 [tsa]
@@ -211,6 +219,28 @@ def test_a_stamp_takes_the_place_of_padding_whatever_its_length(sign, length):
 def test_what_is_no_signature_is_not_stamped(store):
     with pytest.raises(TimeStampError):
         find_signature(store)
+
+
+def test_the_stamp_of_another_signature_is_refused_even_beside_an_input_that_has_one(
+    service, sign, plain_media, request_for, dev_authority, tmp_path
+):
+    anchors = dev_authority.root_pem + service.root_pem
+    first = tmp_path / "first.jpg"
+    signer = dev_authority.signer(tsa_url=service.url)
+    sign_file(plain_media["image/jpeg"], first, request_for("image/jpeg"), signer, anchors_pem=anchors)
+    target = inspected(first)
+    assert target.kept_whole
+    _, other = sign("image/jpeg", name="other")
+    replayed = request_time_stamp(service.url, query_for(other.store, find_signature(other.store)))
+    with Service(200, replayed) as replay, pytest.raises(ManifestError, match="not a time stamp of this signature"):
+        sign_file(
+            plain_media["image/jpeg"],
+            tmp_path / "second.jpg",
+            request_for("image/jpeg", target=target),
+            dev_authority.signer(tsa_url=replay.url),
+            anchors_pem=anchors,
+        )
+    assert not (tmp_path / "second.jpg").exists()
 
 
 def test_a_time_of_an_unknown_authority_is_only_a_claim(service, plain_media, request_for, dev_authority, tmp_path):
