@@ -39,6 +39,20 @@ from watermark.credentials import (
 _REMOTE = re.compile(r"must fetch remote manifests from url (\S{1,2000})")
 _TRUSTED = "signingCredential.trusted"
 _MAX_RAW = 1 << 20
+# What a manifest may hold and still shows and names nobody (hashes and ingredients stand beside the assertions). Titles
+# are among it: the tool that made the file wrote them, and no manifest comes without.
+_IMPERSONAL = frozenset(
+    {"c2pa.actions", "c2pa.actions.v2", "c2pa.soft-binding", "c2pa.training-mining", "cawg.training-mining"}
+    | {CONSENT_LABEL}
+)
+_MANIFEST_PARTS = frozenset(
+    {"claim_generator", "claim_generator_info", "title", "format", "instance_id", "ingredients", "assertions"}
+    | {"signature_info", "label", "claim_version", "redactions"}
+)
+_INGREDIENT_PARTS = frozenset(
+    {"title", "format", "instance_id", "document_id", "relationship", "label", "active_manifest", "manifest_data"}
+    | {"validation_status", "validation_results", "digital_source_type", "hash"}
+)
 _MAX_NODES = 64
 _MAX_DEPTH = 6
 _MAX_ITEMS = 64
@@ -115,8 +129,26 @@ def read_untrusted(payload: Mapping[str, Any]) -> dict[str, Any]:
     ).to_dict()
 
 
+def store_entry(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Entry for the media child: "store" (a manifest store of our records, base64), anchors_pem and tsa_anchors_pem."""
+    return read(
+        base64.b64decode(str(payload["store"])),
+        "application/c2pa",
+        anchors_pem=str(payload["anchors_pem"]),
+        tsa_anchors_pem=str(payload["tsa_anchors_pem"]),
+    ).to_dict()
+
+
+def claim_entry(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Entry for the media child: {"store": base64} -> {"claim": `claim_of_store`}.
+
+    A store of our own records may hold a stranger's manifest, so it is parsed where strangers' files are.
+    """
+    return {"claim": claim_of_store(base64.b64decode(str(payload["store"])))}
+
+
 def claim_of_store(store: bytes) -> str:
-    """`Credentials.claim_sha256` of a manifest store from our own records, never of a stranger's; "" when it is none.
+    """`Credentials.claim_sha256` of a manifest store from our own records; "" when it is none.
 
     Both sides of the comparison are read by the same library, so a newer one does not turn our outputs into strangers.
     """
@@ -238,6 +270,7 @@ def _credentials(parsed: dict[str, Any], *, keep_raw: bool, recovered: bool, our
         actions=actions,
         ingredients=_ingredients(manifests, label, deltas, budget, depth=0),
         digital_source_types=_source_types(assertions),
+        personal=_personal(manifests),
         raw=parsed if keep_raw else {},
     )
 
@@ -299,8 +332,23 @@ def _action(item: Mapping[str, Any]) -> Action:
 
 
 def _source_types(assertions: list[dict[str, Any]]) -> tuple[str, ...]:
-    kinds = [clean(item.get("digitalSourceType")) for item in _action_items(assertions)]
-    return tuple(dict.fromkeys(kind for kind in kinds if kind))
+    """Every digital source type that is named: of an action, of an action's template, of IPTC metadata."""
+    kinds = [item.get("digitalSourceType") for item in _action_items(assertions)]
+    for data in (_mapping(item.get("data")) for item in assertions):
+        kinds += [_mapping(each).get("digitalSourceType") for each in _list(data.get("templates"))[:_MAX_ITEMS]]
+        kinds += [data.get(name) for name in ("digitalSourceType", "Iptc4xmpExt:DigitalSourceType")]
+    return tuple(dict.fromkeys(clean(kind) for kind in kinds if isinstance(kind, str) and kind))[:_MAX_ITEMS]
+
+
+def _personal(manifests: Mapping[str, Any]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for manifest in map(_mapping, manifests.values()):
+        labels = [_label(item) for item in _assertions(manifest)]
+        found |= dict.fromkeys(clean(label, 80) for label in labels if not _impersonal(label))
+        found |= dict.fromkeys(clean(name, 80) for name in manifest if name not in _MANIFEST_PARTS)
+        for ingredient in map(_mapping, _list(manifest.get("ingredients"))):
+            found |= dict.fromkeys(clean(name, 80) for name in ingredient if name not in _INGREDIENT_PARTS)
+    return tuple(found)[:_MAX_ITEMS]
 
 
 def _mark_ids(assertions: list[dict[str, Any]]) -> tuple[bytes, ...]:
@@ -365,11 +413,21 @@ def _ingredients(
                 state=_ingredient_state(item, deltas.get(uri, {})) if child else "none",
                 issuer=clean(_mapping(manifest.get("signature_info")).get("issuer")),
                 label=clean(child),
-                digital_source_types=_source_types(_assertions(manifest)),
+                digital_source_types=_source_types(_assertions(manifest)) or _declared(item),
                 ingredients=_ingredients(manifests, child, deltas, budget, depth=depth + 1) if child else (),
             )
         )
     return tuple(sorted(nodes, key=lambda node: node.relationship != "parentOf"))
+
+
+def _impersonal(label: str) -> bool:
+    return label in _IMPERSONAL or label.startswith("c2pa.hash.")
+
+
+def _declared(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an ingredient without a manifest was said to be."""
+    kind = clean(item.get("digital_source_type"))
+    return (kind,) if kind else ()
 
 
 def _ingredient_state(item: Mapping[str, Any], delta: Mapping[str, Any]) -> State:

@@ -1,4 +1,4 @@
-"""IPTC's "Digital Source Type" as an XMP packet in JPEG, PNG, WebP and MP4, written before the file is signed.
+"""IPTC's "Digital Source Type" as an XMP packet in each of our formats, written before the file is signed.
 
 XMP part 3 (storage in files) says where the packet goes; IPTC Photo Metadata 2025.1 names the property. The file is
 copied beside itself in pieces and replaced at the end, so a failure leaves the old one; no file is held in memory
@@ -19,6 +19,7 @@ from xml.sax.saxutils import escape
 
 from watermark.aigc import KEY, NAMESPACE
 from watermark.credentials import DIGITAL_SOURCE_TYPE
+from watermark.iptc_boxes import write_avif, write_quicktime
 
 AI_EDITED = f"{DIGITAL_SOURCE_TYPE}compositeWithTrainedAlgorithmicMedia"
 
@@ -71,7 +72,7 @@ def write_iptc(path: Path, mime: str, digital_source_type: str = AI_EDITED, aigc
         with path.open("rb") as source, temporary.open("x+b") as target:
             try:
                 writer(source, target, xmp_packet(digital_source_type, aigc))
-            except (struct.error, IndexError) as error:
+            except (struct.error, IndexError, ValueError) as error:
                 raise _malformed(mime) from error
             target.flush()
             os.fsync(target.fileno())
@@ -239,5 +240,7 @@ _WRITERS: dict[str, Callable[[BinaryIO, BinaryIO, bytes], None]] = {
     "image/jpeg": _jpeg,
     "image/png": _png,
     "image/webp": _webp,
+    "image/avif": write_avif,
     "video/mp4": _mp4,
+    "video/quicktime": write_quicktime,
 }

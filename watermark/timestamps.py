@@ -1,20 +1,13 @@
-"""RFC 3161 time stamps under our own bounds: the signing library asks a relay on loopback, the relay asks the service.
+"""RFC 3161 time stamps under our own bounds: how long a service is waited for, what is accepted, and why there is none.
 
-The library's own call cannot be limited in time or size and turns every failure into the same few words. So it is given
-the address of a relay that lives as long as one signature; what the relay asks, how long it waits, what it accepts, and
-why it failed is decided here.
+What is stamped, and where the stamp goes, is the business of `stamping`.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib import error as urllib_error
 from urllib import request as urllib_request
@@ -25,9 +18,8 @@ from rfc3161_client._rust import parse_timestamp_request  # its builder makes re
 
 from watermark.bounded import within
 
-ANSWER_SECONDS = 10.0  # for one request as a whole; the signing library itself gives up after 30
+ANSWER_SECONDS = 10.0  # for one request as a whole
 MAX_ANSWER = 64 << 10  # bytes: a token with its certificates has 2 to 8 kB
-MAX_QUERY = 4 << 10
 _GRANTED = (PKIStatus.GRANTED, PKIStatus.GRANTED_WITH_MODS)
 
 
@@ -118,69 +110,6 @@ class _NoRedirect(urllib_request.HTTPRedirectHandler):
 
 
 _OPENER = urllib_request.build_opener(_NoRedirect)
-
-
-@dataclass
-class Relay:
-    """Where the signing library asks, and why it got no answer."""
-
-    url: str
-    failure: TimeStampError | None = None
-    answered: bool = False
-
-
-@contextmanager
-def relay(service: TimeStampService) -> Iterator[Relay]:
-    """A loopback address, known to nobody else, that hands one signature's requests on to `service`."""
-    path = f"/{secrets.token_urlsafe(16)}"
-    found = Relay("")
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 5.0
-
-        def do_POST(self) -> None:
-            size = int(self.headers.get("Content-Length") or 0)
-            if self.path != path or not 0 < size <= MAX_QUERY:
-                self.send_error(404)
-                return
-            try:
-                answer = service.ask(self.rfile.read(size))
-            except TimeStampError as error:
-                found.failure = error
-                self.send_error(503)
-                return
-            found.answered = True
-            self.send_response(200)
-            self.send_header("Content-Type", "application/timestamp-reply")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet: the path is a secret of this process."""
-
-    _no_proxy_to_ourselves()
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True, name="tsa-relay"
-    )
-    thread.start()
-    found.url = f"http://127.0.0.1:{server.server_port}{path}"
-    try:
-        yield found
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def _no_proxy_to_ourselves() -> None:
-    """The signing library honours the proxy variables of the environment, for loopback too unless it is excepted."""
-    if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
-        for name in ("NO_PROXY", "no_proxy"):
-            excepted = [part for part in os.environ.get(name, "").split(",") if part]
-            if "127.0.0.1" not in excepted:
-                os.environ[name] = ",".join([*excepted, "127.0.0.1"])
 
 
 def unusable(words: str) -> TimeStampError:

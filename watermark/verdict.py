@@ -104,6 +104,19 @@ class ContentEvidence:
 
 
 @dataclass(frozen=True)
+class PossibleMatch:
+    """An output of ours that looks alike. It is shown, and decides nothing: pictures of one scene look alike too.
+
+    `pdq_distance`: bits of 256 that differ; `seconds`: where in our video; `state` as in `OutputRecord`.
+    """
+
+    manifest_label: str
+    state: str
+    pdq_distance: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class OutputRecord:
     """What our records say about one published output. `state`: in_force, withdrawn, taken_down; any other word counts
     as not in force. `claim_sha256` is that of the manifest we signed (see `Credentials`); "" matches none.
@@ -144,6 +157,7 @@ class Evidence:
     content: ContentEvidence | None = None
     file_sha256: str = ""
     unreadable: str = ""
+    possible: tuple[PossibleMatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,15 @@ class Verdict:
             "manifest": _manifest_json(self.evidence.credentials),
             "mark": _mark_json(self.evidence.mark),
             "content": _content_json(self.evidence.content),
+            "possible_matches": [
+                {
+                    "manifest": each.manifest_label,
+                    "permission": each.state,
+                    "pdq_distance": each.pdq_distance,
+                    "seconds": each.seconds,
+                }
+                for each in self.evidence.possible
+            ],
         }
 
 
@@ -198,6 +221,7 @@ def verdict(evidence: Evidence, records: Records) -> Verdict:
             not_screened=record.not_screened if record else (),
             stamped=record is None or record.time_stamp in ("trusted", ""),
             unreadable=evidence.unreadable,
+            possible=bool(evidence.possible),
         )
     )
     return Verdict(code, reason, said.headline, said.sentence, SEVERITY[code], record, evidence)

@@ -54,6 +54,7 @@ class Words:
     not_screened: tuple[str, ...] = ()
     stamped: bool = True
     unreadable: str = ""
+    possible: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ def words(about: Words) -> Said:
             parts.append("It carries no trusted time stamp: the date is our own word.")
     elif about.credentials and about.credentials.declares_ai and about.code in ("other_trusted", "other_unknown"):
         parts.append("The credential says that AI was used.")
+    if about.possible and not about.code.startswith("ours_"):
+        parts.append(
+            "It looks like something that was made here with AI. That is no proof: pictures of one scene look alike."
+        )
     return Said(headline, " ".join(parts))
 
 

@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 Kind = Literal["photo", "video"]
 MarkMode = Literal["default", "durable"]
 
-PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp")
-VIDEO_MIMES = ("video/mp4",)
+PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp", "image/avif")
+VIDEO_MIMES = ("video/mp4", "video/quicktime")
 
 
 class SpecError(ValueError):

@@ -367,6 +367,15 @@ class VerifiedMedia(serializers.Serializer):
     duration = serializers.FloatField(allow_null=True)
 
 
+class PossibleMatchOut(serializers.Serializer):
+    """An output of ours that looks alike; it is no proof of anything."""
+
+    manifest = serializers.CharField()
+    permission = serializers.ChoiceField(choices=Output.Permission.values)
+    pdq_distance = serializers.IntegerField(help_text="Bits of 256 in which the fingerprints differ.")
+    seconds = serializers.FloatField(help_text="Where in our video.")
+
+
 class VerificationOut(serializers.Serializer):
     """What can be said about a file. `code` and `reason` are stable; the texts are for people.
 
@@ -394,6 +403,7 @@ class VerificationOut(serializers.Serializer):
     )
     mark = VerifiedMark(allow_null=True)
     content = VerifiedContent(allow_null=True)
+    possible_matches = PossibleMatchOut(many=True, allow_null=True)
 
 
 class PointedError(serializers.Serializer):

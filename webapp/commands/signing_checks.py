@@ -14,7 +14,9 @@ from watermark.certificates import Finding, check_key_file, check_signer
 from watermark.signers import Signer, SignerError
 from watermark.timestamps import TimeStampError
 from webapp import keys_of_house
+from webapp.jobs.signing import sign_in_child
 from webapp.profile import is_live
+from worker.media.errors import MediaError
 
 EXIT_CODES = {0: "in order", 1: "signs, but something ends soon or is weak", 2: "cannot sign, or nobody would know it"}
 
@@ -74,11 +76,12 @@ def _time_stamps(signer: Signer) -> list[Finding]:
                 anchors_pem=keys_of_house.anchors_pem(),
                 tsa=service,
                 tsa_anchors_pem=keys_of_house.tsa_anchors_pem(),
+                native=sign_in_child,
             )
         except TimeStampError as error:
             return [Finding(error.code, str(error), fatal=settings.TSA_WHEN_DOWN == "wait")]
-        except manifest.ManifestError as error:
-            return [Finding(error.code, error.message, fatal=True)]
+        except (manifest.ManifestError, MediaError) as error:
+            return [Finding(error.code, str(error), fatal=True)]
     if signed.credentials.time_source == "tsa":
         return []
     words = "The time-stamp service answers, but its root is not in TSA_ANCHORS_FILE: its time counts as our own claim."

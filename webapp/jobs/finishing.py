@@ -28,7 +28,14 @@ from webapp.screening.models import ScreeningRecord
 from worker.media import client
 from worker.spec import JobSpec
 
-SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "video/mp4": ".mp4"}
+SUFFIXES = {
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "image/avif": ".avif",
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+}
 
 
 class FinishingError(Exception):
@@ -130,8 +137,10 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey) -> None:
             "The invisible mark could not be read back from the finished file, so it was not published. "
             "Nothing of it was kept. Try the option mark_mode=durable, or a larger picture.",
         )
-    credentials = manifest.read(
-        path, mime, anchors_pem=keys_of_house.anchors_pem(), tsa_anchors_pem=keys_of_house.tsa_anchors_pem()
+    credentials = manifest.Credentials.from_dict(
+        client.read_credentials(
+            path, mime, keys_of_house.anchors_pem(), tsa_anchors_pem=keys_of_house.tsa_anchors_pem()
+        )
     )
     if credentials.state != "trusted" or not credentials.is_ours or credentials.mark_ids != (mark_id,):
         raise FinishingError(
@@ -170,7 +179,7 @@ def _request(
 def _ingredient(path: Path, mime: str) -> manifest.IngredientFile:
     """The input's own credentials are parsed in a media child, never here."""
     found = manifest.Credentials.from_dict(client.read_credentials(path, mime, ""))
-    return manifest.IngredientFile(mime, found)
+    return manifest.IngredientFile(mime, found, path)
 
 
 def _sha256(path: Path) -> str:

@@ -216,3 +216,31 @@ class Output(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class OutputFingerprint(models.Model):
+    """A picture's fingerprint in the manifest repository: of a photo one, of a video one per second.
+
+    `pdq` are its 256 bits; the bands are parts of them, which `repository.by_fingerprint` looks up.
+    """
+
+    output = models.ForeignKey(Output, on_delete=models.CASCADE, related_name="fingerprints")
+    seconds = models.FloatField(default=0.0)
+    pdq = models.BinaryField(max_length=32)
+    band_0 = models.IntegerField()
+    band_1 = models.IntegerField()
+    band_2 = models.IntegerField()
+    band_3 = models.IntegerField()
+    band_4 = models.IntegerField()
+    band_5 = models.IntegerField()
+    band_6 = models.IntegerField()
+    band_7 = models.IntegerField()
+    band_8 = models.IntegerField()
+    band_9 = models.IntegerField()
+    band_10 = models.IntegerField()
+
+    class Meta:
+        indexes = [models.Index(fields=[f"band_{number}"], name=f"fingerprint_band_{number}") for number in range(11)]
+
+    def __str__(self) -> str:
+        return f"{self.output_id}@{self.seconds:g}"

@@ -16,7 +16,7 @@ from consent import services as consent_services
 from consent.models import Consent
 from watermark.payload import new_mark_id
 from webapp.ids import output_id as new_output_id
-from webapp.jobs import flow, leases, permission, signing, transitions
+from webapp.jobs import flow, leases, permission, repository, signing, transitions
 from webapp.jobs.errors import JobsError
 from webapp.jobs.intake import WORN_OUT
 from webapp.jobs.models import Asset, Job, JobEvent, Output
@@ -199,7 +199,7 @@ def _publish(job_id: str, owner: str, draft: Draft) -> Output:
             raise JobsError("lease_lost", "The job is no longer this worker's; nothing was published.", status=409)
         for consent, _ in permission.uses(job):
             consent_services.count_use(consent.pk, job_id)
-        return Output.objects.create(
+        output = Output.objects.create(
             id=draft.output_id,
             organisation_id=job.organisation_id,
             job=job,
@@ -218,6 +218,8 @@ def _publish(job_id: str, owner: str, draft: Draft) -> Output:
             fingerprint=dict(draft.fingerprint),
             expires_at=timezone.now() + timedelta(days=settings.OUTPUT_RETENTION_DAYS),
         )
+        repository.record(output)
+        return output
 
 
 def fail_job(job_id: str, owner: str, code: str, message: str) -> bool:

@@ -7,17 +7,21 @@ be started again when the services answer (`running.await_signing`); only a miss
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
 from watermark import manifest
+from watermark.native_signing import SIGNING_FAILED, STAMP_REFUSED, Ask, NativeSigningError
 from watermark.signers import SignerError
 from watermark.timestamps import TimeStampError
 from webapp import keys_of_house
 from webapp.jobs.models import Output
+from worker.media import client
+from worker.media.errors import ChildError
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +58,16 @@ def sign(src: Path, dst: Path, request: manifest.ManifestRequest, pause: Callabl
     return _sign(src, dst, request, stamped=False)
 
 
+def sign_in_child(order: Mapping[str, Any], ask: Ask) -> Mapping[str, Any]:
+    """`native` of `manifest.sign_file`: the file and the inputs' manifests are parsed where no key is."""
+    try:
+        return client.sign_credentials(order, ask)
+    except ChildError as error:
+        if error.code in (SIGNING_FAILED, STAMP_REFUSED):
+            raise NativeSigningError(error.message, error.code) from error
+        raise
+
+
 def _sign(src: Path, dst: Path, request: manifest.ManifestRequest, *, stamped: bool) -> Signed:
     tsa = keys_of_house.tsa()
     signed = manifest.sign_file(
@@ -64,6 +78,7 @@ def _sign(src: Path, dst: Path, request: manifest.ManifestRequest, *, stamped: b
         anchors_pem=keys_of_house.anchors_pem(),
         tsa=tsa if stamped else None,
         tsa_anchors_pem=keys_of_house.tsa_anchors_pem(),
+        native=sign_in_child,
     )
     if tsa is None:
         return Signed(signed, Output.TimeStamp.NONE)

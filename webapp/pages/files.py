@@ -12,7 +12,14 @@ from webapp.jobs.models import Job, Output
 from webapp.pages.access import for_account, own_asset, own_job
 from webapp.pages.delivery import send_file
 
-EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "video/mp4": "mp4"}
+EXTENSIONS = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/webp": "webp",
+    "image/avif": "avif",
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+}
 SHOWN_BY_BROWSERS = frozenset(EXTENSIONS)
 
 

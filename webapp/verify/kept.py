@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from django.db import connections
 from django.utils import timezone
 
 from watermark.credentials import Credentials
-from watermark.verdict import ContentEvidence, Evidence, MarkEvidence, Verdict, verdict
+from watermark.verdict import ContentEvidence, Evidence, MarkEvidence, PossibleMatch, Verdict, verdict
 from webapp.verify import services
 from webapp.verify.models import Verification
-from webapp.verify.records import PublishedOutputs
+from webapp.verify.records import PublishedOutputs, as_now
 from webapp.verify.slots import FETCHES, slot
 from webapp.verify.words import ai_sentence
 
@@ -111,7 +111,7 @@ def _found(examined: services.Examined) -> dict[str, Any]:
     """The columns of an answer."""
     return {
         "state": Verification.State.DONE,
-        "evidence": evidence_to_json(examined.evidence),
+        "evidence": evidence_to_json(examined.evidence) | {"recorded_claim": examined.recorded_claim},
         "kind": examined.kind,
         "duration": examined.duration,
     }
@@ -142,7 +142,8 @@ def verdict_of(row: Verification) -> Verdict | None:
     except (KeyError, TypeError, ValueError):
         logger.warning("a kept answer cannot be read any more")
         return None
-    return verdict(evidence, PublishedOutputs())
+    evidence = replace(evidence, possible=as_now(evidence.possible))
+    return verdict(evidence, PublishedOutputs(lambda store: str(row.evidence.get("recorded_claim", ""))))
 
 
 def body(row: Verification) -> dict[str, Any]:
@@ -164,7 +165,10 @@ def body(row: Verification) -> dict[str, Any]:
     }
 
 
-VERDICT_MEMBERS = ("code", "reason", "severity", "headline", "sentence", "output", "manifest", "mark", "content")
+VERDICT_MEMBERS = (
+    *("code", "reason", "severity", "headline", "sentence", "output", "manifest", "mark", "content"),
+    "possible_matches",
+)
 
 
 def evidence_to_json(evidence: Evidence) -> dict[str, Any]:
@@ -176,6 +180,7 @@ def evidence_to_json(evidence: Evidence) -> dict[str, Any]:
         "content": asdict(evidence.content) if evidence.content else None,
         "file_sha256": evidence.file_sha256,
         "unreadable": evidence.unreadable,
+        "possible": [asdict(each) for each in evidence.possible],
     }
 
 
@@ -189,4 +194,5 @@ def evidence_from_json(values: Mapping[str, Any]) -> Evidence:
         content=ContentEvidence(**content | {"regions": tuple(content["regions"])}) if content else None,
         file_sha256=str(values["file_sha256"]),
         unreadable=str(values["unreadable"]),
+        possible=tuple(PossibleMatch(**each) for each in values["possible"]),
     )

@@ -1,8 +1,9 @@
 """From a soft binding, or from a copy that carries one, to the manifests we hold: the C2PA resolution look-up.
 
 A manifest counts only if algorithm and value are those of its own soft binding (C2PA 2.2 section 18.10.5.1). What was
-found by content is returned only where the content was compared and fits: a mark alone can be carried over. Permission
-plays no part: a manifest stays true when permission ends, and its status page says so.
+found by a mark is returned only where the content was compared and fits: a mark alone can be carried over. What merely
+looks alike, by its fingerprint, is returned with the lower score it has; our manifests bind no fingerprint, so whoever
+asks has to look. Permission plays no part: a manifest stays true when permission ends, and its status page says so.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from webapp.verify.errors import QueryError
 from webapp.verify.records import PublishedOutputs
 from worker.media.errors import MediaError
 
+FINGERPRINT_ALGORITHM = "io.imprimatur.fingerprint.1"
+ALGORITHMS = (MARK_ALGORITHM, FINGERPRINT_ALGORITHM)
+UNRELATED_BITS = 128  # of 256, in which the fingerprints of two unrelated pictures differ
 MARK_BYTES = 8
 LONGEST_VALUE = 4096
 # urn:c2pa:UUID, then perhaps the claim generator's name and a version (C2PA 2.2 section 8.1)
@@ -69,9 +73,9 @@ def by_content(path: Path, limit: int, *, alg: str = "", hint: bytes | None = No
     `alg` narrows the search to one algorithm. `hint` is a mark id the asker has from elsewhere: its manifest counts
     where the content fits. Raises MediaError for what is no readable photo or video.
     """
-    if alg not in ("", MARK_ALGORITHM):
+    if alg not in ("", *ALGORITHMS):
         return []
-    examined = services.examine(path)
+    examined = services.examine(path, hint=hint)
     found = examined.verdict()
     if found.code == "unreadable":
         raise MediaError("not_media", found.sentence)
@@ -79,11 +83,13 @@ def by_content(path: Path, limit: int, *, alg: str = "", hint: bytes | None = No
     if found.output is not None:
         share = examined.evidence.content.share if examined.evidence.content else None
         matches[found.output.manifest_label] = 100 if share is None else round(100 * share)
-    hinted = PublishedOutputs().by_mark(hint) if hint else None
-    if hinted is not None and examined.look is not None and hinted.manifest_label not in matches:
-        content = examined.look.compare(hinted)
-        if content is not None and content.matches:
-            matches[hinted.manifest_label] = round(100 * (content.share or 0.0))
+    hinted = examined.hinted
+    record = PublishedOutputs().by_id(hinted.output_id) if hinted and hinted.matches else None
+    if record is not None and hinted is not None:
+        matches.setdefault(record.manifest_label, round(100 * (hinted.share or 0.0)))
+    if alg != MARK_ALGORITHM:
+        for each in examined.evidence.possible:
+            matches.setdefault(each.manifest_label, round(100 * (1 - each.pdq_distance / UNRELATED_BITS)))
     ranked = sorted(matches.items(), key=lambda one: -one[1])
     return [Match(label, score) for label, score in ranked[:limit]]
 

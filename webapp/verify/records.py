@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from watermark.credentials import Credentials
-from watermark.credentials_reader import claim_of_store, read
-from watermark.verdict import OutputRecord
+from watermark.verdict import OutputRecord, PossibleMatch
 from webapp import keys_of_house
+from webapp.jobs import repository
 from webapp.jobs.models import Output
 from webapp.screening.models import ScreeningRecord
+from worker.media import client
+
+POSSIBLE = 5
+"""Possible matches that are shown."""
 
 
 class PublishedOutputs:
-    """`watermark.verdict.Records` on the Output rows of all organisations: whoever holds a file may ask about it."""
+    """`watermark.verdict.Records` on the Output rows of all organisations: whoever holds a file may ask about it.
+
+    `claim_of` reads the claim of a stored manifest, which is asked of a media child; without it, a record that is found
+    by its manifest's label is not known to be of the very manifest.
+    """
+
+    def __init__(self, claim_of: Callable[[bytes], str] | None = None) -> None:
+        self._claim_of = claim_of
+        self._claims: dict[str, str] = {}
 
     def by_mark(self, mark_id: bytes) -> OutputRecord | None:
         """The output that carries this mark."""
@@ -24,7 +38,13 @@ class PublishedOutputs:
         """The output with this manifest label."""
         if "\x00" in label:
             return None
-        return _record(Output.objects.filter(manifest_label=label).select_related("job").first())
+        output = Output.objects.filter(manifest_label=label).select_related("job").first()
+        record = _record(output)
+        if output is None or record is None or self._claim_of is None:
+            return record
+        if output.pk not in self._claims:  # asked for several times in one verification
+            self._claims[output.pk] = self._claim_of(bytes(output.manifest_store))
+        return replace(record, claim_sha256=self._claims[output.pk])
 
     def by_id(self, output_id: str) -> OutputRecord | None:
         """The output with this id."""
@@ -32,9 +52,35 @@ class PublishedOutputs:
 
 
 def published_credentials(output_id: str) -> Credentials:
-    """What the manifest of an output says, read from our record of it; nothing of it speaks of any file at hand."""
+    """What the manifest of an output says, read from our record of it; nothing of it speaks of any file at hand.
+
+    It may hold a stranger's manifest, of an input, so a media child reads it, once for all visits.
+    """
     store = Output.objects.filter(pk=output_id).values_list("manifest_store", flat=True).first()
-    return read(bytes(store or b""), "application/c2pa", anchors_pem=keys_of_house.anchors_pem())
+    return _read_store(bytes(store or b""), keys_of_house.anchors_pem(), keys_of_house.tsa_anchors_pem())
+
+
+@lru_cache(maxsize=64)
+def _read_store(store: bytes, anchors_pem: str, tsa_anchors_pem: str) -> Credentials:
+    return Credentials.from_dict(client.read_store(store, anchors_pem, tsa_anchors_pem=tsa_anchors_pem))
+
+
+def possible_matches(pdq: bytes) -> list[PossibleMatch]:
+    """Outputs that look like a picture with this fingerprint, the nearest first."""
+    near = repository.by_fingerprint(pdq, limit=POSSIBLE)
+    known = Output.objects.in_bulk([each.output_id for each in near])
+    return [
+        PossibleMatch(output.manifest_label, output.permission, each.distance, each.seconds)
+        for each in near
+        if (output := known.get(each.output_id)) is not None
+    ]
+
+
+def as_now(found: Iterable[PossibleMatch]) -> tuple[PossibleMatch, ...]:
+    """Possible matches that were found before, with the permission as it is now."""
+    earlier = {each.manifest_label: each for each in found}
+    states = dict(Output.objects.filter(manifest_label__in=earlier).values_list("manifest_label", "permission"))
+    return tuple(replace(each, state=states[label]) for label, each in earlier.items() if label in states)
 
 
 def _record(output: Output | None) -> OutputRecord | None:
@@ -49,7 +95,6 @@ def _record(output: Output | None) -> OutputRecord | None:
         livemode=output.livemode,
         permission_changed_at=output.permission_changed_at,
         sha256=output.sha256,
-        claim_sha256=claim_of_store(bytes(output.manifest_store)),
         fingerprint=_mapping(output.fingerprint),
         target_cover="attestation" if output.job.target_attestation_id else "consent",
         not_screened=_not_screened(output),

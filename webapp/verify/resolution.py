@@ -138,7 +138,8 @@ class SupportedAlgorithms(Route):
 
     def get(self, request: Request) -> HttpResponse:
         """What can be asked for."""
-        return _cached(request, {"watermarks": [{"alg": MARK_ALGORITHM}], "fingerprints": []}, MANIFEST_SECONDS)
+        known = {"watermarks": [{"alg": MARK_ALGORITHM}], "fingerprints": [{"alg": lookup.FINGERPRINT_ALGORITHM}]}
+        return _cached(request, known, MANIFEST_SECONDS)
 
 
 def _result(matches: list[Match]) -> dict[str, Any]:
@@ -200,6 +201,6 @@ def _not_an_asset() -> QueryError:
     return QueryError(
         "asset_type_invalid",
         "This is not a photo or a video that can be matched here; it was not kept. Send the bytes of a JPEG, PNG, "
-        "WebP or HEIC photo, or of an MP4, MOV, MKV or WebM video, as the body.",
+        "WebP, AVIF or HEIC photo, or of an MP4, MOV, MKV or WebM video, as the body.",
         415,
     )

@@ -1,4 +1,4 @@
-"""Write the result: H.264 and AAC in MP4, index first. Runs inside the media child only."""
+"""Write the result: H.264 and AAC in MP4 or MOV, index first. Runs inside the media child only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import av
 
@@ -34,6 +34,7 @@ class VideoWriter:
         size: tuple[int, int],
         time_base: Fraction,
         rate: Fraction,
+        container: Literal["mp4", "mov"] = "mp4",
         crf: int = 18,
         preset: str = "veryfast",
         sound: Any = None,
@@ -45,7 +46,7 @@ class VideoWriter:
         self._closed = False
         # Keys of our own are kept by the "mdta" handler only, not by iTunes' list of known ones.
         flags = "+faststart+use_metadata_tags" if metadata else "+faststart"
-        self._container = av.open(str(self._half), "w", format="mp4", options={"movflags": flags})
+        self._container = av.open(str(self._half), "w", format=container, options={"movflags": flags})
         self._container.metadata.update(metadata or {})
         try:
             stream: Any = self._container.add_stream(

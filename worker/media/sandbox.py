@@ -106,6 +106,17 @@ class Child:
         with suppress(OSError):
             self._link.send({"order": dict(wish)})
 
+    def ask(self, target: str, payload: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """Have a child that serves calls (`worker.media.child:serve_calls`) run a function, and return its result.
+
+        Errors as `messages`; a child that refused or failed can be asked again, one that died cannot.
+        """
+        self.order({"target": target, "payload": dict(payload)})
+        answer = next(self.messages(timeout), {})
+        arrays = answer.pop("arrays", [])
+        result = self._take(answer)
+        return {**result, "arrays": arrays} if arrays else result
+
     def messages(self, timeout: float, should_stop: Callable[[], bool] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the child's messages until it is done; `result` is set afterwards.
 

@@ -70,6 +70,7 @@ def run_video(
             size=reader.size,
             time_base=reader.time_base,
             rate=reader.rate,
+            container="mov" if spec.output_mime == "video/quicktime" else "mp4",
             crf=spec.crf,
             preset=spec.preset,
             sound=reader.sound,

@@ -16,11 +16,14 @@ import pytest
 from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
 
 from tests.watermark.provenance import tsa_stand_in
+from tests.watermark.provenance.strangers import TYPE, foreign, inspected
 from tests.watermark.provenance.tsa_stand_in import TimeStampAuthority, answer
 from watermark import issuing
 from watermark.credentials import EXPIRED
-from watermark.manifest import read, sign_file
+from watermark.manifest import FORMATS, read, sign_file
+from watermark.native_signing import sign_native
 from watermark.signers import FileSigner
+from watermark.stamping import StampingError, StampTooLongError, find_signature, query_for, stamped
 from watermark.timestamps import MAX_ANSWER, TimeStampError, TimeStampService
 
 
@@ -42,11 +45,12 @@ def service(authority: TimeStampAuthority) -> Iterator[TimeStampService]:
 def signing(plain_media, request_for, dev_authority, tmp_path) -> Callable[..., Any]:
     """Sign the plain JPEG with the development signer."""
 
-    def do(**options: Any) -> Any:
+    def do(target: Any = None, **options: Any) -> Any:
         signer = dev_authority.signer()
         out = tmp_path / "out.jpg"
+        request = request_for("image/jpeg", **({"target": target} if target else {}))
         options = {"anchors_pem": dev_authority.root_pem, **options}
-        return sign_file(plain_media["image/jpeg"], out, request_for("image/jpeg"), signer, **options)
+        return sign_file(plain_media["image/jpeg"], out, request, signer, **options)
 
     return do
 
@@ -98,6 +102,78 @@ def test_after_its_certificate_ended_only_a_stamped_signature_is_still_ours(
     assert EXPIRED in expired.failures
 
 
+@pytest.mark.parametrize("mime", FORMATS)
+def test_every_format_carries_the_time_of_its_signature(
+    authority, service, plain_media, request_for, dev_authority, tmp_path, mime
+):
+    anchors = {"anchors_pem": dev_authority.root_pem, "tsa_anchors_pem": authority.root_pem}
+    path = tmp_path / f"out{plain_media[mime].suffix}"
+    signed = sign_file(plain_media[mime], path, request_for(mime), dev_authority.signer(), tsa=service, **anchors)
+    assert (signed.credentials.state, signed.credentials.time_source) == ("trusted", "tsa")
+    assert read(path, mime, store=signed.store, **anchors).signature_trusted  # the record's bytes as well
+    assert path.read_bytes().count(b"sigTst2") == signed.store.count(b"sigTst2") == 1
+
+
+def test_a_signature_in_a_store_of_many_segments_is_stamped(
+    authority, service, plain_media, request_for, dev_authority, other_authority, tmp_path
+):
+    """A store longer than a JPEG segment is in pieces; the signature may lie across two of them."""
+    part = {"action": "c2pa.edited", "digitalSourceType": f"{TYPE}digitalCapture"}
+    first = {"action": "c2pa.created", "digitalSourceType": f"{TYPE}trainedAlgorithmicMedia"}
+    anchors = {"anchors_pem": dev_authority.root_pem, "tsa_anchors_pem": authority.root_pem}
+    plain = plain_media["image/jpeg"].read_bytes()
+    lengths = set()
+    for number, size in enumerate(range(30_000, 54_000, 3_000)):
+        said = [first, *({**part, "description": "x" * size} for _ in range(2))]
+        target = tmp_path / f"in-{number}.jpg"
+        assertions = [{"label": "c2pa.actions.v2", "data": {"actions": said}}]
+        target.write_bytes(foreign(plain, other_authority, "", assertions=assertions, thumbnail=False))
+        request = request_for("image/jpeg", target=inspected(target))
+        path = tmp_path / f"out-{number}.jpg"
+        signed = sign_file(plain_media["image/jpeg"], path, request, dev_authority.signer(), tsa=service, **anchors)
+        assert (signed.credentials.state, signed.credentials.time_source) == ("trusted", "tsa")
+        lengths.add(len(signed.store) // 65_000)
+    assert len(lengths) > 1
+
+
+@pytest.mark.parametrize("length", [0, 20, 200, 300, 5000, 9000])
+def test_a_stamp_takes_the_place_of_padding_whatever_its_length(sign, length):
+    _, signed = sign("image/jpeg")
+    place = find_signature(signed.store)
+    made = stamped(signed.store, place, bytes(length))
+    assert len(made) == len(signed.store)
+    assert made[: place.header] == signed.store[: place.header]
+    assert made[place.padding_end :] == signed.store[place.padding_end :]
+    with pytest.raises(StampTooLongError):
+        stamped(signed.store, place, bytes(1 << 16))
+
+
+@pytest.mark.parametrize("store", [b"", b"c2pa.signature\0", b"c2pa.signature\0....\xd2\x84", b"x" * 500])
+def test_what_is_no_signature_is_not_stamped(store):
+    with pytest.raises(StampingError):
+        find_signature(store)
+
+
+def test_the_stamp_of_another_signature_is_refused_even_beside_an_input_that_has_one(
+    authority, service, signing, sign, plain_media, request_for, dev_authority, tmp_path
+):
+    first = tmp_path / "first.jpg"
+    sign_file(plain_media["image/jpeg"], first, request_for("image/jpeg"), dev_authority.signer(), tsa=service)
+    target = inspected(first)
+    assert target.kept_whole
+    _, other = sign("image/jpeg", name="other")
+    replayed = authority.stamp(query_for(other.store, find_signature(other.store)))
+
+    def taken_over(order, ask):
+        """A child that puts another stamp in than the one it was given."""
+        return sign_native(order, lambda what, request: replayed if what == "time_stamp" else ask(what, request))
+
+    with pytest.raises(TimeStampError, match="not a time stamp of this signature") as caught:
+        signing(target=target, tsa=service, native=taken_over)
+    assert caught.value.code == "tsa_invalid"
+    assert not (tmp_path / "out.jpg").exists()
+
+
 def test_a_time_of_an_unknown_authority_is_only_a_claim(service, signing):
     signed = signing(tsa=service)
     assert (signed.credentials.state, signed.credentials.time_source) == ("trusted", "claimed")
@@ -113,15 +189,6 @@ def test_a_signer_under_the_time_stamps_root_alone_is_a_stranger(authority, dev_
     assert (found.is_ours, found.state) == (False, "valid")
     same = read(path, "image/jpeg", anchors_pem=dev_authority.root_pem, tsa_anchors_pem=dev_authority.root_pem)
     assert same.is_ours
-
-
-def test_the_relay_is_reached_though_the_environment_names_a_proxy(authority, dev_authority, signing, monkeypatch):
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", "")
-    monkeypatch.setenv("no_proxy", "")
-    signed = signing(tsa=TimeStampService(authority.url), tsa_anchors_pem=authority.root_pem)
-    assert signed.credentials.time_source == "tsa"
 
 
 def hang(authority: TimeStampAuthority) -> Callable[[bytes, BaseHTTPRequestHandler], None]:

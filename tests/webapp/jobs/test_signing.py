@@ -15,6 +15,7 @@ from consent import services as consents
 from tests.watermark.provenance import key_stand_ins, tsa_stand_in
 from tests.watermark.provenance.test_key_services import ARN, certified
 from watermark import manifest
+from watermark.credentials_reader import read
 from watermark.signers import SignerError
 from watermark.timestamps import TimeStampError
 from webapp import keys_of_house
@@ -142,7 +143,8 @@ def test_a_certificate_that_is_rotated_while_a_worker_runs_signs_the_next_file(
 ) -> None:
     def serial(signed: signing.Signed) -> str:
         (tmp_path / "signed.jpg").unlink()
-        return str(signed.manifest.credentials.raw["manifests"][signed.manifest.label]["signature_info"])
+        told = read(signed.manifest.store, "application/c2pa", anchors_pem="")
+        return str(told.raw["manifests"][signed.manifest.label]["signature_info"])
 
     first = serial(sign())
     keys_of_house._authority().rotate()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,7 +25,7 @@ NASTY = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
     "'-alert(1)-'",
-    "{{ 7*7 }}{% debug %}",
+    "{{ 123456789|add:1 }}{% debug %}",
     "javascript:alert(1)",
     "safe\u202egpj.exe\u2066\u2069\u200b\u200f",
     "a\x00b\x1b[2Jc\x07\x9b31m",
@@ -111,7 +110,7 @@ def inert(html: str) -> None:
     assert "<b>" not in html
     steering = {char for char in html if unicodedata.category(char)[0] == "C"} - {"\n", "\t", "\r"}
     assert not steering, [hex(ord(char)) for char in steering]
-    assert "49" not in re.sub(r"[^4-9 ]", " ", html).split(), "a template was evaluated"
+    assert "123456790" not in html, "a template was evaluated"
 
 
 def test_the_texts_of_a_strangers_manifest_are_only_shown(foreign: bytes) -> None:

@@ -22,8 +22,10 @@ from watermark.credentials import MARK_ALGORITHM
 from watermark.credentials_reader import closed_settings
 from webapp import keys_of_house, net
 from webapp.asgi import body_limit
+from webapp.jobs import repository
 from webapp.jobs.models import Output
 from webapp.verify import slots
+from webapp.verify.lookup import FINGERPRINT_ALGORITHM
 from webapp.verify.throttles import Lookups
 
 pytestmark = pytest.mark.django_db
@@ -181,7 +183,10 @@ def test_a_manifest_stays_findable_when_its_permission_ends(grace_published: Pub
 
 
 def test_the_algorithms_are_named(grace_published: Published) -> None:
-    assert Client().get(ALGORITHMS).json() == {"watermarks": [{"alg": MARK_ALGORITHM}], "fingerprints": []}
+    assert Client().get(ALGORITHMS).json() == {
+        "watermarks": [{"alg": MARK_ALGORITHM}],
+        "fingerprints": [{"alg": FINGERPRINT_ALGORITHM}],
+    }
 
 
 def test_what_is_found_may_be_cached_and_is_not_sent_twice(grace_published: Published) -> None:
@@ -253,6 +258,19 @@ def test_the_search_can_be_narrowed_to_an_algorithm(grace_published: Published) 
     content = grace_published.path.read_bytes()
     assert found(send(content, "image/png", alg=MARK_ALGORITHM)) == [grace_published.output.manifest_label]
     assert found(send(content, "image/png", alg="com.adobe.trustmark.P")) == []
+
+
+def test_what_only_looks_alike_is_found_by_its_fingerprint_with_the_score_it_has(
+    grace_published: Published, grace: NDArray[np.uint8], astronaut: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    repository.record(grace_published.output)
+    plain = save(tmp_path / "plain.jpg", grace, cv2.IMWRITE_JPEG_QUALITY, 80).read_bytes()
+    for query in ({}, {"alg": FINGERPRINT_ALGORITHM}):
+        answer = send(plain, **query)
+        assert found(answer) == [grace_published.output.manifest_label]
+        assert 75 <= answer.json()["matches"][0]["similarityScore"] <= 100
+    assert found(send(plain, alg=MARK_ALGORITHM)) == []
+    assert found(send(save(tmp_path / "other.jpg", astronaut).read_bytes())) == []
 
 
 def test_the_type_named_does_not_matter_as_long_as_it_can_be_an_asset(grace_published: Published) -> None:

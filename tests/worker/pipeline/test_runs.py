@@ -33,7 +33,7 @@ from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisWriter, Fr
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.overlay import PlanarLabel
 from worker.pipeline.run import analyse, run_job
-from worker.spec import Label, SourcePhoto, Swap
+from worker.spec import PHOTO_MIMES, Label, SourcePhoto, Swap
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,27 @@ def test_a_photo_is_analysed_swapped_labelled_and_marked(
     record = Fingerprint.from_json(result.fingerprint["frames"][0]["fingerprint"])
     assert compare(record, rgb, None).matches
     assert [file.name for file in result.output.parent.iterdir()] == ["out.png"]
+
+
+@pytest.mark.parametrize("mime", PHOTO_MIMES)
+def test_a_photo_is_written_in_every_format_with_a_mark_that_holds(
+    portrait, make_spec, pattern, engine_socket, mark_key, mark_id, mime
+):
+    path, analysis, _ = portrait
+    result = run_job(make_spec(path, analysis, output_mime=mime), pattern=pattern, engine_socket=engine_socket)
+    assert client.identify(result.output).mime == result.mime == mime
+    assert read_mark(client.decode_image(result.output), [mark_key], effort="fast").mark_id == mark_id
+
+
+def test_a_video_is_written_as_quicktime_with_a_mark_that_holds(
+    clip, clip_analysis, make_spec, pattern, engine_socket, mark_key, mark_id
+):
+    spec = make_spec(clip, clip_analysis[0], name="out.mov", output_mime="video/quicktime")
+    result = run_job(spec, pattern=pattern, engine_socket=engine_socket)
+    info = client.probe(result.output)
+    assert (info.mime, info.has_audio, info.frames) == ("video/quicktime", True, 50)
+    with client.open_frames(result.output) as frames:
+        assert read_video_mark(frames, [mark_key]).mark_id == mark_id
 
 
 @pytest.fixture(scope="module")
