@@ -40,6 +40,10 @@ class Channel:
         """Send a message, with arrays if given, to the caller's `on_message`."""
         self._link.send({"message": dict(message)}, arrays)
 
+    def refuse(self, outcome: Mapping[str, Any]) -> None:
+        """Send an error of one call, which the caller raises; the process goes on."""
+        self._link.send(outcome)
+
     def should_stop(self) -> bool:
         """True once the caller wants the work to end; ask at least every tenth of a second."""
         return self._stop.is_set()
@@ -125,7 +129,10 @@ def serve_calls(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     while True:
         order = channel.next_order()
         outcome, arrays = _outcome(order["target"], order["payload"], channel)
-        channel.send(outcome, arrays)
+        if "result" in outcome:
+            channel.send(outcome["result"], arrays)
+        else:
+            channel.refuse(outcome)
 
 
 def report_isolation(payload: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -112,10 +112,9 @@ class Child:
         Errors as `messages`; a child that refused or failed can be asked again, one that died cannot.
         """
         self.order({"target": target, "payload": dict(payload)})
-        answer = next(self.messages(timeout), {})
-        arrays = answer.pop("arrays", [])
-        result = self._take(answer)
-        return {**result, "arrays": arrays} if arrays else result
+        for answer in self.messages(timeout):
+            return answer
+        raise MediaError("child_died", "no answer")
 
     def messages(self, timeout: float, should_stop: Callable[[], bool] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the child's messages until it is done; `result` is set afterwards.
@@ -127,7 +126,6 @@ class Child:
         stop_at: float | None = None
         poll = select.poll()
         poll.register(self._link.fileno(), select.POLLIN)
-        pending = False
         while True:
             now = time.monotonic()
             if now > deadline:
@@ -140,16 +138,17 @@ class Child:
             if stop_at is not None and now > stop_at:
                 self.kill()
                 raise MediaError("canceled")
-            if not pending and not poll.poll(_TICK_SECONDS * 1000):
-                continue
             try:
-                received = self._link.receive()
+                received = self._link.buffered()
+                if received is None:
+                    if not poll.poll(_TICK_SECONDS * 1000):
+                        continue
+                    received = self._link.receive()
             except (OSError, EOFError):
                 raise self._death() from None
             except WireError as error:
                 self.kill()
                 raise MediaError("child_died", f"protocol: {error}") from error
-            pending = received is not None
             if received is None:
                 continue
             message, arrays = received

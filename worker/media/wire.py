@@ -75,6 +75,10 @@ class Link:
             for fd in fds:
                 os.close(fd)
 
+    def buffered(self) -> tuple[dict[str, Any], list[NDArray[Any]]] | None:
+        """Return the next message if it has arrived already, and read nothing. Raises WireError as `receive`."""
+        return self._next()
+
     def receive(self) -> tuple[dict[str, Any], list[NDArray[Any]]] | None:
         """Read what is there and return the next message, or None when no whole message has arrived yet.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from worker.media import client
-from worker.media.errors import MediaError
+from worker.media.errors import ChildError, MediaError
 
 
 def pid(file: client.Examination) -> int:
@@ -69,6 +69,27 @@ def test_a_film_is_asked_for_frames_and_may_be_asked_something_else_meanwhile(ma
         assert next(frames.keyframes(0.1))[0] == 0.0
         assert file.credentials("")["state"] == "none"
         assert [round(at, 2) for at, _ in frames.frames(0.0, 2)] == [0.0, 0.04]
+
+
+def test_a_film_whose_frames_cannot_be_had_says_so_and_keeps_nobody_waiting(make_video, tmp_path: Path) -> None:
+    data = make_video(seconds=1).read_bytes()
+    path = tmp_path / "no-index.mp4"
+    path.write_bytes(data[: data.index(b"moov") - 4].ljust(2000, b"\0"))
+    with client.examine(path) as file:
+        assert file.credentials("")["state"] == "none"
+        with pytest.raises(MediaError) as caught:
+            file.frames()
+        assert caught.value.code not in ("child_died", "child_timeout")
+        assert file.credentials("")["state"] == "none"
+
+
+def test_a_question_in_the_middle_of_a_film_that_is_refused_ends_the_answer(make_video) -> None:
+    with client.examine(make_video(seconds=1)) as file:
+        frames = file.frames()
+        assert file._film is not None
+        file._film.order({"number": 1, "start": "no number", "count": 1, "step": 0.0})
+        with pytest.raises((ChildError, MediaError)):
+            list(frames._messages)
 
 
 def test_what_is_no_media_is_refused_before_any_child_starts(tmp_path: Path) -> None:
