@@ -16,6 +16,15 @@ MarkMode = Literal["default", "durable"]
 
 PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp", "image/avif")
 VIDEO_MIMES = ("video/mp4", "video/quicktime")
+EXTENSIONS = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/webp": "webp",
+    "image/avif": "avif",
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+}
+"""Of output files, by their media type."""
 
 
 class SpecError(ValueError):

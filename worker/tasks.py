@@ -45,7 +45,7 @@ from worker.media.errors import ChildError, MediaError
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
 from worker.pipeline.errors import PipelineError
-from worker.spec import JobSpec, Kind, SourcePhoto, SpecError, Swap
+from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, SpecError, Swap
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ def _materialise(job: Job, folder: Path) -> JobSpec:
         target_path=target,
         target_sha256=job.target.sha256,
         analysis_path=analysis,
-        output_path=writable / f"output{finishing.SUFFIXES[mime]}",
+        output_path=writable / f"output.{EXTENSIONS[mime]}",
         output_mime=mime,
         swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
         mark_mode="durable"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -147,7 +147,7 @@ def _cases(folder: Path, seconds: float) -> Iterator[Case]:
     yield Case("foreign 1080p JPEG", folder / "foreign.jpg", house, "nothing_found", 0.6)
     make_clip(SAMPLES / "astronaut.jpg", folder / "foreign.mp4", seconds=seconds, size=SIZE)
     mark_id = new_mark_id()
-    fingerprint = _mark_film(folder / "foreign.mp4", folder / "marked.mp4", mark_id, key)
+    fingerprint = mark_film(folder / "foreign.mp4", folder / "marked.mp4", mark_id, key)
     house = _house(folder / "marked.mp4", mark_id, key, authority=authority, fingerprint=fingerprint)
     film = f"{seconds:g} s 1080p MP4"
     yield Case(f"intact {film}", folder / "marked.mp4.signed", house, "ours_intact", 3.0)
@@ -164,13 +164,21 @@ def _photo() -> NDArray[np.uint8]:
     return np.asarray(canvas)
 
 
-def _mark_film(source: Path, out: Path, mark_id: bytes, key: MarkKey) -> dict[str, Any]:
+def mark_film(
+    source: Path, out: Path, mark_id: bytes, key: MarkKey, container: Literal["mp4", "mov"] = "mp4"
+) -> dict[str, Any]:
+    """Mark every frame of a film, and return its record: a fingerprint per second."""
     frames: list[dict[str, Any]] = []
     with source.open("rb") as file, VideoReader(file, "mov") as reader:
         planes = Planes(reader.size)
         embedder = Embedder(mark_id, key, reader.size)
         writer = VideoWriter(
-            out, size=reader.size, time_base=reader.time_base, rate=Fraction(reader.rate), sound=reader.sound
+            out,
+            size=reader.size,
+            time_base=reader.time_base,
+            rate=Fraction(reader.rate),
+            container=container,
+            sound=reader.sound,
         )
         for kind, item in reader.items():
             if kind == "sound":

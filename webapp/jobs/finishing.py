@@ -26,16 +26,7 @@ from webapp.jobs.models import Job, Output
 from webapp.jobs.running import Draft
 from webapp.screening.models import ScreeningRecord
 from worker.media import client
-from worker.spec import JobSpec
-
-SUFFIXES = {
-    "image/jpeg": ".jpg",
-    "image/png": ".png",
-    "image/webp": ".webp",
-    "image/avif": ".avif",
-    "video/mp4": ".mp4",
-    "video/quicktime": ".mov",
-}
+from worker.spec import EXTENSIONS, JobSpec
 
 
 class FinishingError(Exception):
@@ -76,7 +67,7 @@ def finish(
     FinishingError, the signer's, time stamp's and manifest's errors, MediaError, StorageError, KeyStoreError.
     """
     labels.write_iptc(rendered.path, rendered.mime, manifest.EDITED_SOURCE_TYPE, spec.aigc)
-    signed_path = rendered.path.with_name(f"signed{SUFFIXES[rendered.mime]}")
+    signed_path = rendered.path.with_name(f"signed.{EXTENSIONS[rendered.mime]}")
     output_id = new_output_id()
     request = _request(job, spec, rendered, evidence, output_id)
     signed = signing.sign(rendered.path, signed_path, request, pause)

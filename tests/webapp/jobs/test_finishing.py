@@ -21,7 +21,7 @@ from webapp.jobs.options import Options
 from webapp.verify import services
 from worker.media import client
 from worker.media.sample_clip import make_clip
-from worker.spec import PHOTO_MIMES, VIDEO_MIMES
+from worker.spec import EXTENSIONS, PHOTO_MIMES, VIDEO_MIMES
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +37,7 @@ def render(
     stage: Stage, mime: str, folder: Path, rgb: NDArray[np.uint8], clip: Path, **changes: Any
 ) -> tuple[Any, finishing.Rendered]:
     job = publishing.at_work(stage, **changes)
-    path = folder / f"output{finishing.SUFFIXES[mime]}"
+    path = folder / f"output.{EXTENSIONS[mime]}"
     mark_id = bytes(job.mark_id or b"")
     if mime.startswith("image/"):
         return job, publishing.marked_photo(path, mime, rgb, mark_id)
@@ -60,7 +60,7 @@ def test_every_format_is_published_marked_signed_and_ours(
 
 
 def test_what_an_account_may_ask_for_is_what_can_be_published() -> None:
-    assert {*PHOTO_MIMES, *VIDEO_MIMES} == set(FORMATS) == set(finishing.SUFFIXES)
+    assert {*PHOTO_MIMES, *VIDEO_MIMES} == set(FORMATS) == set(EXTENSIONS)
     for mime in FORMATS:
         kind = "photo" if mime.startswith("image/") else "video"
         assert Options.from_mapping({"output_mime": mime}).mime_for(kind) == mime

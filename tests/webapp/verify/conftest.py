@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,13 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from tests.webapp import cast
+from tests.webapp.core.test_net import NAME, Server, issue
 from watermark import fingerprint, image, manifest
 from watermark.payload import new_mark_id
 from webapp import keys_of_house
 from webapp.jobs.models import Output
+from webapp.net import Policy
+from webapp.verify import services
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,19 @@ def publish(cleo: cast.Account, tmp_path: Path) -> Callable[[NDArray[np.uint8]],
 def grace_published(publish: Callable[..., Published], grace: NDArray[np.uint8]) -> Published:
     """Grace Hopper's portrait, published."""
     return publish(grace)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Another server, which the rules of this test let us reach."""
+    server = Server(*issue(tmp_path, NAME))
+    rules = Policy(
+        ports=frozenset({server.port}),
+        permits=lambda address: address.is_loopback,
+        resolve=lambda host, port: ["127.0.0.1"],
+        tls=server.trust,
+        max_bytes=5 << 20,
+    )
+    monkeypatch.setattr(services, "fetch_policy", lambda: rules)
+    yield server
+    server.close()

@@ -7,23 +7,23 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 from django.conf import settings as django_settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
+from numpy.typing import NDArray
 
-from tests.webapp.core.test_net import NAME, Server, head, issue, send
+from tests.webapp.core.test_net import NAME, Server, head, send
 from tests.webapp.verify.conftest import Published, save
-from webapp.jobs import upkeep, workfolder
+from webapp.jobs import repository, upkeep, workfolder
 from webapp.jobs.models import Output
-from webapp.net import Policy
 from webapp.verify import kept, services, slots
 from webapp.verify.models import Verification
 
@@ -212,6 +212,32 @@ def test_what_was_found_survives_being_kept(grace_published: Published, tmp_path
         assert again.content == evidence.content
 
 
+def test_the_very_manifest_is_still_known_as_such_when_the_answer_is_read_again(grace_published: Published) -> None:
+    """Bytes that decide nothing: only the claim of the manifest tells that it is the one we signed."""
+    Output.objects.filter(pk=grace_published.output.pk).update(sha256="0" * 64)
+    sent = upload(grace_published.path.read_bytes())
+    address = Client().post("/v1/verifications", {"file": sent}).json()["id"]
+    for _ in range(2):
+        again = Client().get(f"/v1/verifications/{address}").json()
+        assert (again["code"], again["reason"]) == ("ours_intact", "")
+    assert "Edited with AI here" in Client().get(f"/verify/r/{address}").content.decode()
+
+
+def test_what_looks_alike_is_shown_with_the_permission_of_today(
+    grace_published: Published, grace: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    repository.record(grace_published.output)
+    plain = save(tmp_path / "plain.png", grace).read_bytes()
+    body = Client().post("/v1/verifications", {"file": upload(plain)}).json()
+    (match,) = body["possible_matches"]
+    assert body["code"] == "nothing_found"
+    assert "That is no proof" in body["sentence"]
+    assert (match["manifest"], match["permission"]) == (grace_published.output.manifest_label, "in_force")
+    Output.objects.filter(pk=grace_published.output.pk).update(permission="withdrawn")
+    again = Client().get(f"/v1/verifications/{body['id']}").json()
+    assert [each["permission"] for each in again["possible_matches"]] == ["withdrawn"]
+
+
 def test_an_answer_kept_by_another_version_is_said_to_be_none(samples: Path) -> None:
     row = Verification.objects.create(state="done", evidence={"mark": 3}, expires_at=timezone.now() + timedelta(days=1))
     assert Client().get(f"/v1/verifications/{row.pk}").json()["state"] == "failed"
@@ -255,22 +281,6 @@ def test_one_address_cannot_ask_without_end() -> None:
 
 
 # --- by address -----------------------------------------------------------------------------------------------------
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Another server, which the rules of this test let us reach."""
-    server = Server(*issue(tmp_path, NAME))
-    rules = Policy(
-        ports=frozenset({server.port}),
-        permits=lambda address: address.is_loopback,
-        resolve=lambda host, port: ["127.0.0.1"],
-        tls=server.trust,
-        max_bytes=5 << 20,
-    )
-    monkeypatch.setattr(services, "fetch_policy", lambda: rules)
-    yield server
-    server.close()
-
-
 def by_address(url: str) -> Any:
     return Client().post("/v1/verifications", json.dumps({"url": url}), content_type="application/json")
 

@@ -13,10 +13,10 @@ from tests.watermark.provenance.test_mutants import SEED, content, mutant
 from tests.webapp import publishing
 from tests.webapp.conftest import Stage
 from watermark.manifest import FORMATS
-from webapp.jobs.finishing import SUFFIXES
 from webapp.jobs.models import Output
 from webapp.verify import services
 from worker.media.sample_clip import make_clip
+from worker.spec import EXTENSIONS
 
 pytestmark = pytest.mark.django_db
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 def published(stage: Stage, mime: str, rgb: NDArray[np.uint8], samples: Path, folder: Path) -> Path:
     """A published file whose SHA-256 our records do not know: manifest, mark and content have to say what it is."""
     job = publishing.at_work(stage)
-    path, mark_id = folder / f"output{SUFFIXES[mime]}", bytes(job.mark_id or b"")
+    path, mark_id = folder / f"output.{EXTENSIONS[mime]}", bytes(job.mark_id or b"")
     if mime.startswith("image/"):
         made = publishing.marked_photo(path, mime, rgb, mark_id)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,12 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from tests.webapp.core.test_net import NAME, Server, head, issue, send
+from tests.webapp.core.test_net import NAME, Server, head, send
 from watermark.credentials_reader import closed_settings
 from watermark.signers import DevelopmentAuthority
-from webapp.net import MANIFEST_BYTES, Policy
-from webapp.verify import services
+from webapp.net import MANIFEST_BYTES
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The server that keeps the manifest; this test lets us reach it."""
-    server = Server(*issue(tmp_path, NAME))
-    rules = Policy(
-        ports=frozenset({server.port}),
-        permits=lambda address: address.is_loopback,
-        resolve=lambda host, port: ["127.0.0.1"],
-        tls=server.trust,
-    )
-    monkeypatch.setattr(services, "fetch_policy", lambda: rules)
-    yield server
-    server.close()
 
 
 @pytest.fixture
