@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import c2pa
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from watermark.credentials import (
     CONSENT_LABEL,
@@ -166,6 +164,9 @@ def _without(pem: str, known: str) -> str:
     """The certificates of `pem` that are not among those of `known`, PEM."""
     if not pem.strip():
         return ""
+    from cryptography import x509  # most readings need none of it, and a media child starts for each of them
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     there = set(x509.load_pem_x509_certificates(known.encode())) if known.strip() else set()
     kept = [each for each in x509.load_pem_x509_certificates(pem.encode()) if each not in there]
     return "".join(each.public_bytes(Encoding.PEM).decode() for each in kept)
