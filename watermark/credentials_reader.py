@@ -134,7 +134,7 @@ def store_entry(payload: Mapping[str, Any]) -> dict[str, Any]:
         "application/c2pa",
         anchors_pem=str(payload["anchors_pem"]),
         tsa_anchors_pem=str(payload["tsa_anchors_pem"]),
-    ).to_dict()
+    ).to_dict(raw=False)
 
 
 def claim_entry(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from webapp.jobs import repository
 from webapp.jobs.models import Output
 from webapp.screening.models import ScreeningRecord
 from worker.media import client
+from worker.media.errors import ChildError, MediaError
 
 POSSIBLE = 5
 """Possible matches that are shown."""
@@ -57,7 +58,10 @@ def published_credentials(output_id: str) -> Credentials:
     It may hold a stranger's manifest, of an input, so a media child reads it, once for all visits.
     """
     store = Output.objects.filter(pk=output_id).values_list("manifest_store", flat=True).first()
-    return _read_store(bytes(store or b""), keys_of_house.anchors_pem(), keys_of_house.tsa_anchors_pem())
+    try:
+        return _read_store(bytes(store or b""), keys_of_house.anchors_pem(), keys_of_house.tsa_anchors_pem())
+    except (ChildError, MediaError) as error:
+        return Credentials("broken", failures=(error.code,))
 
 
 @lru_cache(maxsize=64)
