@@ -89,6 +89,8 @@ class TimeStampService:
             if error.code >= 500 or error.code == 429:
                 raise self._unavailable(f"HTTP status {error.code}") from error
             raise unusable(f"{self.url} refuses with HTTP status {error.code}") from error
+        except TimeoutError as error:
+            raise self._unavailable(f"no whole answer within {self.seconds:g} s") from error
         except (OSError, HTTPException) as error:
             raise self._unavailable(str(error) or error.__class__.__name__) from error
         if len(content) > MAX_ANSWER:
