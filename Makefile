@@ -55,6 +55,7 @@ lint: $(VENV)/.dev
 lock: ## pin the newest allowed versions, with hashes
 	@$(PY) -m pip install --quiet uv
 	@$(VENV)/bin/uv pip compile -q pyproject.toml --generate-hashes --no-header --python-version 3.11 --upgrade -o deploy/requirements.lock
+	@$(VENV)/bin/uv pip compile -q pyproject.toml --extra kms-aws --extra kms-gcp --extra pkcs11 --generate-hashes --no-header --python-version 3.11 --upgrade -o deploy/requirements-signers.lock
 	@$(VENV)/bin/uv pip compile -q pyproject.toml --extra dev --generate-hashes --no-header --python-version 3.11 --upgrade -o deploy/requirements-dev.lock
 
 clean: ## remove .venv and everything local (models, database, keys, outputs)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Brings what some tests need: Redis, PostgreSQL and Chromium. Uses what is there; installs Debian's packages where
+# Brings what some tests need: Redis, PostgreSQL, Chromium and SoftHSM2. Uses what is there; installs Debian's packages where
 # that is possible (root on Debian); otherwise says by name what will be skipped. Writes tests/services.env.
 set -u
 cd "$(dirname "$0")/.."
@@ -9,6 +9,7 @@ missing=""
 have() { command -v "$1" >/dev/null 2>&1; }
 have redis-server || missing="$missing redis-server"
 have psql || missing="$missing postgresql"
+have softhsm2-util || missing="$missing softhsm2"
 have chromium || have chromium-browser || have google-chrome || missing="$missing chromium"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && have apt-get; then
@@ -36,4 +37,5 @@ fi
 for name in TEST_CHROMIUM TEST_REDIS_URL TEST_POSTGRES_URL; do
   grep -q "$name" "$out" || echo "Skipped for want of a server or program: tests that need $name"
 done
+have softhsm2-util || echo "Skipped for want of SoftHSM2: tests of keys in a PKCS#11 token"
 exit 0

@@ -29,6 +29,7 @@ def _test_home() -> Path:
 if "IMPRIMATUR_IN_HOUSE" not in os.environ:  # a child of a test's own house keeps that house
     os.environ["IMPRIMATUR_HOME"] = str(_test_home())
 os.environ.setdefault("IMPRIMATUR_MODELS", str(REPOSITORY / "var" / "models"))
+os.environ.setdefault("IMPRIMATUR_VENDOR", str(REPOSITORY / "var" / "vendor"))
 os.environ.setdefault("IMPRIMATUR_PROFILE", "evaluation")
 
 from webapp.settings import *  # noqa: E402, F403

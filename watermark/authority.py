@@ -85,13 +85,21 @@ class DevelopmentAuthority:
         """The root certificate: the anchor under which this authority's signatures are recognised."""
         return (self.folder / ROOT_FILE).read_text(encoding="ascii")
 
-    def signer(self, *, tsa_url: str | None = None) -> FileSigner:
+    def signer(self) -> FileSigner:
         """A signer with the current leaf."""
         with self._locked():  # a renewal in another process replaces two files
-            return self._load(tsa_url)
+            return self._load()
 
-    def _load(self, tsa_url: str | None = None) -> FileSigner:
-        return FileSigner(self.folder / CHAIN_FILE, self.folder / KEY_FILE, tsa_url=tsa_url)
+    def rotate(self, now: datetime | None = None) -> None:
+        """A new key and leaf under the same root. Who signs meanwhile has the old or the new pair, never half of each.
+
+        Raises SignerError signer_invalid when the authority is damaged; then nothing changed.
+        """
+        with self._locked():
+            self._renew(now)
+
+    def _load(self) -> FileSigner:
+        return FileSigner(self.folder / CHAIN_FILE, self.folder / KEY_FILE)
 
     def _needs_renewal(self, now: datetime | None) -> bool:
         try:

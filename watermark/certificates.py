@@ -43,7 +43,7 @@ def check_signer(signer: Signer, anchors_pem: str, now: datetime | None = None) 
     try:
         signer.sign(b"Imprimatur: does this key answer?")
     except SignerError as error:
-        findings.append(Finding(error.code, error.message, fatal=True))
+        findings.append(Finding(error.code, str(error), fatal=True))  # for the operator: with the service's words
     if signer.development:
         findings.append(
             Finding(

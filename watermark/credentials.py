@@ -55,7 +55,8 @@ class Credentials:
     what must come, and state speaks of the rest. `is_ours` demands the signature trusted under our own anchors and our
     consent assertion, which everybody with a certificate of the same authority can have; only `claim_sha256`, known for
     such manifests alone, tells whether it is the very manifest of a record. `time_source` says who vouches for
-    `signed_at`: a time-stamp authority or only the claim.
+    `signed_at`: a time-stamp authority or only the claim. `personal` names what any manifest in the store holds besides
+    actions, hashes and bindings: pictures, people, places, or what is unknown and may be one of them.
     """
 
     state: State
@@ -76,16 +77,23 @@ class Credentials:
     actions: tuple[Action, ...] = ()
     ingredients: tuple[Ingredient, ...] = ()
     digital_source_types: tuple[str, ...] = ()
+    personal: tuple[str, ...] = ()
     remote_url: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def declares_ai(self) -> bool:
-        """True when an action of this manifest or of an ingredient names one of IPTC's AI source types."""
-        return any(
-            kind.rsplit("/", 1)[-1] in AI_SOURCE_TYPES
-            for kind in (*self.digital_source_types, *_ingredient_types(self.ingredients))
-        )
+        """True when this manifest, or that of an ingredient, names one of IPTC's AI source types."""
+        return bool(self.ai_source_type)
+
+    @property
+    def ai_source_type(self) -> str:
+        """The first of IPTC's AI source types that is named, as its full address; "" for none."""
+        for kind in (*self.digital_source_types, *_ingredient_types(self.ingredients)):
+            name = kind.rsplit("/", 1)[-1]
+            if name in AI_SOURCE_TYPES:
+                return f"{DIGITAL_SOURCE_TYPE}{name}"
+        return ""
 
     def to_dict(self, *, raw: bool = True) -> dict[str, Any]:
         """JSON-able; mark ids as hexadecimal text. `from_dict` reads it back."""
@@ -104,7 +112,7 @@ class Credentials:
             fields["mark_ids"] = tuple(bytes.fromhex(mark) for mark in fields.get("mark_ids", ()))
             fields["actions"] = tuple(Action(**action) for action in fields.get("actions", ()))
             fields["ingredients"] = tuple(_ingredient_from_dict(node) for node in fields.get("ingredients", ()))
-            for name in ("failures", "digital_source_types"):
+            for name in ("failures", "digital_source_types", "personal"):
                 fields[name] = tuple(str(item) for item in fields.get(name, ()))
             return cls(**fields)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

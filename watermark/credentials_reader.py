@@ -37,6 +37,20 @@ from watermark.credentials import (
 _REMOTE = re.compile(r"must fetch remote manifests from url (\S{1,2000})")
 _TRUSTED = "signingCredential.trusted"
 _MAX_RAW = 1 << 20
+# What a manifest may hold and still shows and names nobody (hashes and ingredients stand beside the assertions). Titles
+# are among it: the tool that made the file wrote them, and no manifest comes without.
+_IMPERSONAL = frozenset(
+    {"c2pa.actions", "c2pa.actions.v2", "c2pa.soft-binding", "c2pa.training-mining", "cawg.training-mining"}
+    | {CONSENT_LABEL}
+)
+_MANIFEST_PARTS = frozenset(
+    {"claim_generator", "claim_generator_info", "title", "format", "instance_id", "ingredients", "assertions"}
+    | {"signature_info", "label", "claim_version", "redactions"}
+)
+_INGREDIENT_PARTS = frozenset(
+    {"title", "format", "instance_id", "document_id", "relationship", "label", "active_manifest", "manifest_data"}
+    | {"validation_status", "validation_results", "digital_source_type", "hash"}
+)
 _MAX_NODES = 64
 _MAX_DEPTH = 6
 _MAX_ITEMS = 64
@@ -67,32 +81,72 @@ def read(
     *,
     anchors_pem: str,
     trust_list_pem: str = "",
+    tsa_anchors_pem: str = "",
     store: bytes | None = None,
+    named_by_file: bool = False,
 ) -> Credentials:
     """Read and check the Content Credentials of a file; never raises for what the file holds.
 
     `anchors_pem` are our own roots: only they make `is_ours`. `trust_list_pem` adds the roots of others, whose
     signatures then count as trusted. `store` is a manifest store from our records, to be checked against a file that
-    lost its own. Raises OSError when the file cannot be read, c2pa.C2paError for anchors that are not PEM.
+    lost its own; with `named_by_file` it comes from the address the file names, and counts as the file's own.
+    `tsa_anchors_pem` are the roots of time-stamp services, believed for times only. Raises OSError when the file cannot
+    be read, c2pa.C2paError for anchors that are not PEM.
     """
-    found = _read(source, mime, anchors_pem, store, ours=True)
+    recovered = store is not None and not named_by_file
+
+    def look(anchors: str, *, ours: bool) -> Credentials:
+        return _read(source, mime, anchors, store, ours=ours, recovered=recovered)
+
+    found = look(f"{anchors_pem}\n{tsa_anchors_pem}", ours=True)
+    others = _without(tsa_anchors_pem, anchors_pem)
+    if found.signature_trusted and others and look(others, ours=False).signature_trusted:
+        # The SDK knows one list for signers and time stamps. Whoever is trusted through a time stamp's root alone, as
+        # anybody with a certificate of the same public authority is, stays a stranger.
+        own = look(anchors_pem, ours=True)
+        found = found if own.signature_trusted else own
     if trust_list_pem.strip() and found.state in ("valid", "invalid") and not found.signature_trusted:
-        found = _read(source, mime, f"{anchors_pem}\n{trust_list_pem}", store, ours=False)
+        found = look(f"{anchors_pem}\n{trust_list_pem}", ours=False)
     return found
 
 
 def read_untrusted(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry for the media child: {"path", "mime", "anchors_pem", "trust_list_pem"?} -> Credentials.to_dict()."""
+    """Entry for the media child: path, mime, anchors_pem, trust_list_pem and tsa_anchors_pem as in `read`.
+
+    `store_path`: the manifest store that was fetched from the address the file names.
+    """
+    store = str(payload.get("store_path") or "")
     return read(
         Path(str(payload["path"])),
         str(payload["mime"]),
         anchors_pem=str(payload.get("anchors_pem", "")),
         trust_list_pem=str(payload.get("trust_list_pem", "")),
+        tsa_anchors_pem=str(payload.get("tsa_anchors_pem", "")),
+        store=Path(store).read_bytes() if store else None,
+        named_by_file=bool(store),
     ).to_dict()
 
 
+def store_entry(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Entry for the media child: "store" (a manifest store of our records, base64), anchors_pem and tsa_anchors_pem."""
+    return read(
+        base64.b64decode(str(payload["store"])),
+        "application/c2pa",
+        anchors_pem=str(payload["anchors_pem"]),
+        tsa_anchors_pem=str(payload["tsa_anchors_pem"]),
+    ).to_dict(raw=False)
+
+
+def claim_entry(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Entry for the media child: {"store": base64} -> {"claim": `claim_of_store`}.
+
+    A store of our own records may hold a stranger's manifest, so it is parsed where strangers' files are.
+    """
+    return {"claim": claim_of_store(base64.b64decode(str(payload["store"])))}
+
+
 def claim_of_store(store: bytes) -> str:
-    """`Credentials.claim_sha256` of a manifest store from our own records, never of a stranger's; "" when it is none.
+    """`Credentials.claim_sha256` of a manifest store from our own records; "" when it is none.
 
     Both sides of the comparison are read by the same library, so a newer one does not turn our outputs into strangers.
     """
@@ -106,7 +160,21 @@ def claim_of_store(store: bytes) -> str:
         return ""
 
 
-def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes | None, *, ours: bool) -> Credentials:
+def _without(pem: str, known: str) -> str:
+    """The certificates of `pem` that are not among those of `known`, PEM."""
+    if not pem.strip():
+        return ""
+    from cryptography import x509  # most readings need none of it, and a media child starts for each of them
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    there = set(x509.load_pem_x509_certificates(known.encode())) if known.strip() else set()
+    kept = [each for each in x509.load_pem_x509_certificates(pem.encode()) if each not in there]
+    return "".join(each.public_bytes(Encoding.PEM).decode() for each in kept)
+
+
+def _read(
+    source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes | None, *, ours: bool, recovered: bool
+) -> Credentials:
     context = c2pa.Context.from_dict(closed_settings(anchors))
     with _opened(source) as file, context:
         try:
@@ -119,7 +187,7 @@ def _read(source: Path | bytes | BinaryIO, mime: str, anchors: str, store: bytes
                 parsed = json.loads(text)
                 if not isinstance(parsed, dict):
                     return Credentials("broken")
-                found = _credentials(parsed, keep_raw=len(text) <= _MAX_RAW, recovered=store is not None, ours=ours)
+                found = _credentials(parsed, keep_raw=len(text) <= _MAX_RAW, recovered=recovered, ours=ours)
                 return replace(found, claim_sha256=_claim_sha256(reader)) if found.is_ours else found
             except (c2pa.C2paError, ValueError, RecursionError):
                 return Credentials("broken")
@@ -203,6 +271,7 @@ def _credentials(parsed: dict[str, Any], *, keep_raw: bool, recovered: bool, our
         actions=actions,
         ingredients=_ingredients(manifests, label, deltas, budget, depth=0),
         digital_source_types=_source_types(assertions),
+        personal=_personal(manifests),
         raw=parsed if keep_raw else {},
     )
 
@@ -264,8 +333,23 @@ def _action(item: Mapping[str, Any]) -> Action:
 
 
 def _source_types(assertions: list[dict[str, Any]]) -> tuple[str, ...]:
-    kinds = [clean(item.get("digitalSourceType")) for item in _action_items(assertions)]
-    return tuple(dict.fromkeys(kind for kind in kinds if kind))
+    """Every digital source type that is named: of an action, of an action's template, of IPTC metadata."""
+    kinds = [item.get("digitalSourceType") for item in _action_items(assertions)]
+    for data in (_mapping(item.get("data")) for item in assertions):
+        kinds += [_mapping(each).get("digitalSourceType") for each in _list(data.get("templates"))[:_MAX_ITEMS]]
+        kinds += [data.get(name) for name in ("digitalSourceType", "Iptc4xmpExt:DigitalSourceType")]
+    return tuple(dict.fromkeys(clean(kind) for kind in kinds if isinstance(kind, str) and kind))[:_MAX_ITEMS]
+
+
+def _personal(manifests: Mapping[str, Any]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for manifest in map(_mapping, manifests.values()):
+        labels = [_label(item) for item in _assertions(manifest)]
+        found |= dict.fromkeys(clean(label, 80) for label in labels if not _impersonal(label))
+        found |= dict.fromkeys(clean(name, 80) for name in manifest if name not in _MANIFEST_PARTS)
+        for ingredient in map(_mapping, _list(manifest.get("ingredients"))):
+            found |= dict.fromkeys(clean(name, 80) for name in ingredient if name not in _INGREDIENT_PARTS)
+    return tuple(found)[:_MAX_ITEMS]
 
 
 def _mark_ids(assertions: list[dict[str, Any]]) -> tuple[bytes, ...]:
@@ -330,11 +414,21 @@ def _ingredients(
                 state=_ingredient_state(item, deltas.get(uri, {})) if child else "none",
                 issuer=clean(_mapping(manifest.get("signature_info")).get("issuer")),
                 label=clean(child),
-                digital_source_types=_source_types(_assertions(manifest)),
+                digital_source_types=_source_types(_assertions(manifest)) or _declared(item),
                 ingredients=_ingredients(manifests, child, deltas, budget, depth=depth + 1) if child else (),
             )
         )
     return tuple(sorted(nodes, key=lambda node: node.relationship != "parentOf"))
+
+
+def _impersonal(label: str) -> bool:
+    return label in _IMPERSONAL or label.startswith("c2pa.hash.")
+
+
+def _declared(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an ingredient without a manifest was said to be."""
+    kind = clean(item.get("digital_source_type"))
+    return (kind,) if kind else ()
 
 
 def _ingredient_state(item: Mapping[str, Any], delta: Mapping[str, Any]) -> State:

@@ -1,4 +1,4 @@
-"""IPTC's "Digital Source Type" as an XMP packet in JPEG, PNG, WebP and MP4, written before the file is signed.
+"""IPTC's "Digital Source Type" as an XMP packet in each of our formats, written before the file is signed.
 
 XMP part 3 (storage in files) says where the packet goes; IPTC Photo Metadata 2025.1 names the property. The file is
 copied beside itself in pieces and replaced at the end, so a failure leaves the old one; no file is held in memory
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.sax.saxutils import escape
 
+from watermark.aigc import KEY, NAMESPACE
 from watermark.credentials import DIGITAL_SOURCE_TYPE
+from watermark.iptc_boxes import write_avif, write_quicktime
 
 AI_EDITED = f"{DIGITAL_SOURCE_TYPE}compositeWithTrainedAlgorithmicMedia"
 
@@ -38,19 +40,26 @@ class IptcError(Exception):
         self.message = message
 
 
-def xmp_packet(digital_source_type: str = AI_EDITED) -> bytes:
-    """The packet, UTF-8, read-only (`end="r"`: an edit in place would break the signature anyway)."""
+def xmp_packet(digital_source_type: str = AI_EDITED, aigc: str = "") -> bytes:
+    """The packet, UTF-8, read-only (`end="r"`: an edit in place would break the signature anyway).
+
+    `aigc` is China's label (`watermark.aigc`), if there is one.
+    """
+    china = f'<TC260:{KEY} xmlns:TC260="{NAMESPACE}">{escape(aigc)}</TC260:{KEY}>' if aigc else ""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
-        f"<Iptc4xmpExt:DigitalSourceType>{escape(digital_source_type)}</Iptc4xmpExt:DigitalSourceType>"
+        f"<Iptc4xmpExt:DigitalSourceType>{escape(digital_source_type)}</Iptc4xmpExt:DigitalSourceType>{china}"
         '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
     ).encode()
 
 
-def write_iptc(path: Path, mime: str, digital_source_type: str = AI_EDITED) -> None:
-    """Write the label into the file at `path`. Raises IptcError, OSError; the file is then unchanged."""
+def write_iptc(path: Path, mime: str, digital_source_type: str = AI_EDITED, aigc: str = "") -> None:
+    """Write the label, and China's `aigc` if there is one, into the file at `path`.
+
+    Raises IptcError, OSError; the file is then unchanged.
+    """
     writer = _WRITERS.get(mime)
     if writer is None:
         raise IptcError(
@@ -62,8 +71,8 @@ def write_iptc(path: Path, mime: str, digital_source_type: str = AI_EDITED) -> N
     try:
         with path.open("rb") as source, temporary.open("x+b") as target:
             try:
-                writer(source, target, xmp_packet(digital_source_type))
-            except (struct.error, IndexError) as error:
+                writer(source, target, xmp_packet(digital_source_type, aigc))
+            except (struct.error, IndexError, ValueError) as error:
                 raise _malformed(mime) from error
             target.flush()
             os.fsync(target.fileno())
@@ -231,5 +240,7 @@ _WRITERS: dict[str, Callable[[BinaryIO, BinaryIO, bytes], None]] = {
     "image/jpeg": _jpeg,
     "image/png": _png,
     "image/webp": _webp,
+    "image/avif": write_avif,
     "video/mp4": _mp4,
+    "video/quicktime": write_quicktime,
 }

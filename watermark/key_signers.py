@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from watermark.issuing import ORGANISATION
 
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "es256": hashes.SHA256,
     "es384": hashes.SHA384,
     "es512": hashes.SHA512,
@@ -27,16 +27,23 @@ _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "ps384": hashes.SHA384,
     "ps512": hashes.SHA512,
 }
+MIN_RSA_BITS = 2048
 _Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
 
 class SignerError(Exception):
-    """A signature could not be made. `code`: signer_missing, signer_invalid, signer_exists, signer_failed."""
+    """A signature could not be made.
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+    `code`: signer_missing, signer_invalid, signer_exists; signer_unavailable (an outage: the same call may work later),
+    signer_denied (the key service says no: it will again), signer_failed (nobody can tell which). `message` is for
+    everybody; `detail` holds the key service's own words, for the operator and the log. `str()` gives both.
+    """
+
+    def __init__(self, code: str, message: str, detail: str = "") -> None:
+        super().__init__(f"{message} [{detail}]" if detail else message)
         self.code = code
         self.message = message
+        self.detail = detail
 
 
 class Signer(Protocol):
@@ -54,10 +61,6 @@ class Signer(Protocol):
     def development(self) -> bool:
         """True when the certificates say UNTRUSTED DEVELOPMENT."""
 
-    @property
-    def tsa_url(self) -> str | None:
-        """RFC 3161 time-stamp service to ask for every signature, or None."""
-
     def sign(self, data: bytes) -> bytes:
         """Signature over `data`: raw r||s for ECDSA (DER is accepted too), 64 bytes for Ed25519. Thread-safe."""
 
@@ -65,9 +68,7 @@ class Signer(Protocol):
 class FileSigner:
     """Signs with a private key from a PEM file. The file is read once, when the signer is made."""
 
-    def __init__(
-        self, chain_path: Path, key_path: Path, *, password: bytes | None = None, tsa_url: str | None = None
-    ) -> None:
+    def __init__(self, chain_path: Path, key_path: Path, *, password: bytes | None = None) -> None:
         """Raises SignerError: signer_missing (no such file), signer_invalid (not a PEM, or key and leaf differ)."""
         try:
             self.chain_pem = chain_path.read_text(encoding="ascii")
@@ -94,8 +95,7 @@ class FileSigner:
                 "Install the key that was made for this certificate.",
             )
         self._key: _Key = key
-        self.alg = _algorithm(key)
-        self.tsa_url = tsa_url
+        self.alg = algorithm(key.public_key())
 
     @property
     def development(self) -> bool:
@@ -106,7 +106,7 @@ class FileSigner:
         """See Signer.sign."""
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
             return self._key.sign(data)
-        digest = _HASHES[self.alg]()
+        digest = HASHES[self.alg]()
         if isinstance(self._key, rsa.RSAPrivateKey):
             return self._key.sign(data, padding.PSS(padding.MGF1(digest), digest.digest_size), digest)
         r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(digest)))
@@ -117,16 +117,16 @@ class FileSigner:
 class CallbackSigner:
     """Signs through `fn`, for example a call to a key service; the private key never enters this process."""
 
-    def __init__(self, chain_pem: str, alg: str, fn: Callable[[bytes], bytes], *, tsa_url: str | None = None) -> None:
+    def __init__(self, chain_pem: str, alg: str, fn: Callable[[bytes], bytes]) -> None:
         """`fn` gets the bytes to sign and returns the signature. Raises SignerError signer_invalid for a bad chain."""
-        if alg not in {*_HASHES, "ed25519"}:
+        if alg not in {*HASHES, "ed25519"}:
             raise SignerError(
                 "signer_invalid",
                 f"{alg!r} is not a C2PA signature algorithm. Nothing was signed. "
-                f"Use one of {', '.join([*_HASHES, 'ed25519'])}.",
+                f"Use one of {', '.join([*HASHES, 'ed25519'])}.",
             )
         try:
-            self._leaf = x509.load_pem_x509_certificates(chain_pem.encode())[0]
+            self.leaf = x509.load_pem_x509_certificates(chain_pem.encode())[0]
         except ValueError as error:
             raise SignerError(
                 "signer_invalid",
@@ -134,16 +134,15 @@ class CallbackSigner:
             ) from error
         self.chain_pem = chain_pem
         self.alg = alg
-        self.tsa_url = tsa_url
         self._fn = fn
 
     @property
     def development(self) -> bool:
         """True when the certificate's own name says so."""
-        return is_development(self._leaf)
+        return is_development(self.leaf)
 
     def sign(self, data: bytes) -> bytes:
-        """Raises SignerError signer_failed with the key service's own words as its cause."""
+        """Raises the key service's SignerError as it is, and signer_failed with its own words for any other error."""
         try:
             return self._fn(data)
         except SignerError:
@@ -153,11 +152,12 @@ class CallbackSigner:
 
 
 def signer_failed(cause: BaseException) -> SignerError:
-    """The error for a signature that the key or the key service refused."""
+    """The error for a signature that failed in a way nobody foresaw."""
     return SignerError(
         "signer_failed",
-        f"The signing key did not answer: {cause.__class__.__name__}: {cause}. "
-        "Nothing was published and no file was left behind. Try again when the key service works.",
+        "The signing key did not answer. Nothing was published and no file was left behind. "
+        "The operator finds the reason in the log; try again when the key service works.",
+        f"{cause.__class__.__name__}: {cause}",
     )
 
 
@@ -176,15 +176,17 @@ def is_development(certificate: x509.Certificate) -> bool:
     return any(attribute.value == ORGANISATION for attribute in certificate.issuer)
 
 
-def _algorithm(key: _Key) -> str:
-    if isinstance(key, ed25519.Ed25519PrivateKey):
+def algorithm(key: object) -> str:
+    """C2PA's name of the algorithm a public key signs with. Raises SignerError signer_invalid for any other key."""
+    if isinstance(key, ed25519.Ed25519PublicKey):
         return "ed25519"
-    if isinstance(key, rsa.RSAPrivateKey):
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
         return "ps256"
-    if key.curve.name not in _CURVES:
-        raise SignerError(
-            "signer_invalid",
-            f"The key's curve {key.curve.name} is not allowed in C2PA. Nothing was signed. "
-            "Use P-256, P-384, P-521, Ed25519 or RSA.",
-        )
-    return _CURVES[key.curve.name]
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
+        return _CURVES[key.curve.name]
+    kind = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else key.__class__.__name__.lstrip("_")
+    raise SignerError(
+        "signer_invalid",
+        f"A key of the kind {kind} is not allowed in C2PA. Nothing was signed. "
+        "Use P-256, P-384, P-521, Ed25519 or RSA of 2048 bits and more.",
+    )

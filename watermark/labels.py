@@ -1,25 +1,25 @@
 """The visible notice: rendered once per frame size, burned into every frame before the invisible mark.
 
-The letters' height is at least 5 % of the frame's short side (GB 45438-2025; the EU Code of Practice asks for a notice
-at first exposure, top right). `write_iptc` is the machine-readable twin, in `watermark.iptc`.
+How large, where, in which words and for how long is decided in `watermark.jurisdictions`. `write_iptc` is the
+machine-readable twin, in `watermark.iptc`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from watermark.iptc import IptcError, write_iptc
+from watermark.jurisdictions import Place
 
 __all__ = ["IptcError", "LabelError", "LabelRenderer", "write_iptc"]
 
-Place = Literal["top-right", "top-left", "bottom-right", "bottom-left"]
-
-LETTER_SHARE = 0.05
+FONT = Path(__file__).with_name("fonts") / "ImprimaturLabel-Bold.otf"
 MIN_LETTER = 9  # pixels: below it the letters are no longer read, whatever the share of the frame
 MAX_TEXT = 40
 PLATE_OPACITY = 0.62
@@ -47,10 +47,13 @@ class LabelRenderer:
         text: str = "AI MODIFIED",
         place: Place = "top-right",
         *,
-        font_path: Path | None = None,
+        letter_share: float = 0.05,
     ) -> None:
-        """`size` is (width, height) in pixels. Raises LabelError when the text is empty, too long for the frame, or has
-        a character that the font cannot draw (give `font_path` for other scripts)."""
+        """`size` is (width, height) in pixels, `letter_share` the height of the capitals as a part of the short side.
+
+        Lines of `text` stay lines. Raises LabelError when it is empty, too long for the frame, or has a character that
+        the font cannot draw.
+        """
         width, height = size
         if width < 1 or height < 1:
             raise LabelError("label_frame", "A frame without pixels cannot be labelled. Nothing was drawn.")
@@ -59,17 +62,18 @@ class LabelRenderer:
                 "label_place",
                 f"There is no corner {place!r}. Nothing was drawn. Use one of {', '.join(get_args(Place))}.",
             )
-        text = " ".join(text.split())
+        text = "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
         if not text or len(text) > MAX_TEXT:
             raise LabelError("label_text", f"The notice needs 1 to {MAX_TEXT} characters. Nothing was drawn.")
         self.size = size
         self.text = text
         short = min(width, height)
-        wanted = max(int(np.ceil(short * LETTER_SHARE)), MIN_LETTER)
-        font, self.letter_height = _font_for(text, wanted, font_path)
+        wanted = max(int(np.ceil(short * letter_share)), MIN_LETTER)
+        letters = _letters_for(text, wanted)
+        self.letter_height = letters.height
         padding = max(2, round(self.letter_height * 0.55))
-        lines = _wrapped(text, font, width - 2 * padding)
-        plate = _plate(lines, font, padding)
+        lines = _wrapped(text, letters, width - 2 * padding)
+        plate = _plate(lines, letters, padding)
         plate_height, plate_width = plate.shape[:2]
         margin = max(0, min(round(short * 0.025), (width - plate_width) // 2, (height - plate_height) // 2))
         if plate_width > width or plate_height > height:
@@ -104,36 +108,51 @@ class LabelRenderer:
         return frame
 
 
-def _font_for(text: str, letter_height: int, path: Path | None) -> tuple[ImageFont.FreeTypeFont, int]:
-    """The smallest font whose capitals (or ideographs) are at least `letter_height` pixels, and that height."""
-    reference = _load(path, _REFERENCE)
+@dataclass(frozen=True)
+class _Letters:
+    """A font at one size: its capitals (or ideographs) reach from `above` to `below` pixels around the baseline."""
+
+    font: ImageFont.FreeTypeFont
+    above: int
+    below: int
+
+    @property
+    def height(self) -> int:
+        return self.above + self.below
+
+    @property
+    def gap(self) -> int:
+        """Between words: the font's own space is so narrow that small capitals run together."""
+        return round(self.height * 0.42)
+
+    def width(self, line: str) -> int:
+        words = line.split(" ")
+        return sum(int(np.ceil(self.font.getlength(word))) for word in words) + self.gap * (len(words) - 1)
+
+
+def _letters_for(text: str, letter_height: int) -> _Letters:
+    """The smallest font whose capitals (or ideographs, in a text without capitals) have at least `letter_height`."""
+    reference = _load(_REFERENCE)
     missing = _outline(reference, "\U0010fffd")  # not assigned: every font shows its box for it
     absent = sorted({char for char in text if not char.isspace() and _outline(reference, char) == missing})
     if absent:
         raise LabelError(
             "label_text",
-            f"The font has no letter for {' '.join(absent)}. Nothing was drawn. Choose a font that has it (font_path).",
+            f"The font has no letter for {' '.join(absent)}. Nothing was drawn. Choose other words.",
         )
-    sample = "H" if any(char.isascii() and char.isalpha() for char in text) else text
-    top, bottom = reference.getbbox(sample)[1::2]
+    sample = "H" if any(char.isascii() and char.isalpha() for char in text) else text.replace("\n", "")
+    top, bottom = reference.getbbox(sample, anchor="ls")[1::2]
     size = max(1, round(letter_height * _REFERENCE / (bottom - top)))
     while True:
-        font = _load(path, size)
-        top, bottom = font.getbbox(sample)[1::2]
+        font = _load(size)
+        top, bottom = font.getbbox(sample, anchor="ls")[1::2]
         if bottom - top >= letter_height:
-            return font, round(bottom - top)
+            return _Letters(font, round(-top), round(bottom))
         size += 1
 
 
-def _load(path: Path | None, size: int) -> ImageFont.FreeTypeFont:
-    if path is not None:
-        return ImageFont.truetype(str(path), size)
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise LabelError(
-            "label_text", "Pillow was built without FreeType, so no notice can be drawn. Install Pillow's own wheel."
-        )
-    return font
+def _load(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(FONT), size)
 
 
 def _outline(font: ImageFont.FreeTypeFont, char: str) -> tuple[tuple[int, int], bytes]:
@@ -141,29 +160,40 @@ def _outline(font: ImageFont.FreeTypeFont, char: str) -> tuple[tuple[int, int], 
     return mask.size, bytes(mask)
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Words over as many lines as a narrow frame needs; a word is never cut."""
+def _wrapped(text: str, letters: _Letters, width: int) -> list[str]:
+    """Words over as many lines as a narrow frame needs; a word is never cut, a given line never joined."""
     lines: list[str] = []
-    for word in text.split(" "):
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
+    for line in text.splitlines():
+        begun = False
+        for word in line.split(" "):
+            if begun and letters.width(f"{lines[-1]} {word}") <= width:
+                lines[-1] += f" {word}"
+            else:
+                lines.append(word)
+                begun = True
     return lines
 
 
-def _plate(lines: list[str], font: ImageFont.FreeTypeFont, padding: int) -> NDArray[np.uint8]:
-    """uint8 [h, w, 4] RGBA, straight alpha: white letters on a dark plate."""
-    text = "\n".join(lines)
-    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font=font)
-    size = (int(np.ceil(right - left)) + 2 * padding, int(np.ceil(bottom - top)) + 2 * padding)
-    letters = Image.new("L", size)
-    ImageDraw.Draw(letters).multiline_text((padding - left, padding - top), text, fill=255, font=font, align="center")
+def _plate(lines: list[str], letters: _Letters, padding: int) -> NDArray[np.uint8]:
+    """uint8 [h, w, 4] RGBA, straight alpha: white letters on a dark plate.
+
+    The capitals stand in its middle; accents and descenders reach into the padding and the space between lines.
+    """
+    pitch = letters.height + round(letters.height * 0.8)
+    inner = max(letters.width(line) for line in lines)
+    size = (inner + 2 * padding, letters.height + pitch * (len(lines) - 1) + 2 * padding)
+    drawn = Image.new("L", size)
+    draw = ImageDraw.Draw(drawn)
+    for number, line in enumerate(lines):
+        x = padding + (inner - letters.width(line)) // 2
+        for word in line.split(" "):
+            draw.text((x, padding + letters.above + number * pitch), word, fill=255, font=letters.font, anchor="ls")
+            x += int(np.ceil(letters.font.getlength(word))) + letters.gap
     plate = Image.new("L", (size[0] * 4, size[1] * 4))
     corner = (0, 0, size[0] * 4 - 1, size[1] * 4 - 1)
     ImageDraw.Draw(plate).rounded_rectangle(corner, radius=padding * 2, fill=round(255 * PLATE_OPACITY))
     smooth = plate.resize(size, Image.Resampling.BOX)
-    coverage = np.asarray(letters, np.float32) / 255
+    coverage = np.asarray(drawn, np.float32) / 255
     under = np.asarray(smooth, np.float32) / 255 * (1 - coverage)
     alpha = coverage + under
     grey = np.divide(coverage * 255 + under * 12, alpha, out=np.zeros_like(alpha), where=alpha > 0)

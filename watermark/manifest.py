@@ -1,11 +1,17 @@
 """The manifest of an output: built, signed, read back before it gets its name.
 
 C2PA 2.4 claim, signed once per file. What goes in is published for good, so only opaque ids go in: no name, no file
-name, no thumbnail, no metadata of an input (DESIGN.md decision 10). `build_manifest` is the whole of it.
+name, no thumbnail, no metadata of an input (DESIGN.md decision 10). `build_manifest` is the whole of it, but for the
+manifests of inputs that are kept.
 
-An input's own manifest is referred to by a hash, never taken along, and no input is opened here by native code: keys
-are in this process. That an input declared AI is said by us instead. To carry such a manifest on whole, as the EU Code
-of Practice would like best, it has to be freed of pictures and names first, in the media child; that is not done yet.
+An input's own manifest is kept whole as an ingredient when it declares the use of AI (EU Code of Practice 1.2: such
+marks must not be lost), holds for the input's bytes, and shows and names nobody. Otherwise only its hash is kept, with
+the AI source type it declared written on the ingredient. What decided this, with c2pa-python 0.38.1: a store cannot be
+freed of a thumbnail or of an author's name and stay whole. Left out, the claim's hash of it fails; taken out by the
+specification's own redaction, our library says Trusted, but both independent implementations that the tests know call
+the output invalid (assertion.missing, assertion.action.redactionMismatch). And what is published cannot be taken back.
+
+Nothing here parses media or a stranger's manifest: that is `native_signing`, which the house runs in a media child.
 """
 
 from __future__ import annotations
@@ -16,12 +22,11 @@ import os
 import re
 import secrets
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-
-import c2pa
 
 from watermark.credentials import (
     CONSENT_LABEL,
@@ -32,8 +37,10 @@ from watermark.credentials import (
     UNTRUSTED,
     Credentials,
 )
-from watermark.credentials_reader import closed_settings, read, read_untrusted
+from watermark.credentials_reader import read, read_untrusted
 from watermark.key_signers import Signer, SignerError, signer_failed
+from watermark.native_signing import STAMP_REFUSED, Ask, NativeSigningError, sign_native
+from watermark.timestamps import TimeStampError, TimeStampService, unusable
 
 __all__ = [
     "FORMATS",
@@ -52,7 +59,7 @@ __all__ = [
 PRODUCT_VERSION = "0.1.0"
 SPEC_VERSION = "2.4.0"
 EDITED_SOURCE_TYPE = f"{DIGITAL_SOURCE_TYPE}compositeWithTrainedAlgorithmicMedia"
-FORMATS = ("image/jpeg", "image/png", "image/webp", "video/mp4")
+FORMATS = ("image/jpeg", "image/png", "image/webp", "image/avif", "video/mp4", "video/quicktime")
 
 _OPAQUE = re.compile(r"[A-Za-z0-9_.:-]{1,120}")
 _RECORD = re.compile(r"(cns|att)_[0-9A-Za-z]{1,60}")
@@ -61,15 +68,6 @@ _URL = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(/[A-Za-z0-9._~/-]*)?")
 _MIME = re.compile(r"(image|video|audio)/[a-z0-9.+-]{1,60}")
 # Without the version: a label such as "c2pa.actions.v2" has no effect here, the assertion would stay unattributed.
 _CREATED = ["c2pa.actions", "c2pa.soft-binding", "c2pa.ingredient", "cawg.training-mining", CONSENT_LABEL]
-_ALGORITHMS = {
-    "es256": c2pa.C2paSigningAlg.ES256,
-    "es384": c2pa.C2paSigningAlg.ES384,
-    "es512": c2pa.C2paSigningAlg.ES512,
-    "ps256": c2pa.C2paSigningAlg.PS256,
-    "ps384": c2pa.C2paSigningAlg.PS384,
-    "ps512": c2pa.C2paSigningAlg.PS512,
-    "ed25519": c2pa.C2paSigningAlg.ED25519,
-}
 _HARMLESS = frozenset({UNTRUSTED})
 
 
@@ -85,10 +83,21 @@ class ManifestError(Exception):
 
 @dataclass(frozen=True)
 class IngredientFile:
-    """An input of the job: its media type, and what the media child found of Content Credentials in it."""
+    """An input of the job: its media type, what the media child found of Content Credentials in it, and its file.
+
+    `path` is only needed for an input whose manifest is kept whole.
+    """
 
     mime: str
     credentials: Credentials = field(default_factory=lambda: Credentials("none"))
+    path: Path | None = None
+
+    @property
+    def kept_whole(self) -> bool:
+        """Whether the input's own manifest travels on: it declares AI, it holds, and it shows and names nobody."""
+        found = self.credentials
+        sound = found.state in ("valid", "trusted") and found.bytes_match
+        return self.path is not None and sound and found.declares_ai and not found.personal
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,7 @@ class ManifestRequest:
     livemode: bool
     status_url: str
     screening_ref: str = ""
+    ledger_index: int | None = None
     title: str = ""
     claim_version: str = PRODUCT_VERSION
     when: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -136,6 +146,7 @@ class ManifestRequest:
         checks: list[tuple[str, bool]] = [
             ("mark_id must be 8 bytes", len(self.mark_id) == 8),
             ("at least one source photo and one permission are needed", bool(self.sources and self.consent_refs)),
+            ("a ledger index is not negative", self.ledger_index is None or self.ledger_index >= 0),
             ("when must name its time zone", self.when.tzinfo is not None),
             ("the face donor's consent is missing", any(ref.role == "face_donor" for ref in self.consent_refs)),
             ("status_url must be a plain http(s) address", bool(_URL.fullmatch(self.status_url))),
@@ -203,7 +214,7 @@ def build_manifest(request: ManifestRequest) -> dict[str, Any]:
         "title": request.title or f"AI-edited {kind}",
         "format": request.mime,
         "claim_generator_info": [{**agent, "specVersion": SPEC_VERSION}],
-        "ingredients": [_ingredient(label, file) for label, file in _inputs(request).items()],
+        "ingredients": [_ingredient(label, file) for label, file in _inputs(request).items() if not file.kept_whole],
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"allActionsIncluded": True, "actions": actions}},
             {"label": "c2pa.soft-binding", "data": _soft_binding(request.mark_id)},
@@ -213,21 +224,51 @@ def build_manifest(request: ManifestRequest) -> dict[str, Any]:
     }
 
 
+Native = Callable[[Mapping[str, Any], Ask], Mapping[str, Any]]
+"""Somewhere to run `native_signing.sign_native`: in this process, or in a limited child that asks back."""
+
+
 def sign_file(
-    src: Path, dst: Path, request: ManifestRequest, signer: Signer, *, anchors_pem: str = ""
+    src: Path,
+    dst: Path,
+    request: ManifestRequest,
+    signer: Signer,
+    *,
+    anchors_pem: str = "",
+    tsa: TimeStampService | None = None,
+    tsa_anchors_pem: str = "",
+    native: Native = sign_native,
 ) -> SignedManifest:
     """Sign `src` into `dst` and read the result back before it gets that name.
 
     The signed file grows under a temporary name beside `dst`; whatever fails, nothing is left there. With `anchors_pem`
-    the finished file must be trusted under it, without it must be valid but for the unknown signer. Memory: about the
-    size of the file for MP4, see the SDK's hash over mdat. Raises ManifestError, SignerError, OSError.
+    the finished file must be trusted under it, without it must be valid but for the unknown signer. With `tsa` the
+    signature is time-stamped, or not made. Where keys are, `native` is a media child (see `native_signing`). Memory of
+    the native part: about the size of the file for MP4, see the SDK's hash over mdat. Raises ManifestError,
+    SignerError, TimeStampError, OSError, and what `native` raises.
     """
     _check_places(src, dst)
-    definition = build_manifest(request)
     temporary = dst.with_name(f".{dst.name}.{secrets.token_hex(6)}.signing")
+    order = {
+        "path": str(src),
+        "out": str(temporary),
+        "mime": request.mime,
+        "definition": build_manifest(request),
+        "created": _CREATED,
+        "alg": signer.alg,
+        "chain_pem": signer.chain_pem,
+        "time_stamp": tsa is not None,
+        "anchors_pem": anchors_pem,
+        "tsa_anchors_pem": tsa_anchors_pem,
+        "ingredients": [
+            {"path": str(file.path), "mime": file.mime, "json": _ingredient(label, file)}
+            for label, file in _inputs(request).items()
+            if file.kept_whole
+        ],
+    }
     try:
-        store = _sign(src, temporary, definition, signer=signer, anchors_pem=anchors_pem)
-        credentials = read(temporary, request.mime, anchors_pem=anchors_pem)
+        found = _sign(order, signer, tsa, native)
+        credentials = Credentials.from_dict(found["credentials"])
         _check_signed(credentials, request, trusted=bool(anchors_pem.strip()))
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -237,41 +278,42 @@ def sign_file(
             raise _taken() from None
     finally:
         temporary.unlink(missing_ok=True)
-    return SignedManifest(credentials.label, store, credentials)
+    return SignedManifest(credentials.label, base64.b64decode(found["store"]), credentials)
 
 
-def _sign(src: Path, temporary: Path, definition: dict[str, Any], *, signer: Signer, anchors_pem: str) -> bytes:
+def _sign(order: Mapping[str, Any], signer: Signer, tsa: TimeStampService | None, native: Native) -> Mapping[str, Any]:
     failure: list[BaseException] = []
+    answered: list[str] = []
 
-    def sign(data: bytes) -> bytes:
+    def ask(what: str, request: bytes) -> bytes:
         # The SDK turns what is raised here into "internal error"; keep the cause to tell a key outage from a bad key.
         try:
-            return signer.sign(data)
+            if what in answered:
+                raise ValueError(f"a second {what} was asked for")
+            answered.append(what)
+            if what == "signature":
+                return signer.sign(request)
+            if what == "time_stamp" and tsa:
+                return tsa.ask(request)
+            raise ValueError(f"{clip(what)} was asked for")
         except BaseException as error:
             failure.append(error)
             raise
 
-    settings = closed_settings(anchors_pem)
-    settings["builder"] = {"thumbnail": {"enabled": False}, "created_assertion_labels": _CREATED}
     try:
-        with (
-            c2pa.Context.from_dict(settings) as context,
-            c2pa.Signer.from_callback(sign, _ALGORITHMS[signer.alg], signer.chain_pem, signer.tsa_url) as native,
-            c2pa.Builder(definition, context=context) as builder,
-            src.open("rb") as source,
-            temporary.open("x+b") as destination,
-        ):
-            return bytes(builder.sign(native, definition["format"], source, destination))
-    except c2pa.C2paError as error:
-        if failure:
-            cause = failure[0]
-            if isinstance(cause, SignerError):
-                raise cause from cause.__cause__
+        return native(order, ask)
+    except NativeSigningError as error:
+        cause = failure[0] if failure else None
+        if isinstance(cause, SignerError | TimeStampError):
+            raise cause from cause.__cause__
+        if cause is not None and answered == ["signature"]:
             raise signer_failed(cause) from cause
+        if error.code == STAMP_REFUSED:
+            raise unusable(error.message) from error
         raise ManifestError(
             "manifest_signing",
-            f"The output could not be signed: {clip(error)}. Nothing was published and no file was left behind. "
-            "Check the file's format, the signing certificate (`manage.py certs check`) and the time-stamp service.",
+            f"The output could not be signed: {clip(cause or error)}. Nothing was published and no file was left "
+            "behind. Check the file's format and the signing certificate (`manage.py certs check`).",
         ) from error
 
 
@@ -317,13 +359,16 @@ def _source_labels(request: ManifestRequest) -> list[str]:
 def _ingredient(label: str, file: IngredientFile) -> dict[str, Any]:
     # An ingredient given without its file keeps nothing of it: neither its own instance id, metadata nor manifest,
     # which may hold names, places and pictures that nobody could take back.
-    return {
+    said = {
         "title": "target" if label == "target" else "source photo",
         "format": file.mime,
         "relationship": "parentOf" if label == "target" else "componentOf",
         "label": label,
         "instance_id": f"xmp:iid:{uuid.uuid4()}",
     }
+    if file.credentials.declares_ai and not file.kept_whole:  # never beside a manifest (C2PA 2.4, ingredient.v3)
+        said["digital_source_type"] = file.credentials.ai_source_type
+    return said
 
 
 def _soft_binding(mark_id: bytes) -> dict[str, Any]:
@@ -340,8 +385,8 @@ def _training_mining() -> dict[str, Any]:
 def _consent(request: ManifestRequest) -> dict[str, Any]:
     """Our own assertion: opaque ids and states as they were at publication; `status_url` says what holds now.
 
-    `input_manifests` names every manifest found in an input, and whether it declared AI (EU Code of Practice 1.2: marks
-    that say so must not be lost).
+    `input_manifests` names every manifest found in an input, whether it declared AI, and whether it is kept whole.
+    `ledger_index` is the place of the consents in the ledger, where there is one.
     """
     data: dict[str, Any] = {
         "records": [{"record": ref.record, "role": ref.role, "status": ref.status} for ref in request.consent_refs],
@@ -357,10 +402,13 @@ def _consent(request: ManifestRequest) -> dict[str, Any]:
             # The label of a manifest is a random id: whoever has the input can compare, nobody else learns anything.
             "manifest_sha256": hashlib.sha256(file.credentials.label.encode()).hexdigest(),
             "declares_ai": file.credentials.declares_ai,
+            "kept_whole": file.kept_whole,
         }
         for label, file in _inputs(request).items()
         if file.credentials.label
     ]
+    if request.ledger_index is not None:
+        data["ledger_index"] = request.ledger_index
     if referred:
         data["input_manifests"] = referred
     return data

@@ -20,14 +20,14 @@ __all__ = [
 ]
 
 
-def open_signer(folder: Path, *, tsa_url: str | None = None) -> Signer:
+def open_signer(folder: Path) -> Signer:
     """The signer kept in `folder`: the development authority when its root key is there, else chain.pem + signer.key.
 
     Raises SignerError (signer_missing, signer_invalid).
     """
     if (folder / ROOT_KEY_FILE).exists():
-        return DevelopmentAuthority.open(folder).signer(tsa_url=tsa_url)
-    return FileSigner(folder / CHAIN_FILE, folder / KEY_FILE, tsa_url=tsa_url)
+        return DevelopmentAuthority.open(folder).signer()
+    return FileSigner(folder / CHAIN_FILE, folder / KEY_FILE)
 
 
 def anchors_of(folder: Path) -> str:

@@ -104,10 +104,24 @@ class ContentEvidence:
 
 
 @dataclass(frozen=True)
+class PossibleMatch:
+    """An output of ours that looks alike. It is shown, and decides nothing: pictures of one scene look alike too.
+
+    `pdq_distance`: bits of 256 that differ; `seconds`: where in our video; `state` as in `OutputRecord`.
+    """
+
+    manifest_label: str
+    state: str
+    pdq_distance: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class OutputRecord:
     """What our records say about one published output. `state`: in_force, withdrawn, taken_down; any other word counts
     as not in force. `claim_sha256` is that of the manifest we signed (see `Credentials`); "" matches none.
-    `target_cover` says what stands for the person whose face was replaced: consent or attestation."""
+    `target_cover` says what stands for the person whose face was replaced: consent or attestation. `time_stamp` says
+    who vouches for the time of the signature: trusted (a service we know), untrusted, none, missed; "": not known."""
 
     output_id: str
     mark_id: bytes
@@ -121,6 +135,7 @@ class OutputRecord:
     fingerprint: Mapping[str, Any] | None = None
     target_cover: Literal["consent", "attestation"] = "consent"
     not_screened: tuple[str, ...] = ()
+    time_stamp: str = ""
 
 
 class Records(Protocol):
@@ -142,6 +157,7 @@ class Evidence:
     content: ContentEvidence | None = None
     file_sha256: str = ""
     unreadable: str = ""
+    possible: tuple[PossibleMatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +185,15 @@ class Verdict:
             "manifest": _manifest_json(self.evidence.credentials),
             "mark": _mark_json(self.evidence.mark),
             "content": _content_json(self.evidence.content),
+            "possible_matches": [
+                {
+                    "manifest": each.manifest_label,
+                    "permission": each.state,
+                    "pdq_distance": each.pdq_distance,
+                    "seconds": each.seconds,
+                }
+                for each in self.evidence.possible
+            ],
         }
 
 
@@ -194,7 +219,9 @@ def verdict(evidence: Evidence, records: Records) -> Verdict:
             test=record is not None and not record.livemode,
             attested=record is not None and record.target_cover == "attestation",
             not_screened=record.not_screened if record else (),
+            stamped=record is None or record.time_stamp in ("trusted", ""),
             unreadable=evidence.unreadable,
+            possible=bool(evidence.possible),
         )
     )
     return Verdict(code, reason, said.headline, said.sentence, SEVERITY[code], record, evidence)
@@ -309,6 +336,7 @@ def _output_json(record: OutputRecord | None) -> dict[str, Any] | None:
         "livemode": record.livemode,
         "target_cover": record.target_cover,
         "not_screened": list(record.not_screened),
+        "time_stamp": record.time_stamp or None,
     }
 
 

@@ -52,7 +52,9 @@ class Words:
     test: bool = False
     attested: bool = False
     not_screened: tuple[str, ...] = ()
+    stamped: bool = True
     unreadable: str = ""
+    possible: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,14 @@ def words(about: Words) -> Said:
         if about.not_screened:
             kinds = (SCREENED_KINDS.get(kind, kind.replace("_", " ")) for kind in about.not_screened)
             parts.append(f"Its inputs were not screened for: {', '.join(kinds)}.")
+        if not about.stamped:
+            parts.append("It carries no trusted time stamp: the date is our own word.")
     elif about.credentials and about.credentials.declares_ai and about.code in ("other_trusted", "other_unknown"):
         parts.append("The credential says that AI was used.")
+    if about.possible and not about.code.startswith("ours_"):
+        parts.append(
+            "It looks like something that was made here with AI. That is no proof: pictures of one scene look alike."
+        )
     return Said(headline, " ".join(parts))
 
 
@@ -114,7 +122,7 @@ def _texts(about: Words) -> tuple[str, list[str]]:
         case "other_unknown" if about.reason == "remote_only":
             return (
                 "This file points to Content Credentials that are kept elsewhere.",
-                ["We do not fetch addresses named in a file, so we cannot say anything about them."],
+                ["An address named in a file is fetched only if you ask for it, so nothing can be said about them."],
             )
         case "other_unknown":
             return (

@@ -35,3 +35,7 @@ def review_id() -> str:
 
 def organisation_id() -> str:
     return new_id("org")
+
+
+def verification_id() -> str:
+    return new_id("ver")

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from watermark.jurisdictions import RULES, WORDS
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -141,6 +143,10 @@ Path(FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)  # Dja
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
+# --- verification ---------------------------------------------------------------------------------------------------
+TRUST_LIST_FILE = env("TRUST_LIST_FILE")  # PEM: roots of issuers that the operator trusts besides this house
+FETCH_PORTS = [int(port) for port in env_list("FETCH_PORTS", ["443"])]
+
 # --- Django ---------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -214,12 +220,15 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = HOME / "static"
-STATICFILES_DIRS = [BASE_DIR / "webapp" / "static"]
+VENDOR_DIR = Path(env("IMPRIMATUR_VENDOR") or HOME / "vendor")  # what `manage.py prepare` fetches for browsers
+VENDOR_DIR.mkdir(parents=True, exist_ok=True)  # Django insists that it is there
+STATICFILES_DIRS = [BASE_DIR / "webapp" / "static", ("vendor", VENDOR_DIR)]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(WORK_DIR)}},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/vendor/[a-z0-9-]+-\d+\.\d+\.\d+/"  # a folder per version
 # Without a mail server the letters with consent links are files under MAIL_DIR, for whoever runs this machine.
 EMAIL_HOST = env("EMAIL_HOST")
 EMAIL_PORT = env_int("EMAIL_PORT", 587)
@@ -290,8 +299,25 @@ MAX_STARTS_WITHOUT_PROGRESS = 5
 # --- who signs (paths; all empty: this machine's untrusted development certificates, profile evaluation only) --------
 SIGNER_CHAIN_FILE = env("SIGNER_CHAIN_FILE")
 SIGNER_KEY_FILE = env("SIGNER_KEY_FILE")
+# Instead of a file, a key that never leaves its place: aws-kms:…, gcp-kms:…, pkcs11:… (watermark.key_services).
+SIGNER_KEY_URI = env("SIGNER_KEY_URI")
+SIGNER_PIN = env("SIGNER_PIN")  # of a PKCS#11 token
+SIGNER_ENDPOINT = env("SIGNER_ENDPOINT")  # a private address of the key service
 SIGNER_ANCHORS_FILE = env("SIGNER_ANCHORS_FILE")
 TSA_URL = env("TSA_URL")  # RFC 3161; without time stamps a manifest is not valid past its certificate's life
+TSA_ANCHORS_FILE = env("TSA_ANCHORS_FILE")  # the roots of that service; without them its time is only a claim
+TSA_WHEN_DOWN = env("TSA_WHEN_DOWN", "wait")
+if TSA_WHEN_DOWN not in {"wait", "publish"}:
+    raise ImproperlyConfigured(f"TSA_WHEN_DOWN must be wait or publish, not {TSA_WHEN_DOWN!r}.")
+
+# --- the visible label and China's metadata label (watermark.jurisdictions) ------------------------------------------
+JURISDICTIONS = tuple(env_list("JURISDICTIONS", ["default"]))
+if unknown := sorted(set(JURISDICTIONS) - set(RULES)):
+    raise ImproperlyConfigured(f"JURISDICTIONS may hold {', '.join(RULES)}, not {unknown[0]!r}.")
+LABEL_LANGUAGE = env("LABEL_LANGUAGE", "en")
+if LABEL_LANGUAGE not in WORDS:
+    raise ImproperlyConfigured(f"LABEL_LANGUAGE must be one of {', '.join(WORDS)}, not {LABEL_LANGUAGE!r}.")
+AIGC_PRODUCER = env("AIGC_PRODUCER")  # name or code under which you are registered in China
 
 LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 
@@ -299,3 +325,4 @@ LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)
 OUTPUT_RETENTION_DAYS = env_int("OUTPUT_RETENTION_DAYS", 7)
 CONSENT_LINK_DAYS = 7
+VERIFICATION_RETENTION_DAYS = env_int("VERIFICATION_RETENTION_DAYS", 30)  # of answers; files are never kept

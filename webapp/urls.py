@@ -5,12 +5,15 @@ from __future__ import annotations
 from django.urls import include, path
 
 from webapp.pages import health
+from webapp.verify import status
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("c/", include("consent.urls")),
     path("v1/", include("webapp.api.urls")),
-    path("verify", include("webapp.verify.urls")),
+    path("c2pa/v1/", include("webapp.verify.resolution_urls")),
+    path("", include("webapp.verify.urls")),
+    path("oembed", status.oembed, name="oembed"),
     path("console/", include("webapp.console.urls")),
     path("", include("webapp.pages.urls")),
 ]

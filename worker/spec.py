@@ -14,8 +14,17 @@ from typing import Any, Literal, Self
 Kind = Literal["photo", "video"]
 MarkMode = Literal["default", "durable"]
 
-PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp")
-VIDEO_MIMES = ("video/mp4",)
+PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp", "image/avif")
+VIDEO_MIMES = ("video/mp4", "video/quicktime")
+EXTENSIONS = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/webp": "webp",
+    "image/avif": "avif",
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+}
+"""Of output files, by their media type."""
 
 
 class SpecError(ValueError):
@@ -47,10 +56,15 @@ class Swap:
 
 @dataclass(frozen=True)
 class Label:
-    """The visible notice burned into the output; `text` is shown in the corner `place` for the whole length."""
+    """The visible notice burned into the output: the lines of `text` in the corner `place`.
+
+    The capitals' height is `letter_share` of the short side. A video shows it for its first `seconds`; None: all.
+    """
 
     text: str = "AI MODIFIED"
     place: Literal["top-right", "top-left", "bottom-right", "bottom-left"] = "top-right"
+    letter_share: float = 0.05
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,7 @@ class JobSpec:
     swaps: tuple[Swap, ...]
     mark_mode: MarkMode = "default"
     label: Label | None = field(default_factory=Label)
+    aigc: str = ""  # China's metadata label, JSON; "" for none
     model_set: str = "builtin"
     crf: int = 18
     preset: str = "veryfast"

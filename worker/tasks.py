@@ -26,8 +26,9 @@ from watermark import pattern as patterns
 from watermark.labels import IptcError
 from watermark.manifest import ManifestError
 from watermark.signers import SignerError
+from watermark.timestamps import TimeStampError
 from webapp import keys_of_house, storage
-from webapp.jobs import finishing, flow, intake, leases, running, upkeep, workfolder
+from webapp.jobs import finishing, flow, intake, leases, running, signing, upkeep, workfolder
 from webapp.jobs.errors import JobsError
 from webapp.jobs.face_choice import chosen_face
 from webapp.jobs.meanwhile import upkeep_meanwhile
@@ -44,7 +45,7 @@ from worker.media.errors import ChildError, MediaError
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
 from worker.pipeline.errors import PipelineError
-from worker.spec import JobSpec, Kind, SourcePhoto, SpecError, Swap
+from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, SpecError, Swap
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,11 @@ def run_job(job_id: str) -> None:
             raise EvidenceMissingError(job_id)
         spec = _materialise(job, folder)
         key = keys_of_house.mark_keys()[0]
-        keys_of_house.signer()  # a house that cannot sign says so before the render, not after
+        # A house that cannot sign says so before the render, not after.
+        if running.awaited_signing(job):
+            keys_of_house.check_services()
+        else:
+            keys_of_house.signer()
         result = pipeline.run_job(
             spec,
             pattern=patterns.derive(bytes(job.mark_id or b""), key).to_bytes(),
@@ -183,7 +188,7 @@ def run_job(job_id: str) -> None:
             fingerprint=result.fingerprint,
             warnings=result.warnings,
         )
-        draft = finishing.finish(job, spec, rendered, evidence, key)
+        draft = finishing.finish(job, spec, rendered, evidence, key, pause=lease.wait)
         try:
             running.publish_output(job_id, owner, draft)
         except JobsError:
@@ -239,13 +244,14 @@ def _materialise(job: Job, folder: Path) -> JobSpec:
         target_path=target,
         target_sha256=job.target.sha256,
         analysis_path=analysis,
-        output_path=writable / f"output{finishing.SUFFIXES[mime]}",
+        output_path=writable / f"output.{EXTENSIONS[mime]}",
         output_mime=mime,
         swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
         mark_mode="durable"
         if min(job.target.media["width"], job.target.media["height"]) < SMALL
         else options.mark_mode,
         label=options.label(),
+        aigc=keys_of_house.aigc(bytes(job.mark_id or b"")) if options.notice().aigc else "",
         crf=options.crf,
         jpeg_quality=options.jpeg_quality,
     )
@@ -275,10 +281,13 @@ def _job_endings(job_id: str, owner: str, lease: leases.Lease) -> Iterator[None]
             logger.info("Job %s ended with %s after it was taken from this worker.", job_id, type(error).__name__)
             return
         code, message = _described(error)
-        logger.warning("Job %s ended with %s.", job_id, code, exc_info=code == "internal_error")
+        detail = getattr(error, "detail", "")  # a key or time-stamp service's own words, for the operator alone
+        logger.warning("Job %s ended with %s. %s", job_id, code, detail, exc_info=code == "internal_error")
         if code == DATABASE_AWAY:
             _drop_broken_connections()
-        if code in PASSING:
+        if code in signing.AWAY:
+            running.await_signing(job_id, owner, code, message)
+        elif code in PASSING:
             running.return_job(job_id, owner, code, message)
         elif isinstance(error, FaceError | MediaError | JobsError) and code not in OURS:
             # Where the service that raised it has moved the job already, this does nothing.
@@ -334,6 +343,7 @@ def _described(error: Exception) -> tuple[str, str]:
         ModelError,
         PipelineError,
         SignerError,
+        TimeStampError,
         finishing.FinishingError,
         keys.KeyStoreError,
         keys.TamperedError,

@@ -114,19 +114,6 @@ def test_before_and_after_follow_slider_keys_and_buttons(
     assert complaints == []
 
 
-def test_a_stranger_checks_a_file(context: BrowserContext, live_server: object, cleo: cast.Account) -> None:
-    page = context.new_page()
-    page.goto(f"{live_server}/verify")
-    page.get_by_label("Photo or video").set_input_files(cast.SAMPLES / "astronaut.jpg")
-    page.get_by_role("button", name="Check it").click()
-    expect(page.get_by_role("heading", name="No marks found. This does not mean it is real.")).to_be_visible(
-        timeout=60_000
-    )
-    with page.expect_download() as saved:
-        page.get_by_role("button", name="Download the report").click()
-    assert saved.value.suggested_filename == "imprimatur-verdict.json"
-
-
 def test_all_pages_fit_a_phone_and_a_finger_and_name_their_fields(
     page: Page, cleo: cast.Account, live_server: object
 ) -> None:

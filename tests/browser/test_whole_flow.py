@@ -125,7 +125,7 @@ def test_from_login_to_a_verified_copy_and_a_withdrawal(browser: Browser, servic
     def verdict() -> str:
         person.goto(f"{service.address}/verify")
         person.get_by_label("Photo or video").set_input_files(copy)
-        person.get_by_role("button", name="Check it").click()
+        person.get_by_role("button", name="Upload and check").click()
         expect(person.locator("#verdict-title")).to_be_visible(timeout=WORK_MILLISECONDS)
         return person.locator("#verdict-title").inner_text()
 

@@ -156,6 +156,7 @@ class Stage:
             "mark_key": "local/2026",
             "manifest_label": f"urn:c2pa:{job.pk}",
             "manifest_store": b"store",
+            "time_stamp": "none",
             "fingerprint": {},
             "timings": {"swap": 1.0},
             "quality": {},

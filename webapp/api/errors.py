@@ -27,8 +27,10 @@ from watermark.mark_errors import MarkError
 from webapp.accounts.services import AccountsError
 from webapp.jobs.errors import JobsError
 from webapp.keys_of_house import KeysError
+from webapp.net import FetchError
 from webapp.screening.services import ScreeningError
 from webapp.storage import StorageError
+from webapp.verify.errors import QueryError
 from webapp.verify.slots import BusyError
 from worker.media.errors import ChildError, MediaError
 
@@ -47,6 +49,7 @@ TITLES: Final[Mapping[int, str]] = {
     409: "The state of things does not allow this now",
     410: "This is gone",
     413: "The request is too large",
+    414: "The address is too long",
     415: "This kind of content is not supported",
     422: "The request cannot be carried out",
     429: "Too many requests",
@@ -63,6 +66,8 @@ CLASSES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (ScreeningError, 409),
     (AccountsError, 422),
     (BusyError, 429),
+    (FetchError, 422),
+    (QueryError, 400),
     (ConsentError, 422),
     (MediaError, 422),
     (MarkError, 422),

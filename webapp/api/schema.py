@@ -14,6 +14,7 @@ from webapp.api.errors import CONTENT_TYPE
 from webapp.api.serializers import Problem
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import PURPOSES
+from webapp.verify.models import Verification
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -36,6 +37,7 @@ ENUM_NAMES = {
     "PurposeEnum": PURPOSES,
     "AssetStateEnum": Asset.State.values,
     "JobStateEnum": Job.State.values,
+    "VerificationStateEnum": Verification.State.values,
 }
 
 

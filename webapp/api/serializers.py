@@ -8,10 +8,13 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from consent.requests import MAX_PHOTOS
+from watermark.jurisdictions import RULES, WORDS
 from watermark.verdict import Code, Reason
 from webapp.api.parsing import Strict
 from webapp.jobs.models import Asset, Job, Output
 from webapp.jobs.options import PURPOSES
+from webapp.net import LONGEST_URL
+from webapp.verify.models import Verification
 
 
 def kind_of(name: str) -> serializers.Field:
@@ -100,6 +103,18 @@ class JobOptions(Strict):
     label_place = serializers.ChoiceField(
         choices=["top-right", "top-left", "bottom-right", "bottom-left"], required=False
     )
+    label_language = serializers.ChoiceField(
+        choices=["", *WORDS], required=False, help_text="Added to the languages that the jurisdictions demand."
+    )
+    label_extent = serializers.ChoiceField(
+        choices=["throughout", "start"], required=False, help_text="start: only where every jurisdiction allows it."
+    )
+    jurisdictions = serializers.ListField(
+        child=serializers.ChoiceField(choices=list(RULES)),
+        required=False,
+        max_length=len(RULES),
+        help_text="Added to those of the house; none can be taken away.",
+    )
     jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
     crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
 
@@ -117,10 +132,28 @@ class JobCreate(Strict):
     options = JobOptions(required=False)
 
 
-class VerificationCreate(Strict):
+class VerificationAsked(Strict):
+    """What both ways of asking have."""
+
+    fetch_manifest = serializers.BooleanField(
+        default=False,
+        help_text=(
+            "Fetch Content Credentials that the file says are kept elsewhere (https, public addresses, up to 5 MB). "
+            "The server it names learns that somebody looks at the file."
+        ),
+    )
+
+
+class VerificationCreate(VerificationAsked):
     """A file to look at, as multipart/form-data. It is deleted as soon as the answer is made."""
 
     file = serializers.FileField(allow_empty_file=True)
+
+
+class VerificationOfAddress(VerificationAsked):
+    """The address of a file to look at, as JSON. What is fetched is deleted as soon as the answer is made."""
+
+    url = serializers.CharField(max_length=LONGEST_URL, help_text="https only; public addresses only.")
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -261,6 +294,12 @@ class OutputOut(serializers.Serializer):
     media = serializers.DictField()
     mark_id = serializers.CharField()
     manifest_label = serializers.CharField()
+    time_stamp = serializers.ChoiceField(
+        choices=Output.TimeStamp.values, help_text="Who vouches for the time of the signature; trusted: RFC 3161."
+    )
+    status_url = serializers.CharField(
+        help_text="The public page that says whether the permission holds, to link to; below it /badge.svg, to embed."
+    )
     published_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     erased_at = serializers.DateTimeField(allow_null=True)
@@ -293,6 +332,7 @@ class VerifiedOutput(serializers.Serializer):
     livemode = serializers.BooleanField()
     target_cover = serializers.ChoiceField(choices=["consent", "attestation"])
     not_screened = serializers.ListField(child=serializers.CharField())
+    time_stamp = serializers.ChoiceField(choices=Output.TimeStamp.values, allow_null=True)
 
 
 class VerifiedMark(serializers.Serializer):
@@ -320,19 +360,50 @@ class VerifiedContent(serializers.Serializer):
     )
 
 
+class VerifiedMedia(serializers.Serializer):
+    """What kind of file it was; `duration` in seconds, null for a photo and for a file that needed no look inside."""
+
+    kind = serializers.ChoiceField(choices=MEDIA_KINDS)
+    duration = serializers.FloatField(allow_null=True)
+
+
+class PossibleMatchOut(serializers.Serializer):
+    """An output of ours that looks alike; it is no proof of anything."""
+
+    manifest = serializers.CharField()
+    permission = serializers.ChoiceField(choices=Output.Permission.values)
+    pdq_distance = serializers.IntegerField(help_text="Bits of 256 in which the fingerprints differ.")
+    seconds = serializers.FloatField(help_text="Where in our video.")
+
+
 class VerificationOut(serializers.Serializer):
-    """What can be said about a file. `code` and `reason` are stable; the texts are for people."""
+    """What can be said about a file. `code` and `reason` are stable; the texts are for people.
+
+    All of it is null while the state is `running`, and after it `failed`. The verdict is made anew at each reading, so
+    that permission is as it is then.
+    """
 
     object = kind_of("verification")
-    code = serializers.ChoiceField(choices=get_args(Code))
-    reason = serializers.ChoiceField(choices=get_args(Reason), allow_blank=True)
-    severity = serializers.ChoiceField(choices=["neutral", "warning", "error"])
-    headline = serializers.CharField()
-    sentence = serializers.CharField()
+    id = serializers.CharField()
+    state = serializers.ChoiceField(choices=Verification.State.values)
+    failure = FailureOut(allow_null=True)
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(help_text="Until then the answer can be read again.")
+    url = serializers.CharField(help_text="The same answer as a page.")
+    media = VerifiedMedia(allow_null=True)
+    ai = serializers.CharField(allow_null=True, help_text="One sentence on the use of AI.")
+    code = serializers.ChoiceField(choices=get_args(Code), allow_null=True)
+    reason = serializers.ChoiceField(choices=get_args(Reason), allow_blank=True, allow_null=True)
+    severity = serializers.ChoiceField(choices=["neutral", "warning", "error"], allow_null=True)
+    headline = serializers.CharField(allow_null=True)
+    sentence = serializers.CharField(allow_null=True)
     output = VerifiedOutput(allow_null=True)
-    manifest = serializers.DictField(help_text="What the Content Credentials say, and how far they can be believed.")
+    manifest = serializers.DictField(
+        allow_null=True, help_text="What the Content Credentials say, and how far they can be believed."
+    )
     mark = VerifiedMark(allow_null=True)
     content = VerifiedContent(allow_null=True)
+    possible_matches = PossibleMatchOut(many=True, allow_null=True)
 
 
 class PointedError(serializers.Serializer):

@@ -13,7 +13,7 @@ from rest_framework.permissions import AllowAny
 
 from webapp.api import views
 from webapp.api.errors import problem
-from webapp.api.verifications import Verifications
+from webapp.api.verifications import VerificationDetail, Verifications
 
 app_name = "api"
 
@@ -45,6 +45,7 @@ urlpatterns = [
     path("outputs/<str:output_id>/content", views.OutputContent.as_view(), name="output_content"),
     path("outputs/<str:output_id>/manifest", views.OutputManifest.as_view(), name="output_manifest"),
     path("verifications", Verifications.as_view(), name="verifications"),
+    path("verifications/<str:verification_id>", VerificationDetail.as_view(), name="verification"),
     path("schema", Schema.as_view(), name="schema"),
     re_path(r"^(?P<rest>.*)$", unknown),
 ]

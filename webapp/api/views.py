@@ -35,8 +35,7 @@ from webapp.jobs.errors import JobsError
 from webapp.jobs.models import Asset, Job, Output
 from webapp.pages.delivery import send_file
 from webapp.profile import is_live
-
-EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "video/mp4": "mp4"}
+from worker.spec import EXTENSIONS
 
 
 class Assets(Resource):

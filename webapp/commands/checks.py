@@ -86,25 +86,19 @@ def check_databases() -> Iterator[Finding]:
 
 def check_keys_and_signer() -> Iterator[Finding]:
     from consent import keys
-    from watermark.certificates import check_signer
-    from webapp import keys_of_house
+    from webapp.commands import signing_checks
 
     try:
         keys.subkey("check")
         yield Finding("master key", "ok", "present")
     except Exception as error:
         yield Finding("master key", "missing", str(error), "python manage.py prepare")
-    mend = "set SIGNER_CHAIN_FILE and SIGNER_KEY_FILE; for an evaluation: python manage.py certs init-dev"
-    try:
-        found = check_signer(keys_of_house.signer(), keys_of_house.anchors_pem())
-    except Exception as error:
-        yield Finding("signer", "missing", str(error), mend)
-        return
+    mend = "see `python manage.py certs check`; new certificates: certs rotate; for an evaluation: certs init-dev"
+    found = signing_checks.findings()
     for finding in found:
-        bad = finding.fatal or (finding.code == "development" and settings.PROFILE != "evaluation")
-        yield Finding("signer", "missing" if bad else "note", finding.message, mend if bad else "")
+        yield Finding("signer", "missing" if finding.fatal else "note", finding.message, mend if finding.fatal else "")
     if not found:
-        yield Finding("signer", "ok", "certificate chain and key are good")
+        yield Finding("signer", "ok", "certificate chain, key and time stamps are good")
 
 
 def check_marks() -> Iterator[Finding]:
@@ -212,6 +206,31 @@ def check_mail() -> Iterator[Finding]:
         yield Finding("mail", level, words, "set EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER and EMAIL_HOST_PASSWORD")
 
 
+def check_labels() -> Iterator[Finding]:
+    from watermark.jurisdictions import RULES, notice
+
+    found = notice(settings.JURISDICTIONS, house_language=settings.LABEL_LANGUAGE)
+    words = f"{' / '.join(found.lines)}, {found.place}, by the rules of {', '.join(settings.JURISDICTIONS)}"
+    yield Finding("label", "ok", words)
+    if any(RULES[name].aigc for name in settings.JURISDICTIONS) and not settings.AIGC_PRODUCER:
+        yield Finding(
+            "label",
+            "note" if settings.PROFILE == "evaluation" else "missing",
+            "China's metadata label names the producer, and no name is set",
+            "set AIGC_PRODUCER to the name or code under which you are registered",
+        )
+
+
+def check_browser_reader() -> Iterator[Finding]:
+    from webapp.verify import browser_reader
+
+    if browser_reader.present():
+        yield Finding("browser reader", "ok", f"{browser_reader.PACKAGE} {browser_reader.VERSION}")
+        return
+    words = "the verify page does not read Content Credentials in the browser; the server reads them all the same"
+    yield Finding("browser reader", "note", words, "install npm and run `manage.py prepare`, or set IMPRIMATUR_VENDOR")
+
+
 def check_screening() -> Iterator[Finding]:
     yield Finding(
         "screening",
@@ -232,5 +251,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_media,
     check_broker,
     check_mail,
+    check_labels,
+    check_browser_reader,
     check_screening,
 )

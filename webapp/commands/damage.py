@@ -19,7 +19,8 @@ def flip_byte(source: Path, out: Path, *, kind: str) -> int:
             offset = box + (data.index(b"moov", box) - box) // 2
     elif data[:2] == b"\xff\xd8":
         scan = data.index(b"\xff\xda", data.rindex(b"\xff\xdb"))
-        offset = scan + (len(data) - scan) // 2
+        # Near the end: a decoder may lose its step at this bit, and then everything after it is another picture.
+        offset = scan + (len(data) - scan) * 9 // 10
         while 0xFF in data[offset - 1 : offset + 2]:  # never make or break a marker
             offset += 1
     else:

@@ -30,9 +30,14 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the bar off the terminal, so that a line can be written; the next `show` draws it again."""
         if self.live and self._last:
             self.stream.write("\r\033[K")
             self.stream.flush()
+            self._drawn = 0.0
 
     def show(self, words: str, fraction: float) -> None:
         """Draw the bar at `fraction` (0 to 1) with `words` behind it."""

@@ -7,7 +7,7 @@ manifest both verify, nothing of it leaves the work folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from watermark import image, labels, manifest, video
 from watermark.keys import MarkKey
 from watermark.verdict import MarkReading
 from webapp import keys_of_house, storage
+from webapp.ids import output_id as new_output_id
+from webapp.jobs import signing
 from webapp.jobs.models import Job, Output
 from webapp.jobs.running import Draft
 from webapp.screening.models import ScreeningRecord
 from worker.media import client
-from worker.spec import JobSpec
-
-SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "video/mp4": ".mp4"}
+from worker.spec import EXTENSIONS, JobSpec
 
 
 class FinishingError(Exception):
@@ -52,18 +52,26 @@ class Rendered:
     warnings: Sequence[str]
 
 
-def finish(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord, key: MarkKey) -> Draft:
+def finish(
+    job: Job,
+    spec: JobSpec,
+    rendered: Rendered,
+    evidence: ScreeningRecord,
+    key: MarkKey,
+    *,
+    pause: Callable[[float], None],
+) -> Draft:
     """Label, sign, re-read and store; returns the draft to publish.
 
-    The caller publishes it in a transaction or throws it away with `discard`. Raises FinishingError, the signer's and
-    manifest's errors, MediaError, StorageError, KeyStoreError.
+    The caller publishes it in a transaction or throws it away with `discard`. `pause` as in `signing.sign`. Raises
+    FinishingError, the signer's, time stamp's and manifest's errors, MediaError, StorageError, KeyStoreError.
     """
-    labels.write_iptc(rendered.path, rendered.mime, manifest.EDITED_SOURCE_TYPE)
-    signed_path = rendered.path.with_name(f"signed{SUFFIXES[rendered.mime]}")
-    anchors = keys_of_house.anchors_pem()
-    request = _request(job, spec, rendered, evidence)
-    signed = manifest.sign_file(rendered.path, signed_path, request, keys_of_house.signer(), anchors_pem=anchors)
-    verify_file(signed_path, rendered.mime, mark_id=request.mark_id, key=key, anchors_pem=anchors)
+    labels.write_iptc(rendered.path, rendered.mime, manifest.EDITED_SOURCE_TYPE, spec.aigc)
+    signed_path = rendered.path.with_name(f"signed.{EXTENSIONS[rendered.mime]}")
+    output_id = new_output_id()
+    request = _request(job, spec, rendered, evidence, output_id)
+    signed = signing.sign(rendered.path, signed_path, request, pause)
+    verify_file(signed_path, rendered.mime, mark_id=request.mark_id, key=key)
     info = client.probe(signed_path)
     key_id = keys.create_key(f"output:{job.pk}")
     try:
@@ -80,12 +88,14 @@ def finish(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecor
         key_id=key_id,
         mark_id=request.mark_id,
         mark_key=key.name,
-        manifest_label=signed.label,
-        manifest_store=signed.store,
+        manifest_label=signed.manifest.label,
+        manifest_store=signed.manifest.store,
+        time_stamp=signed.time_stamp,
         fingerprint=rendered.fingerprint,
         timings=rendered.timings,
         quality=rendered.quality,
         warnings=rendered.warnings,
+        output_id=output_id,
     )
 
 
@@ -104,7 +114,7 @@ def discard(draft: Draft) -> None:
     storage.delete(draft.object_name)
 
 
-def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey, anchors_pem: str) -> None:
+def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey) -> None:
     """Read a finished file as a stranger would. Raises FinishingError unless mark and manifest both name `mark_id`."""
     found: MarkReading | None
     if mime.startswith("image/"):
@@ -118,7 +128,11 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey, anchors_
             "The invisible mark could not be read back from the finished file, so it was not published. "
             "Nothing of it was kept. Try the option mark_mode=durable, or a larger picture.",
         )
-    credentials = manifest.read(path, mime, anchors_pem=anchors_pem)
+    credentials = manifest.Credentials.from_dict(
+        client.read_credentials(
+            path, mime, keys_of_house.anchors_pem(), tsa_anchors_pem=keys_of_house.tsa_anchors_pem()
+        )
+    )
     if credentials.state != "trusted" or not credentials.is_ours or credentials.mark_ids != (mark_id,):
         raise FinishingError(
             "manifest_unverified",
@@ -127,7 +141,9 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey, anchors_
         )
 
 
-def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord) -> manifest.ManifestRequest:
+def _request(
+    job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord, output_id: str
+) -> manifest.ManifestRequest:
     refs = [manifest.ConsentRef(record=job.donor_consent.pk, role="face_donor")]
     if job.target_consent is not None:
         refs.append(manifest.ConsentRef(record=job.target_consent.pk, role="target_person"))
@@ -143,7 +159,7 @@ def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRec
         consent_refs=tuple(refs),
         policy_version=evidence.policy_version,
         livemode=job.livemode,
-        status_url=f"{settings.PUBLIC_URL}/verify",
+        status_url=f"{settings.PUBLIC_URL}/verify/o/{output_id}",
         screening_ref=evidence.pk,
         profile=evidence.profile,
         not_screened=tuple(evidence.not_screened),
@@ -154,7 +170,7 @@ def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRec
 def _ingredient(path: Path, mime: str) -> manifest.IngredientFile:
     """The input's own credentials are parsed in a media child, never here."""
     found = manifest.Credentials.from_dict(client.read_credentials(path, mime, ""))
-    return manifest.IngredientFile(mime, found)
+    return manifest.IngredientFile(mime, found, path)
 
 
 def _sha256(path: Path) -> str:

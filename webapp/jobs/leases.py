@@ -117,6 +117,11 @@ class Lease:
         """True from the moment the row was taken away, withdrawn or canceled."""
         return self._lost.is_set()
 
+    def wait(self, seconds: float) -> None:
+        """Let `seconds` pass while the row is kept; raises LeaseLostError as soon as it is taken away."""
+        self._lost.wait(seconds)
+        self.guard()
+
     def guard(self, action: Callable[[], None] | None = None) -> None:
         """Raise LeaseLostError if the row is gone, after asking the database itself; else run `action`."""
         if self.lost() or not held(self.model, self.pk, self.owner, self.states):

@@ -184,6 +184,12 @@ class Output(models.Model):
         WITHDRAWN = "withdrawn"
         TAKEN_DOWN = "taken_down"
 
+    class TimeStamp(models.TextChoices):
+        TRUSTED = "trusted"  # an RFC 3161 service we know vouches for the time of the signature
+        UNTRUSTED = "untrusted"  # stamped, but by a service whose root is not in TSA_ANCHORS_FILE
+        NONE = "none"  # no service is configured
+        MISSED = "missed"  # the service was down and the operator chose to publish all the same
+
     id = models.CharField(primary_key=True, max_length=32, default=output_id, editable=False)
     organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="outputs")
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="output")
@@ -200,6 +206,7 @@ class Output(models.Model):
     mark_key = models.CharField(max_length=60)
     manifest_label = models.CharField(max_length=120, unique=True)
     manifest_store = models.BinaryField()
+    time_stamp = models.CharField(max_length=12, choices=TimeStamp.choices, default=TimeStamp.NONE)
     fingerprint = models.JSONField(default=dict)
     published_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -209,3 +216,31 @@ class Output(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class OutputFingerprint(models.Model):
+    """A picture's fingerprint in the manifest repository: of a photo one, of a video one per second.
+
+    `pdq` are its 256 bits; the bands are parts of them, which `repository.by_fingerprint` looks up.
+    """
+
+    output = models.ForeignKey(Output, on_delete=models.CASCADE, related_name="fingerprints")
+    seconds = models.FloatField(default=0.0)
+    pdq = models.BinaryField(max_length=32)
+    band_0 = models.IntegerField()
+    band_1 = models.IntegerField()
+    band_2 = models.IntegerField()
+    band_3 = models.IntegerField()
+    band_4 = models.IntegerField()
+    band_5 = models.IntegerField()
+    band_6 = models.IntegerField()
+    band_7 = models.IntegerField()
+    band_8 = models.IntegerField()
+    band_9 = models.IntegerField()
+    band_10 = models.IntegerField()
+
+    class Meta:
+        indexes = [models.Index(fields=[f"band_{number}"], name=f"fingerprint_band_{number}") for number in range(11)]
+
+    def __str__(self) -> str:
+        return f"{self.output_id}@{self.seconds:g}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import IO, Any
 
+from django.conf import settings
+
 from consent import keys
 from webapp import storage
 from webapp.jobs.errors import JobsError
@@ -77,6 +79,7 @@ def output_state(output: Output) -> dict[str, Any]:
         "size": output.size,
         "media": output.media,
         "manifest_label": output.manifest_label,
+        "status_url": f"{settings.PUBLIC_URL}/verify/o/{output.pk}",
         "published_at": output.published_at.isoformat(),
         "expires_at": output.expires_at.isoformat() if output.expires_at else None,
         "erased_at": output.erased_at.isoformat() if output.erased_at else None,

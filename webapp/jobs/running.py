@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,8 @@ from django.utils import timezone
 from consent import services as consent_services
 from consent.models import Consent
 from watermark.payload import new_mark_id
-from webapp.jobs import flow, leases, permission, transitions
+from webapp.ids import output_id as new_output_id
+from webapp.jobs import flow, leases, permission, repository, signing, transitions
 from webapp.jobs.errors import JobsError
 from webapp.jobs.intake import WORN_OUT
 from webapp.jobs.models import Asset, Job, JobEvent, Output
@@ -40,10 +41,12 @@ class Draft:
     mark_key: str
     manifest_label: str
     manifest_store: bytes
+    time_stamp: str
     fingerprint: Mapping[str, Any]
     timings: Mapping[str, float]
     quality: Mapping[str, Any]
     warnings: Sequence[str]
+    output_id: str = field(default_factory=new_output_id)  # drawn before signing: the manifest names its status page
 
 
 def claim_job(job_id: str, owner: str, *, from_state: str = State.READY, to_state: str = State.RUNNING) -> Job | None:
@@ -196,7 +199,8 @@ def _publish(job_id: str, owner: str, draft: Draft) -> Output:
             raise JobsError("lease_lost", "The job is no longer this worker's; nothing was published.", status=409)
         for consent, _ in permission.uses(job):
             consent_services.count_use(consent.pk, job_id)
-        return Output.objects.create(
+        output = Output.objects.create(
+            id=draft.output_id,
             organisation_id=job.organisation_id,
             job=job,
             livemode=job.livemode,
@@ -210,9 +214,12 @@ def _publish(job_id: str, owner: str, draft: Draft) -> Output:
             mark_key=draft.mark_key,
             manifest_label=draft.manifest_label,
             manifest_store=draft.manifest_store,
+            time_stamp=draft.time_stamp,
             fingerprint=dict(draft.fingerprint),
             expires_at=timezone.now() + timedelta(days=settings.OUTPUT_RETENTION_DAYS),
         )
+        repository.record(output)
+        return output
 
 
 def fail_job(job_id: str, owner: str, code: str, message: str) -> bool:
@@ -236,6 +243,34 @@ def return_job(job_id: str, owner: str, code: str, message: str) -> bool:
         if job.starts_without_progress >= settings.MAX_STARTS_WITHOUT_PROGRESS:
             return fail_job(job_id, owner, code, message)
         return put_back(job_id, owner, code=code, message=message, delay=transitions.pause(job.starts))
+
+
+def await_signing(job_id: str, owner: str, code: str, message: str) -> bool:
+    """The key or time-stamp service is away: the job waits for it, however long, and this start does not count."""
+    with transaction.atomic():
+        job = Job.objects.filter(pk=job_id, lease_owner=owner).first()
+        if job is None:
+            return False
+        moved = transitions.move(
+            job_id,
+            flow.AT_WORK,
+            State.READY,
+            code=code,
+            message=message,
+            owner=owner,
+            lease_owner="",
+            lease_expires_at=None,
+            starts_without_progress=max(0, job.starts_without_progress - 1),
+        )
+        if moved:
+            transitions.send_job(job_id, delay=transitions.pause(job.starts))
+        return moved
+
+
+def awaited_signing(job: Job) -> bool:
+    """Was this start preceded by one that ended because a service for signing was away?"""
+    last = job.events.exclude(to_state=State.RUNNING).order_by("-pk").first()
+    return last is not None and last.code in signing.AWAY
 
 
 def put_back(

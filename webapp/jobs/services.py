@@ -77,6 +77,7 @@ def submit_job(
     asset_failed, asset_erased, source_not_photo, face_unknown, and the consent's own codes (`consent_withdrawn`, …).
     """
     chosen = Options.from_mapping(options)
+    chosen.check_label()
     if purpose not in PURPOSES:
         raise JobsError("purpose_unknown", f"The purpose must be one of {', '.join(PURPOSES)}; no job was made.")
     _check_assets(organisation, target, target_face, sources, chosen)

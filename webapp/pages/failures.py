@@ -1,4 +1,4 @@
-"""The pages of errors; below /v1/ the same errors are RFC 9457 problems."""
+"""The pages of errors; below the addresses of APIs the same errors are RFC 9457 problems."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from django.shortcuts import render
 
 from webapp.api.errors import NO_ROOM, disk_is_full, problem
 
-API = "/v1/"
+APIS = ("/v1/", "/c2pa/")
 
 
 def _failure(request: HttpRequest, status: int, title: str, text: str, code: str) -> HttpResponse:
-    if request.path.startswith(API):
+    if request.path.startswith(APIS):
         return problem(code, text, status=status)
     return render(request, "failure.html", {"heading": title, "text": text, "status": status}, status=status)
 
@@ -45,7 +45,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     )
     if disk_is_full(sys.exc_info()[1]):  # Django calls this view while it handles the exception
         status, code, title, text = 507, "disk_full", "There is no room left", NO_ROOM
-    if request.path.startswith(API):
+    if request.path.startswith(APIS):
         return problem(code, text, status=status)
     return HttpResponse(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'

@@ -11,8 +11,8 @@ from webapp.jobs import services as jobs
 from webapp.jobs.models import Job, Output
 from webapp.pages.access import for_account, own_asset, own_job
 from webapp.pages.delivery import send_file
+from worker.spec import EXTENSIONS
 
-EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "video/mp4": "mp4"}
 SHOWN_BY_BROWSERS = frozenset(EXTENSIONS)
 
 

@@ -17,8 +17,10 @@ from django.views.decorators.http import require_http_methods
 from consent import services as consents
 from consent.models import Attestation, Consent
 from consent.names import is_name
+from watermark.jurisdictions import WORDS
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset, Job
+from webapp.jobs.options import Options
 from webapp.pages import links, words
 from webapp.pages.access import account, for_account, organisation
 from webapp.pages.wizard import Files, files_of, picked
@@ -40,6 +42,8 @@ class Answers:
     """What the form says, as text, with a message per wrong field."""
 
     purpose: str = ""
+    label_language: str = ""
+    jurisdictions: list[str] = field(default_factory=list)
     donor_name: str = ""
     donor_contact: str = ""
     cover: str = "ask"  # ask | rights
@@ -90,6 +94,9 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "rights": rights,
         "rights_boxes": _boxes("rights", rights, answers.rights_ticks, answers.errors),
         "purposes": [(code, *texts) for code, texts in words.PURPOSES.items()],
+        "languages": [(code, name, WORDS[code]) for code, name in words.LABEL_LANGUAGES.items()],
+        "places": [(code, *texts, code in settings.JURISDICTIONS) for code, texts in words.JURISDICTIONS.items()],
+        "house_label": " / ".join(Options().notice().lines),
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
@@ -105,6 +112,8 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
 
     answers = Answers(
         purpose=text("purpose"),
+        label_language=text("label_language"),
+        jurisdictions=[name for name in words.JURISDICTIONS if name in data.getlist("jurisdiction")],
         donor_name=text("donor_name"),
         donor_contact=text("donor_contact"),
         cover="rights" if text("cover") == "rights" else "ask",
@@ -127,6 +136,8 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         errors |= {f"rights_{name}": WHY["tick_required"] for name, on in answers.rights_ticks.items() if not on}
     if answers.purpose not in words.PURPOSES:
         errors["purpose"] = "Choose what the result is for."
+    if answers.label_language not in ("", *words.LABEL_LANGUAGES):
+        errors["label_language"] = "Choose one of these languages."
     errors |= {f"tick_{name}": WHY["tick_required"] for name, on in answers.ticks.items() if not on}
     return answers
 
@@ -191,7 +202,7 @@ def _make(
                 target_attestation=attestation,
                 declaration=declaration,
                 purpose=answers.purpose,
-                options={},
+                options={"label_language": answers.label_language, "jurisdictions": answers.jurisdictions},
                 livemode=is_live(),
             )
             links.keep(request, job.pk, tokens)
@@ -253,6 +264,7 @@ FIELDS = {
     "basis": "What the right rests on",
     "statement": "Your statement",
     "purpose": "What the result is for",
+    "label_language": "Language of the label",
 }
 
 

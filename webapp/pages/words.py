@@ -75,6 +75,22 @@ PURPOSES = {
     "advertising": ("Advertising", "To promote something."),
     "film": ("Film and series", "As part of a production."),
 }
+# Where the result will be shown (watermark.jurisdictions): the visible label then follows the rules there too.
+JURISDICTIONS = {
+    "eu": ("European Union", "Top right, for the whole length of a video."),
+    "us-ca": ("California", "Clear and hard to remove."),
+    "cn": ("Mainland China", "The label also reads AI合成, and the file's data say the same."),
+}
+LABEL_LANGUAGES = {
+    "en": "English",
+    "de": "Deutsch",
+    "fr": "Français",
+    "es": "Español",
+    "it": "Italiano",
+    "pt": "Português",
+    "nl": "Nederlands",
+    "zh": "简体中文",
+}
 BASES = {
     "owns_footage": "We own this footage and the person in it agreed to edits",
     "licensed": "We have a licence that covers this use",

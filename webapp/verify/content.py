@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watermark.fingerprint import ContentMatch, Fingerprint, Judgement, compare_all
+from watermark.frames import FrameSource
 from watermark.geometry import Geometry
 from watermark.mark_errors import MarkError
 
@@ -57,6 +58,29 @@ def times_to_compare(duration: float) -> list[float]:
     """
     starts = [math.floor(duration * (place + 0.5) / MOMENTS) for place in range(MOMENTS)]
     return [start + part / FRAMES_OF_MOMENT for start in dict.fromkeys(starts) for part in range(FRAMES_OF_MOMENT)]
+
+
+def moments(frames: FrameSource) -> Iterator[Frame]:
+    """A few frames of a video at each of its moments, `times_to_compare` of them, in order."""
+    wanted = times_to_compare(frames.duration)
+    for first in range(0, len(wanted), FRAMES_OF_MOMENT):
+        yield from frames.frames(wanted[first], FRAMES_OF_MOMENT, 1 / FRAMES_OF_MOMENT)
+
+
+def as_shrunk(where: Geometry | None, shrink: float) -> Geometry | None:
+    """A geometry of frames of the video's own size, for frames `shrink` times as large (pixel centres at halves)."""
+    if where is None or shrink == 1.0:
+        return where
+    lead = 0.5 / shrink - 0.5
+    return replace(
+        where,
+        a=where.a / shrink,
+        b=where.b / shrink,
+        c=where.c / shrink,
+        d=where.d / shrink,
+        tx=where.tx + (where.a + where.b) * lead,
+        ty=where.ty + (where.c + where.d) * lead,
+    )
 
 
 def match_video(recorded: Recorded, frames: Iterable[Frame], where: Geometry | None) -> ContentMatch | None:

@@ -6,12 +6,24 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
 
-SLOTS = 2
 RETRY_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Pool:
+    """So many at once of one kind of work."""
+
+    name: str
+    count: int
+
+
+LOOKS = Pool("verify", 2)
+FETCHES = Pool("fetch", 4)
 
 
 class BusyError(Exception):
@@ -29,15 +41,15 @@ class BusyError(Exception):
 
 
 @contextlib.contextmanager
-def slot(count: int = SLOTS) -> Iterator[None]:
-    """Hold one of `count` slots for the length of a `with` block; a process that dies gives its slot back.
+def slot(pool: Pool = LOOKS) -> Iterator[None]:
+    """Hold one of the pool's slots for the length of a `with` block; a process that dies gives its slot back.
 
     Raises BusyError at once when none is free: waiting would only move the queue into our memory.
     """
     folder = Path(settings.HOME) / "run"
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        descriptor = os.open(folder / f"verify-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for number in range(pool.count):
+        descriptor = os.open(folder / f"{pool.name}-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import inspect
 import os
 import queue
 import socket
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.media.confine import Limits, confine, die_with
 from worker.media.errors import MediaError
-from worker.media.wire import Link, WireError
+from worker.media.wire import Link, Pixels, WireError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,9 +36,13 @@ class Channel:
         self._credit = threading.Semaphore(0)
         self._orders: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
 
-    def send(self, message: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+    def send(self, message: Mapping[str, Any], arrays: Sequence[NDArray[Any] | Pixels] = ()) -> None:
         """Send a message, with arrays if given, to the caller's `on_message`."""
         self._link.send({"message": dict(message)}, arrays)
+
+    def refuse(self, outcome: Mapping[str, Any]) -> None:
+        """Send an error of one call, which the caller raises; the process goes on."""
+        self._link.send(outcome)
 
     def should_stop(self) -> bool:
         """True once the caller wants the work to end; ask at least every tenth of a second."""
@@ -90,7 +93,7 @@ class Channel:
 class Reply:
     """A result with arrays; a plain mapping is enough for a result without."""
 
-    def __init__(self, value: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+    def __init__(self, value: Mapping[str, Any], arrays: Sequence[NDArray[Any] | Pixels] = ()) -> None:
         self.value = value
         self.arrays = arrays
 
@@ -121,6 +124,17 @@ def main(root: str, fd: int, parent: int) -> None:
     os._exit(0)  # destructors of native libraries have nothing left to do here and may hang
 
 
+def serve_calls(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
+    """Answer one call after another, each an order {"target", "payload"}, until the caller goes away."""
+    while True:
+        order = channel.next_order()
+        outcome, arrays = _outcome(order["target"], order["payload"], channel)
+        if "result" in outcome:
+            channel.send(outcome["result"], arrays)
+        else:
+            channel.refuse(outcome)
+
+
 def report_isolation(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what this process gave up: the target of `sandbox.isolation`."""
     return dict(payload["isolation"])
@@ -128,7 +142,7 @@ def report_isolation(payload: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _outcome(
     target: str, payload: Mapping[str, Any], channel: Channel
-) -> tuple[dict[str, Any], Sequence[NDArray[Any]]]:
+) -> tuple[dict[str, Any], Sequence[NDArray[Any] | Pixels]]:
     try:
         result = _resolve(target, channel)(payload)
     except MediaError as error:
@@ -173,7 +187,7 @@ def _failure(error: Exception) -> dict[str, Any]:
 def _resolve(target: str, channel: Channel) -> Callable[[Mapping[str, Any]], Any]:
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
-    if len(inspect.signature(function).parameters) > 1:
+    if function.__code__.co_argcount > 1:
         return lambda payload: function(payload, channel)
     return function  # type: ignore[no-any-return]
 

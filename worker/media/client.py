@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +22,11 @@ from worker.media.types import MAX_FILE_BYTES, MAX_VIDEO_BYTES, MAX_VIDEO_SECOND
 _PROBE_SECONDS: Final = 60.0
 _SAMPLE_SECONDS: Final = 900.0
 _PROBE_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=120, file_size=1 << 30)
+_SIGN_SECONDS: Final = 900.0
 _READ_LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=900, file_size=1 << 30)
 _FRAMES_AHEAD: Final = 2
+_DEADLY: Final = frozenset({"child_died", "child_timeout", "child_out_of_memory"})
+"""What a child does not outlive, or may not have outlived."""
 
 
 def probe(path: Path, *, name: str | None = None) -> MediaInfo:
@@ -159,16 +164,157 @@ def open_frames(path: Path, *, short_side: int = 720) -> Iterator[VideoFrames]:
             yield VideoFrames(child)
 
 
-def read_credentials(path: Path, mime: str, anchors_pem: str) -> dict[str, Any]:
+class Examination:
+    """One file that is asked about several times, in one media child. Made by `examine`.
+
+    A child that died over one question is replaced for the next: what is wrong with a file's credentials says nothing
+    about its picture.
+    """
+
+    def __init__(self, path: Path, fd: int, kind: Sniffed) -> None:
+        self.kind = kind
+        self._path = path.resolve()
+        self._fd = fd
+        self._child: Child | None = None
+        self._film: Child | None = None
+
+    def credentials(self, anchors_pem: str, **others: str) -> dict[str, Any]:
+        """What `read_credentials` returns, for this file; `others` are its other certificates."""
+        payload = {"path": str(self._path), "mime": self.kind.mime, "anchors_pem": anchors_pem, **others}
+        return self._ask("watermark.credentials_reader:read_untrusted", payload)
+
+    def claim_of(self, store: bytes) -> str:
+        """The identity of the claim in a manifest store of our records; "" when it is none."""
+        payload = {"store": base64.b64encode(store).decode()}
+        return str(self._ask("watermark.credentials_reader:claim_entry", payload).get("claim", ""))
+
+    def picture(self) -> NDArray[np.uint8]:
+        """As `decode_image`."""
+        return _picture(self._ask("worker.media.image:read_entry", {"container": self.kind.container}))
+
+    def probe(self) -> dict[str, Any]:
+        """The facts of a photo or video, as far as `probe` finds them without hashing the file."""
+        target = "probe_photo" if self.kind.kind == "photo" else "probe_video"
+        return self._ask(f"worker.media.entries:{target}", {"container": self.kind.container})
+
+    def frames(self, *, short_side: int = 720) -> VideoFrames:
+        """As `open_frames`. The child does nothing else from then on; a question after this one takes another."""
+        self._film, self._child = self._serving(), None
+        payload = {"container": self.kind.container, "short_side": short_side}
+        self._film.order({"target": "worker.media.entries:serve_frames", "payload": payload})
+        return VideoFrames(self._film)
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for child in (self._child, self._film):
+            if child is not None:
+                child.close()
+        self._child = self._film = None
+
+    def _ask(self, target: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self._serving().ask(target, payload, _PROBE_SECONDS)
+        except MediaError as error:
+            if error.code in _DEADLY and self._child is not None:
+                self._child.close()
+                self._child = None
+            raise
+
+    def _serving(self) -> Child:
+        os.lseek(self._fd, 0, os.SEEK_SET)  # the place in the file is shared with the child
+        if self._child is None:
+            target = "worker.media.child:serve_calls"
+            self._child = Child(target, {}, fds=[self._fd], limits=_READ_LIMITS, reads=[self._path])
+        return self._child
+
+
+@contextmanager
+def examine(path: Path) -> Iterator[Examination]:
+    """Open a file to ask several things about it. Raises MediaError as `identify`; nothing is parsed yet."""
+    with _opened(path, None) as (fd, kind):
+        examination = Examination(path, fd, kind)
+        try:
+            yield examination
+        finally:
+            examination.close()
+
+
+def read_credentials(
+    path: Path,
+    mime: str,
+    anchors_pem: str,
+    *,
+    tsa_anchors_pem: str = "",
+    trust_list_pem: str = "",
+    store: Path | None = None,
+) -> dict[str, Any]:
     """Return the Content Credentials of an untrusted file as a dict; parsing them is the child's business too.
 
+    `store`: a file with the manifest store that was fetched from the address the file names.
     The shape is that of `Credentials` in the room that builds and reads manifests.
     """
     path = path.resolve()
-    payload = {"path": str(path), "mime": mime, "anchors_pem": anchors_pem}
+    payload = {
+        "path": str(path),
+        "mime": mime,
+        "anchors_pem": anchors_pem,
+        "tsa_anchors_pem": tsa_anchors_pem,
+        "trust_list_pem": trust_list_pem,
+    }
+    reads = [path]
+    if store is not None:
+        reads.append(store.resolve())
+        payload["store_path"] = str(reads[-1])
     return call(
-        "watermark.manifest:read_untrusted", payload, reads=[path], limits=_PROBE_LIMITS, timeout=_PROBE_SECONDS
+        "watermark.credentials_reader:read_untrusted",
+        payload,
+        reads=reads,
+        limits=_PROBE_LIMITS,
+        timeout=_PROBE_SECONDS,
     )
+
+
+def read_store(store: bytes, anchors_pem: str, *, tsa_anchors_pem: str = "") -> dict[str, Any]:
+    """Return what a manifest store of our records says, as `read_credentials`; of no file."""
+    payload = {
+        "store": base64.b64encode(store).decode(),
+        "anchors_pem": anchors_pem,
+        "tsa_anchors_pem": tsa_anchors_pem,
+    }
+    target = "watermark.credentials_reader:store_entry"
+    return call(target, payload, limits=_PROBE_LIMITS, timeout=_PROBE_SECONDS)
+
+
+def sign_credentials(
+    order: Mapping[str, Any], ask: Callable[[str, bytes], bytes], *, seconds: float = _SIGN_SECONDS
+) -> dict[str, Any]:
+    """Sign a file in a media child, which has no keys: `ask(what, request)` answers for it.
+
+    `order` names the file "path", its signed copy "out" and the "ingredients"; the child may read and write no other.
+    What `ask` raises ends the signing. Raises MediaError, and the native half's own error as ChildError.
+    """
+    paths = [Path(order["path"]), *(Path(each["path"]) for each in order["ingredients"])]
+    size = max(path.stat().st_size for path in paths)
+    # The library holds a film once while it hashes it, and ours may hold an ingredient beside it.
+    limits = replace(_PROBE_LIMITS, memory=(2 << 30) + 3 * size, cpu_seconds=900, file_size=size + (64 << 20))
+    payload = {**order, "path": str(paths[0].resolve()), "out": str(Path(order["out"]).absolute())}
+    with Child(
+        "watermark.native_signing:sign_entry",
+        payload,
+        limits=limits,
+        reads=[path.resolve() for path in paths],
+        writes=[Path(order["out"]).resolve().parent],
+    ) as child:
+        for message in child.messages(seconds):
+            try:
+                answer = ask(str(message["ask"]), base64.b64decode(str(message["data"])))
+            except Exception:
+                child.order({"failed": True})  # whoever asked knows why; the child ends with an error of its own
+                continue
+            child.order({"answer": base64.b64encode(answer).decode()})
+        if child.result is None:
+            raise MediaError("child_died", "no result")
+        return child.result
 
 
 def identify(path: Path, name: str | None = None) -> Sniffed:

@@ -33,4 +33,7 @@ def present(payload: Mapping[str, Any]) -> dict[str, bool]:
         found["HEIC decoder"] = bool(pi_heif.libheif_version())
     except ImportError:
         found["HEIC decoder"] = False
+    from PIL import features
+
+    found["AVIF reader and writer"] = bool(features.check("avif"))
     return found

@@ -1,12 +1,13 @@
-"""Write the result: H.264 and AAC in MP4, index first. Runs inside the media child only."""
+"""Write the result: H.264 and AAC in MP4 or MOV, index first. Runs inside the media child only."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import av
 
@@ -22,8 +23,8 @@ class VideoWriter:
     """Encode frames of one `size` (width, height) into `path`; the file appears on `finish`, whole, or not at all.
 
     Presentation times are given per frame in `time_base`, so a variable rate stays variable. AAC sound is copied
-    packet by packet, other sound is re-encoded as AAC. Raises OSError (ENOSPC when the disk is full) and MediaError
-    `audio_unreadable`.
+    packet by packet, other sound is re-encoded as AAC. `metadata` are keys of the whole file. Raises OSError
+    (ENOSPC when the disk is full) and MediaError `audio_unreadable`.
     """
 
     def __init__(
@@ -33,15 +34,20 @@ class VideoWriter:
         size: tuple[int, int],
         time_base: Fraction,
         rate: Fraction,
+        container: Literal["mp4", "mov"] = "mp4",
         crf: int = 18,
         preset: str = "veryfast",
         sound: Any = None,
         threads: int = 2,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._path = path
         self._half = path.with_name(f".{path.name}.part")
         self._closed = False
-        self._container = av.open(str(self._half), "w", format="mp4", options={"movflags": "+faststart"})
+        # Keys of our own are kept by the "mdta" handler only, not by iTunes' list of known ones.
+        flags = "+faststart+use_metadata_tags" if metadata else "+faststart"
+        self._container = av.open(str(self._half), "w", format=container, options={"movflags": flags})
+        self._container.metadata.update(metadata or {})
         try:
             stream: Any = self._container.add_stream(
                 "libx264",

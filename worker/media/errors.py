@@ -9,7 +9,7 @@ from typing import Final
 _TEXTS: Final[dict[str, tuple[str, str]]] = {
     "not_media": (
         "This file is not a photo or a video.",
-        "Send a JPEG, PNG, WebP or HEIC photo, or an MP4, MOV, MKV or WebM video.",
+        "Send a JPEG, PNG, WebP, AVIF or HEIC photo, or an MP4, MOV, MKV or WebM video.",
     ),
     "format_unsupported": (
         "This kind of photo or video is not supported.",

@@ -80,7 +80,7 @@ def _iso_brand(head: bytes) -> Sniffed:
     major = head[8:12]
     brands = {major, *(head[at : at + 4] for at in range(16, end - 3, 4))}
     if brands & _AVIF_BRANDS and major not in _HEIC_BRANDS - {b"mif1", b"msf1"}:
-        raise MediaError("format_unsupported", "AVIF")
+        return Sniffed("photo", "image/avif", "AVIF")
     if major in _HEIC_BRANDS:
         return Sniffed("photo", "image/heic", "HEIF")
     if major[:3] in (b"M4A", b"M4B"):

@@ -106,6 +106,16 @@ class Child:
         with suppress(OSError):
             self._link.send({"order": dict(wish)})
 
+    def ask(self, target: str, payload: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """Have a child that serves calls (`worker.media.child:serve_calls`) run a function, and return its result.
+
+        Errors as `messages`; a child that refused or failed can be asked again, one that died cannot.
+        """
+        self.order({"target": target, "payload": dict(payload)})
+        for answer in self.messages(timeout):
+            return answer
+        raise MediaError("child_died", "no answer")
+
     def messages(self, timeout: float, should_stop: Callable[[], bool] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the child's messages until it is done; `result` is set afterwards.
 
@@ -116,7 +126,6 @@ class Child:
         stop_at: float | None = None
         poll = select.poll()
         poll.register(self._link.fileno(), select.POLLIN)
-        pending = False
         while True:
             now = time.monotonic()
             if now > deadline:
@@ -129,16 +138,17 @@ class Child:
             if stop_at is not None and now > stop_at:
                 self.kill()
                 raise MediaError("canceled")
-            if not pending and not poll.poll(_TICK_SECONDS * 1000):
-                continue
             try:
-                received = self._link.receive()
+                received = self._link.buffered()
+                if received is None:
+                    if not poll.poll(_TICK_SECONDS * 1000):
+                        continue
+                    received = self._link.receive()
             except (OSError, EOFError):
                 raise self._death() from None
             except WireError as error:
                 self.kill()
                 raise MediaError("child_died", f"protocol: {error}") from error
-            pending = received is not None
             if received is None:
                 continue
             message, arrays = received

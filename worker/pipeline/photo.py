@@ -84,7 +84,8 @@ def run_photo(spec: JobSpec, pattern: MarkPattern, runner: ModelRunner, report: 
     clock.lap("swap")
     report("mark", 0, 1)
     if spec.label is not None:
-        LabelRenderer((width, height), spec.label.text, spec.label.place).apply(rgb)
+        label = LabelRenderer((width, height), spec.label.text, spec.label.place, letter_share=spec.label.letter_share)
+        label.apply(rgb)
         clock.lap("label")
     rgb = embed_pattern(rgb, pattern, spec.mark_mode)
     clock.lap("mark")

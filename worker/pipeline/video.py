@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from watermark.aigc import KEY
 from watermark.fingerprint import Fingerprint, take
 from watermark.labels import LabelRenderer
 from watermark.pattern import MarkPattern
@@ -24,7 +25,7 @@ from worker.pipeline.sources import load_sources
 from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.swapping import Judged, TrackSwapper, plan_swaps
 from worker.pipeline.video_analysis import container_of
-from worker.spec import JobSpec
+from worker.spec import JobSpec, Label
 
 _DEPTH: Final = 2
 _FINGERPRINT_SECONDS: Final = 1.0
@@ -69,10 +70,12 @@ def run_video(
             size=reader.size,
             time_base=reader.time_base,
             rate=reader.rate,
+            container="mov" if spec.output_mime == "video/quicktime" else "mp4",
             crf=spec.crf,
             preset=spec.preset,
             sound=reader.sound,
             threads=threads,
+            metadata={KEY: spec.aigc} if spec.aigc else None,
         )
         try:
             run = _Run(
@@ -92,6 +95,10 @@ def run_video(
         finally:
             writer.abort()
         return run.outcome()
+
+
+def _planar(label: Label, size: tuple[int, int]) -> PlanarLabel:
+    return PlanarLabel(LabelRenderer(size, label.text, label.place, letter_share=label.letter_share))
 
 
 class _Run:
@@ -117,7 +124,8 @@ class _Run:
         self._runner = runner
         self._report = report
         self._embedder = Embedder.from_pattern(pattern, reader.size, spec.mark_mode)
-        self._label = PlanarLabel(LabelRenderer(reader.size, spec.label.text, spec.label.place)) if spec.label else None
+        self._label = _planar(spec.label, reader.size) if spec.label else None
+        self._label_seconds = spec.label.seconds if spec.label else None
         self._cuts = iter(analysis.info.cuts)
         self._next_cut = next(self._cuts, None)
         self._pool = PlanesPool(reader.size, 3 * (_DEPTH + 1) + 2)
@@ -204,7 +212,7 @@ class _Run:
     def _mark(self, item: _Item) -> _Item:
         if item.planes is None or item.stamp is None:
             return item
-        if self._label is not None:
+        if self._label is not None and (self._label_seconds is None or item.stamp.seconds < self._label_seconds):
             self._label.apply(item.planes)
         self._embedder.embed_yuv420(item.planes.y, item.planes.u, item.planes.v)
         for judged in item.judged:

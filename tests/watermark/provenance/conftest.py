@@ -15,7 +15,14 @@ from watermark.manifest import ConsentRef, IngredientFile, ManifestRequest, Sign
 from watermark.signers import DevelopmentAuthority
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
-SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "video/mp4": ".mp4"}
+SUFFIX = {
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "image/avif": ".avif",
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+}
 MARK = bytes.fromhex("00d1e2a3b4c5f607")
 
 
@@ -38,13 +45,15 @@ def plain_media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     small.save(folder / "plain.jpg", quality=92)
     small.save(folder / "plain.png")
     small.save(folder / "plain.webp", quality=90)
+    small.save(folder / "plain.avif", quality=90)
     write_video(folder / "plain.mp4", np.asarray(small))
+    write_video(folder / "plain.mov", np.asarray(small))
     return {mime: folder / f"plain{suffix}" for mime, suffix in SUFFIX.items()}
 
 
-def write_video(path: Path, picture: np.ndarray) -> None:
+def write_video(path: Path, picture: np.ndarray, *, index_first: bool = True) -> None:
     """Half a second of H.264 with a silent audio track."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"movflags": "+faststart"} if index_first else {}) as container:
         video = container.add_stream("libx264", rate=24, options={"preset": "ultrafast", "threads": "1"})
         video.width, video.height, video.pix_fmt = picture.shape[1], picture.shape[0], "yuv420p"
         audio = container.add_stream("aac", rate=48000, layout="mono")

@@ -1,9 +1,10 @@
-"""Somebody with a certificate of our own authority who is not us: what a leaf of a public authority would be."""
+"""Files signed by others: by somebody with a certificate of our own authority who is not us, and by other tools."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import c2pa
 from cryptography.hazmat.primitives import hashes
@@ -11,8 +12,47 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from watermark import issuing
-from watermark.credentials import CONSENT_LABEL
+from watermark.credentials import CONSENT_LABEL, Credentials
 from watermark.credentials_reader import closed_settings
+from watermark.manifest import IngredientFile
+from watermark.signers import DevelopmentAuthority
+from worker.media import client
+
+TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+
+
+def foreign(
+    data: bytes,
+    authority: DevelopmentAuthority,
+    source_type: str,
+    title: str = "a stranger's title",
+    *,
+    mime: str = "image/jpeg",
+    thumbnail: bool = True,
+    **changes: Any,
+) -> bytes:
+    """A file signed by somebody else's tool; with the SDK's defaults it holds a thumbnail."""
+    created = {"action": "c2pa.created", "digitalSourceType": f"{TYPE}{source_type}"}
+    definition = {
+        "claim_version": 2,
+        "title": title,
+        "format": mime,
+        "claim_generator_info": [{"name": "Other tool", "version": "1"}],
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
+        **changes,
+    }
+    signer = authority.signer()
+    output = io.BytesIO()
+    settings = closed_settings("") | {"builder": {"thumbnail": {"enabled": thumbnail}}}
+    with c2pa.Context.from_dict(settings) as context:
+        native = c2pa.Signer.from_callback(signer.sign, c2pa.C2paSigningAlg.ES256, signer.chain_pem, None)
+        c2pa.Builder(definition, context=context).sign(native, mime, io.BytesIO(data), output)
+    return output.getvalue()
+
+
+def inspected(path: Path, mime: str = "image/jpeg") -> IngredientFile:
+    """An input as a job finishes with it: read in the media child before."""
+    return IngredientFile(mime, Credentials.from_dict(client.read_credentials(path, mime, "")), path)
 
 
 def signed_as_ours(jpeg: bytes, *, authority: Path, label: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.watermark.provenance.conftest import write_video
+from watermark.aigc import aigc_label
 from watermark.iptc import AI_EDITED, IptcError, write_iptc, xmp_packet
 from watermark.manifest import FORMATS, read, sign_file
 
@@ -41,6 +44,9 @@ def packets(path: Path, mime: str) -> list[bytes]:
                 found.append(data[position + 24 : position + size])
             position += size
         return found
+    if mime == "video/quicktime":
+        with av.open(str(path), options={"export_xmp": "1"}) as container:
+            return [container.metadata["xmp"].encode()] if "xmp" in container.metadata else []
     with Image.open(path) as picture:
         xmp = picture.info.get("xmp")
     return [xmp.encode() if isinstance(xmp, str) else xmp] if xmp else []
@@ -52,7 +58,7 @@ def source_type(packet: bytes) -> str:
 
 
 def frames(path: Path) -> list[np.ndarray]:
-    if path.suffix != ".mp4":
+    if path.suffix not in (".mp4", ".mov"):
         with Image.open(path) as picture:
             return [np.asarray(picture.convert("RGB"))]
     with av.open(str(path)) as container:
@@ -105,6 +111,31 @@ def test_a_labelled_file_is_signed_and_the_label_is_under_the_signature(
     assert changed.state == "invalid"
 
 
+@pytest.mark.parametrize("mime", FORMATS)
+def test_chinas_label_lies_beside_it_as_one_json_under_the_signature(
+    copy_of, request_for, dev_authority, tmp_path, mime
+):
+    path = copy_of(mime)
+    write_iptc(path, mime, aigc=aigc_label("Häuser & <Söhne>", "00ff"))
+    signed = tmp_path / f"signed{path.suffix}"
+    sign_file(path, signed, request_for(mime), dev_authority.signer(), anchors_pem=dev_authority.root_pem)
+    (packet,) = packets(signed, mime)
+    assert source_type(packet) == AI_EDITED
+    root = ElementTree.fromstring(packet.decode().split("?>", 1)[1].rsplit("<?xpacket", 1)[0])
+    (found,) = root.iter("{http://www.tc260.org.cn/ns/AIGC/1.0/}AIGC")
+    assert json.loads(found.text) == {
+        "Label": "1",
+        "ContentProducer": "Häuser & <Söhne>",
+        "ProduceID": "00ff",
+        "ReservedCode1": "",
+        "ContentPropagator": "",
+        "PropagateID": "",
+        "ReservedCode2": "",
+    }
+    tampered = signed.read_bytes().replace(b'"ProduceID":"00ff"', b'"ProduceID":"00fe"', 1)
+    assert read(tampered, mime, anchors_pem=dev_authority.root_pem).state == "invalid"
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("lossless", [True, False])
 @pytest.mark.parametrize("size", [(33, 17), (256, 129)])
@@ -145,8 +176,9 @@ def boxes(data: bytes) -> list[tuple[bytes, int, int]]:
     return found
 
 
-def test_a_last_box_of_open_length_is_closed_before_the_label_follows(copy_of):
-    path = copy_of("video/mp4")
+def test_a_last_box_of_open_length_is_closed_before_the_label_follows(astronaut, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, astronaut, index_first=False)
     data = bytearray(path.read_bytes())
     (moov,) = [box for box in boxes(bytes(data)) if box[0] == b"moov"]
     assert moov[1] + moov[2] == len(data)
@@ -157,6 +189,31 @@ def test_a_last_box_of_open_length_is_closed_before_the_label_follows(copy_of):
     written = boxes(path.read_bytes())
     assert [kind for kind, _, _ in written][-2:] == [b"moov", b"uuid"]
     assert len(frames(path)) == len(before)
+
+
+@pytest.mark.parametrize("index_first", [True, False])
+def test_a_film_plays_on_wherever_its_index_lies(astronaut, tmp_path, index_first):
+    path = tmp_path / "clip.mov"
+    write_video(path, astronaut, index_first=index_first)
+    before = frames(path)
+    kinds = [kind for kind, _, _ in boxes(path.read_bytes())]
+    assert (kinds.index(b"moov") < kinds.index(b"mdat")) == index_first
+    write_iptc(path, "video/quicktime")
+    assert np.array_equal(frames(path), before)
+    assert packets(path, "video/quicktime") == [xmp_packet()]
+
+
+def test_a_still_with_a_packet_of_another_program_gets_ours_in_its_place(astronaut, tmp_path):
+    path = tmp_path / "still.avif"
+    exif = Image.Exif()
+    exif[0x0110] = "a camera"
+    Image.fromarray(astronaut).save(path, xmp=xmp_packet("other"), exif=exif)
+    before = frames(path)
+    write_iptc(path, "image/avif")
+    assert packets(path, "image/avif") == [xmp_packet()]
+    with Image.open(path) as picture:
+        assert picture.getexif()[0x0110] == "a camera"
+    assert np.array_equal(frames(path), before)
 
 
 def test_no_offset_into_the_media_data_moves(copy_of):

@@ -19,6 +19,7 @@ from watermark.verdict import (
     Evidence,
     MarkEvidence,
     OutputRecord,
+    PossibleMatch,
     Reason,
     Verdict,
     record_to_compare,
@@ -173,11 +174,44 @@ TABLE = [
             ("match", "in_force", "ours_recovered", ""),
             ("match", "withdrawn", "ours_withdrawn", "withdrawn"),
             ("match", "taken_down", "ours_withdrawn", "taken_down"),
+            ("match", "a state of tomorrow", "ours_withdrawn", "withdrawn"),
             ("mismatch", "*", "disagree", "content_mismatch"),
             ("not_compared", "*", "disagree", "not_compared"),
         )
     ),
+    # The mark of another output of ours, which is in force whatever became of the first.
+    *(
+        (manifest, "other", content, "*", code, reason)
+        for manifest in ("*foreign", "from_our_records")
+        for content, code, reason in (
+            ("match", "ours_recovered", ""),
+            ("mismatch", "disagree", "content_mismatch"),
+            ("not_compared", "disagree", "not_compared"),
+        )
+    ),
     ("*foreign", "strange", "*", "*", "disagree", "no_record"),
+    ("from_our_records", "strange", "*", "*", "disagree", "no_record"),
+    ("ours_changed", "same", "match", "a state of tomorrow", "ours_withdrawn", "withdrawn"),
+    ("ours_changed_other_output", "none", "*", "*", "disagree", "mark_missing"),
+    ("ours_changed_other_output", "other", "match", "*", "ours_changed", ""),
+    ("ours_changed_other_output", "other", "mismatch", "*", "disagree", "content_mismatch"),
+    ("ours_changed_other_output", "other", "not_compared", "*", "disagree", "not_compared"),
+    ("ours_changed_other_output", "strange", "*", "*", "disagree", "no_record"),
+    ("ours_other_output", "none", "*", "*", "ours_intact", "mark_not_read"),
+    ("ours_other_output", "other", "*", "*", "ours_intact", ""),
+    ("ours_other_output", "same", "*", "*", "disagree", "other_id"),
+    ("ours_other_output", "strange", "*", "*", "disagree", "other_id"),
+    ("claims_our_label", "same", "match", "withdrawn", "ours_withdrawn", "withdrawn"),
+    ("claims_our_label", "same", "match", "taken_down", "ours_withdrawn", "taken_down"),
+    ("claims_our_label", "same", "match", "a state of tomorrow", "ours_withdrawn", "withdrawn"),
+    ("claims_our_label", "same", "not_compared", "*", "disagree", "not_compared"),
+    ("claims_our_label", "strange", "*", "*", "disagree", "no_record"),
+    ("ours_expired", "same", "match", "taken_down", "ours_withdrawn", "taken_down"),
+    ("ours_expired", "same", "match", "a state of tomorrow", "ours_withdrawn", "withdrawn"),
+    ("ours_expired", "same", "mismatch", "*", "disagree", "content_mismatch"),
+    ("ours_expired", "same", "not_compared", "*", "disagree", "not_compared"),
+    ("ours_expired", "other", "*", "*", "disagree", "other_id"),
+    ("ours_expired", "strange", "*", "*", "disagree", "no_record"),
     ("absent", "none", "*", "*", "nothing_found", ""),
     ("none", "none", "*", "*", "nothing_found", ""),
     ("from_our_records", "none", "*", "*", "nothing_found", ""),
@@ -204,6 +238,32 @@ def test_the_table_of_the_design(manifest, mark, content, state, code, reason):
     for cell in cells(manifest, mark, content, state):
         found = judge(*cell)
         assert (found.code, found.reason) == (code, reason), cell
+
+
+def test_the_table_has_every_cell_and_none_twice():
+    counted = Counter(cell for row in TABLE for cell in cells(*row[:4]))
+    assert set(counted) == set(product(MANIFESTS, MARKS, CONTENT, STATES))
+    assert {cell for cell, times in counted.items() if times > 1} == set()
+
+
+def test_what_only_looks_alike_is_shown_and_decides_nothing():
+    alike = (PossibleMatch(LABEL, "in_force", 0), PossibleMatch(OTHER_LABEL, "withdrawn", 31, 4.0))
+    book = Book((OUTPUT, OTHER))
+    for manifest, mark in product(MANIFESTS, MARKS):
+        evidence = Evidence(MANIFESTS[manifest], MarkEvidence(MARKS[mark]) if MARKS[mark] else None)
+        without, found = verdict(evidence, book), verdict(replace(evidence, possible=alike), book)
+        assert (found.code, found.reason, found.output) == (without.code, without.reason, without.output)
+        assert [each["pdq_distance"] for each in found.to_json()["possible_matches"]] == [0, 31]
+        assert ("That is no proof" in found.sentence) == (not found.code.startswith("ours_"))
+        assert without.to_json()["possible_matches"] == []
+
+
+def test_a_file_that_cannot_be_read_is_unreadable_whatever_else_was_found():
+    for manifest, mark in product(MANIFESTS, MARKS):
+        evidence = Evidence(MANIFESTS[manifest], MarkEvidence(MARKS[mark]) if MARKS[mark] else None)
+        found = verdict(replace(evidence, file_sha256="a" * 64, unreadable="It is damaged."), Book((OUTPUT, OTHER)))
+        assert (found.code, found.reason, found.output) == ("unreadable", "", None)
+        assert "It is damaged." in found.sentence
 
 
 EVERYTHING = list(product(MANIFESTS, MARKS, CONTENT, STATES, FILES))
@@ -307,6 +367,15 @@ def test_a_test_output_and_missing_screening_are_said():
     found = verdict(Evidence(credentials=ours(), mark=MarkEvidence(MARK)), book)
     assert "test output" in found.sentence
     assert "not screened for: forged faces, age." in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("stamp", "said"), [("trusted", False), ("", False), ("missed", True), ("none", True), ("untrusted", True)]
+)
+def test_a_time_that_nobody_else_vouches_for_is_said_and_reported(stamp, said):
+    found = verdict(Evidence(credentials=ours(), mark=MarkEvidence(MARK)), Book((replace(OUTPUT, time_stamp=stamp),)))
+    assert ("no trusted time stamp" in found.sentence) == said
+    assert found.to_json()["output"]["time_stamp"] == (stamp or None)
 
 
 def test_the_report_holds_what_a_page_needs_and_no_raw_manifest():

@@ -70,7 +70,7 @@ def test_every_address_but_the_public_ones_needs_a_key() -> None:
     checked = 0
     for path, methods in document["paths"].items():
         for method in methods:
-            if path == "/v1/verifications":
+            if path.startswith("/v1/verifications"):
                 continue
             address = path.replace("{", "").replace("}", "")
             answer = Client().generic(method.upper(), address)

@@ -57,6 +57,25 @@ def test_the_outside_address_is_judged(settings: object, url: str, profile: str,
     assert found.level == "ok" or found.mend
 
 
+@pytest.mark.parametrize(
+    ("places", "profile", "producer", "levels"),
+    [
+        (("default",), "standard", "", ["ok"]),
+        (("eu", "cn"), "standard", "", ["ok", "missing"]),
+        (("eu", "cn"), "evaluation", "", ["ok", "note"]),
+        (("eu", "cn"), "standard", "maker", ["ok"]),
+    ],
+)
+def test_the_label_is_shown_as_it_will_be_and_a_missing_name_is_named(
+    settings: object, places: tuple[str, ...], profile: str, producer: str, levels: list[str]
+) -> None:
+    settings.JURISDICTIONS, settings.PROFILE, settings.AIGC_PRODUCER = places, profile, producer  # type: ignore[attr-defined]
+    found = list(checks.check_labels())
+    assert [finding.level for finding in found] == levels
+    assert "AI MODIFIED" in found[0].words
+    assert all("AIGC_PRODUCER" in finding.mend for finding in found[1:])
+
+
 def test_missing_models_are_named_with_the_command_that_makes_them(settings: object, tmp_path: Path) -> None:
     settings.MODELS_DIR = tmp_path  # type: ignore[attr-defined]
     (found,) = checks.check_models()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from watermark.manifest import read
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -85,7 +87,11 @@ def test_the_demo_swaps_a_photo_and_every_verdict_is_as_it_must_be(
     assert run.stdout.count("ok\n") == 5  # identity and four verdicts
     verdict = manage(surroundings, "verify", "--json", str(out))
     assert verdict.returncode == 0
-    assert '"ours_intact"' in verdict.stdout
+    told = json.loads(verdict.stdout)
+    assert told["code"] == "ours_intact"
+    # The manifest names the output's own public page, which knew its id before anything was signed.
+    signed = json.dumps(dict(read(out, "image/jpeg", anchors_pem="").raw))
+    assert f"/verify/o/{told['output']['id']}" in signed
 
 
 def test_the_demo_refuses_a_photo_without_a_face_in_plain_words(

@@ -64,6 +64,26 @@ def test_production_signs_with_its_own_certificate_only(settings: Any, tmp_path:
     assert keys_of_house.anchors_pem().count("BEGIN CERTIFICATE") == 1
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_anchors_that_cannot_be_read_are_named_by_their_setting(settings: Any, tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "roots.pem"
+    if content:
+        path.write_text(content)
+    settings.TSA_ANCHORS_FILE = settings.SIGNER_ANCHORS_FILE = str(path)
+    for name, read in (
+        ("TSA_ANCHORS_FILE", keys_of_house.tsa_anchors_pem),
+        ("SIGNER_ANCHORS_FILE", keys_of_house.anchors_pem),
+    ):
+        with pytest.raises(keys_of_house.KeysError, match=name):
+            read()
+
+
+def test_a_time_stamp_service_without_an_address_is_named(settings: Any) -> None:
+    settings.TSA_URL = "tsa.example.org"
+    with pytest.raises(keys_of_house.KeysError, match="TSA_URL"):
+        keys_of_house.tsa()
+
+
 def test_tasks_are_sent_late_acknowledged_one_at_a_time_and_as_json_only() -> None:
     conf = app.conf
     assert conf.task_acks_late

@@ -89,6 +89,16 @@ def test_of_eight_threads_that_claim_at_once_one_wins(stage: Any) -> None:
     assert asset.starts == 1
 
 
+def test_whoever_waits_under_a_lease_learns_that_it_is_gone(stage: Any) -> None:
+    job = stage.run(stage.screened(stage.submit()))
+    lease = leases.Lease(Job, job.pk, "worker", ["running"])
+    lease.wait(0)
+    consents.withdraw_consent(job.donor_consent)
+    with pytest.raises(leases.LeaseLostError):
+        lease.wait(0)
+    assert lease.lost()
+
+
 def test_the_mark_is_drawn_once_and_kept_over_restarts(stage: Any) -> None:
     job = stage.run(stage.screened(stage.submit()))
     mark = bytes(job.mark_id)

@@ -109,6 +109,12 @@ def test_an_ended_consent_makes_no_job_and_an_open_one_makes_one_that_waits(stag
         ({"jpeg_quality": 5}, "option_invalid"),
         ({"jpeg_quality": True}, "option_invalid"),
         ({"crf": "18"}, "option_invalid"),
+        ({"label_extent": "none"}, "option_invalid"),
+        ({"label_extent": "start"}, "option_invalid"),  # not in an evaluation
+        ({"label_language": "xx"}, "option_invalid"),
+        ({"jurisdictions": "eu"}, "option_invalid"),
+        ({"jurisdictions": ["atlantis"]}, "option_invalid"),
+        ({"jurisdictions": ["eu"], "label_place": "bottom-left"}, "option_invalid"),
     ],
 )
 def test_options_are_a_closed_list_and_none_turns_a_promise_off(stage: Any, options: Any, code: str) -> None:

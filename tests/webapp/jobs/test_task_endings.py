@@ -42,7 +42,7 @@ class Bench:
         names = ("output", "mime", "duration", "frames", "timings", "quality", "fingerprint", "warnings")
         return SimpleNamespace(**dict.fromkeys(names))
 
-    def _finish(self, job: Job, *_: Any) -> running.Draft:
+    def _finish(self, job: Job, *_: Any, **__: Any) -> running.Draft:
         draft: running.Draft = self.stage.draft(job, object_name=self.draft.object_name, key_id=self.draft.key_id)
         return draft
 
@@ -122,9 +122,9 @@ def test_a_draft_that_could_not_be_published_is_thrown_away(bench: Bench) -> Non
     person = bench.job.target_consent
     original = bench._finish
 
-    def ends_meanwhile(job: Job, *rest: Any) -> running.Draft:
+    def ends_meanwhile(job: Job, *rest: Any, **options: Any) -> running.Draft:
         type(person).objects.filter(pk=person.pk).update(valid_until=timezone.now())
-        return original(job, *rest)
+        return original(job, *rest, **options)
 
     finishing.finish = ends_meanwhile  # type: ignore[assignment] # the bench's own patch puts it back
     assert bench.work().failure_code == "consent_expired"

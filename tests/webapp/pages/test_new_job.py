@@ -13,6 +13,7 @@ from consent.models import Attestation, Consent
 from tests.webapp import cast
 from webapp.jobs import intake, leases
 from webapp.jobs.models import Asset, Job
+from webapp.jobs.options import Options
 
 pytestmark = pytest.mark.django_db
 
@@ -42,6 +43,24 @@ def form(files: tuple[Asset, Asset], **more: Any) -> dict[str, Any]:
         **more,
     }
     return {name: value for name, value in data.items() if value is not None}
+
+
+def test_the_label_can_be_made_to_say_more_and_never_less(
+    cleo: cast.Account, files: tuple[Asset, Asset], settings: Any
+) -> None:
+    settings.JURISDICTIONS = ("cn",)
+    wanted = form(files, label_language="de", jurisdiction=["eu", "atlantis"])
+    page = cleo.browser.get("/new/permission", form(files)).content.decode()
+    assert "AI合成" in page
+    assert re.search(r'value="cn" checked disabled', page)
+    answer = cleo.browser.post("/new/permission", {**wanted, "label_language": "xx"})
+    assert answer.status_code == 422
+    assert "Choose one of these languages." in answer.content.decode()
+    assert re.search(r'value="eu" checked>', answer.content.decode())  # nothing that was chosen is lost
+    assert cleo.browser.post("/new/permission", wanted).status_code == 302
+    job = Job.objects.get()
+    assert (job.options["label_language"], job.options["jurisdictions"]) == ("de", ["eu"])
+    assert Options.from_mapping(job.options).label().text == "MIT KI VERÄNDERT\nAI合成"
 
 
 def test_the_empty_list_explains_the_three_steps(cleo: cast.Account) -> None:

@@ -6,11 +6,13 @@ import resource
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 import pytest
 
+from watermark.iptc import write_iptc
 from worker.media import client
 from worker.media.encode import VideoWriter
 from worker.media.errors import MediaError
@@ -22,12 +24,18 @@ from worker.media.video import VideoReader
 def transcode(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that reads a video and writes it again, without touching a pixel."""
 
-    def run(source: Path, container: str = "mov") -> Path:
-        out = tmp_path / "out.mp4"
+    def run(source: Path, container: str = "mov", into: Literal["mp4", "mov"] = "mp4") -> Path:
+        out = tmp_path / f"out.{into}"
         with source.open("rb") as file, VideoReader(file, container) as reader:
             planes = Planes(reader.size)
             writer = VideoWriter(
-                out, size=reader.size, time_base=reader.time_base, rate=reader.rate, sound=reader.sound, crf=12
+                out,
+                size=reader.size,
+                time_base=reader.time_base,
+                rate=reader.rate,
+                container=into,
+                sound=reader.sound,
+                crf=12,
             )
             try:
                 for kind, item in reader.items():
@@ -44,10 +52,34 @@ def transcode(tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_metadata_of_our_own_is_kept_under_its_name_also_beside_xmp(tmp_path, container):
+    out = tmp_path / f"a.{container}"
+    said = {"AIGC": '{"Label":"1","ContentProducer":"人工智能"}'}
+    shape = {"size": (64, 48), "time_base": Fraction(1, 25), "rate": Fraction(25)}
+    writer = VideoWriter(out, **shape, container=container, metadata=said)
+    writer.write(Planes((64, 48)), 0)
+    writer.finish()
+    write_iptc(out, "video/quicktime" if container == "mov" else "video/mp4")
+    with av.open(str(out)) as result:
+        assert result.metadata["AIGC"] == said["AIGC"]
+    data = out.read_bytes()
+    assert data.index(b"moov") < data.index(b"AIGC") < data.index(b"mdat")  # found without reading the pictures
+
+
 def _packets(path: Path, kind: str) -> list[tuple[bytes, float]]:
     with av.open(str(path)) as source:
         stream = next(stream for stream in source.streams if stream.type == kind)
         return [(bytes(packet), float(packet.pts * packet.time_base)) for packet in source.demux(stream) if packet.size]
+
+
+def test_a_film_is_written_as_quicktime_as_well(make_video, transcode):
+    source = make_video(seconds=1)
+    out = transcode(source, into="mov")
+    info = client.probe(out)
+    assert (info.mime, info.codec, info.has_audio) == ("video/quicktime", "h264", client.probe(source).has_audio)
+    assert out.read_bytes()[4:12] == b"ftypqt  "
+    assert [at for _, at in _packets(out, "video")] == [at for _, at in _packets(transcode(source), "video")]
 
 
 def test_the_pictures_survive_and_the_tags_are_bt709(make_video, transcode):

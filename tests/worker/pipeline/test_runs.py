@@ -15,9 +15,13 @@ import av
 import numpy as np
 import pytest
 
+from watermark.aigc import aigc_label
 from watermark.fingerprint import Fingerprint, compare
 from watermark.image import read as read_mark
+from watermark.iptc import write_iptc
 from watermark.labels import LabelRenderer
+from watermark.manifest import ConsentRef, IngredientFile, ManifestRequest, sign_file
+from watermark.signers import DevelopmentAuthority
 from watermark.video import read as read_video_mark
 from worker.faces.errors import FaceError
 from worker.inference.types import ModelError
@@ -29,7 +33,7 @@ from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisWriter, Fr
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.overlay import PlanarLabel
 from worker.pipeline.run import analyse, run_job
-from worker.spec import SourcePhoto, Swap
+from worker.spec import PHOTO_MIMES, Label, SourcePhoto, Swap
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,27 @@ def test_a_photo_is_analysed_swapped_labelled_and_marked(
     record = Fingerprint.from_json(result.fingerprint["frames"][0]["fingerprint"])
     assert compare(record, rgb, None).matches
     assert [file.name for file in result.output.parent.iterdir()] == ["out.png"]
+
+
+@pytest.mark.parametrize("mime", PHOTO_MIMES)
+def test_a_photo_is_written_in_every_format_with_a_mark_that_holds(
+    portrait, make_spec, pattern, engine_socket, mark_key, mark_id, mime
+):
+    path, analysis, _ = portrait
+    result = run_job(make_spec(path, analysis, output_mime=mime), pattern=pattern, engine_socket=engine_socket)
+    assert client.identify(result.output).mime == result.mime == mime
+    assert read_mark(client.decode_image(result.output), [mark_key], effort="fast").mark_id == mark_id
+
+
+def test_a_video_is_written_as_quicktime_with_a_mark_that_holds(
+    clip, clip_analysis, make_spec, pattern, engine_socket, mark_key, mark_id
+):
+    spec = make_spec(clip, clip_analysis[0], name="out.mov", output_mime="video/quicktime")
+    result = run_job(spec, pattern=pattern, engine_socket=engine_socket)
+    info = client.probe(result.output)
+    assert (info.mime, info.has_audio, info.frames) == ("video/quicktime", True, 50)
+    with client.open_frames(result.output) as frames:
+        assert read_video_mark(frames, [mark_key]).mark_id == mark_id
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +155,42 @@ def test_the_fingerprint_of_each_second_matches_the_file(finished):
     assert [round(frame["seconds"]) for frame in frames] == [0, 1]
     for frame, (_, rgb) in zip(frames, client.sample_frames(result.output, times=[0, 1.0]), strict=True):
         assert compare(Fingerprint.from_json(frame["fingerprint"]), rgb, None).matches
+
+
+def test_a_label_at_the_start_ends_in_time_and_chinas_metadata_survives_labelling_and_signing(
+    clip, clip_analysis, make_spec, pattern, engine_socket, tmp_path
+):
+    label = Label(text="AI MODIFIED\nAI合成", seconds=1.0)
+    spec = make_spec(clip, clip_analysis[0], label=label, aigc=aigc_label("maker", "00ff"))
+    result = run_job(spec, pattern=pattern, engine_socket=engine_socket)
+    left, top, right, bottom = LabelRenderer((640, 480), label.text).box
+    white = {
+        round(seconds, 2): int((rgb[top:bottom, left:right].min(axis=2) > 225).sum())
+        for seconds, rgb in client.sample_frames(result.output, times=[0.0, 0.96, 1.0, 1.5])
+    }
+    before = {
+        round(seconds, 2): int((rgb[top:bottom, left:right].min(axis=2) > 225).sum())
+        for seconds, rgb in client.sample_frames(clip, times=[0.0, 0.96, 1.0, 1.5])
+    }
+    shown = {seconds: count > before[seconds] + 300 for seconds, count in white.items()}
+    assert list(shown.values()) == [True, True, False, False]
+    write_iptc(result.output, "video/mp4", aigc=spec.aigc)
+    authority = DevelopmentAuthority.create(tmp_path / "signer")
+    request = ManifestRequest(
+        mime="video/mp4",
+        target=IngredientFile("video/mp4"),
+        sources=(IngredientFile("image/jpeg"),),
+        mark_id=bytes(range(8)),
+        consent_refs=(ConsentRef("cns_ada1", "face_donor"),),
+        policy_version="test",
+        livemode=False,
+        status_url="http://127.0.0.1/verify",
+    )
+    signed = tmp_path / "signed.mp4"
+    sign_file(result.output, signed, request, authority.signer(), anchors_pem=authority.root_pem)
+    with av.open(str(signed)) as source:
+        assert source.metadata["AIGC"] == spec.aigc
+        assert sum(1 for _ in source.decode(video=0)) == 50
 
 
 def test_the_notice_on_planes_is_the_notice_on_rgb():

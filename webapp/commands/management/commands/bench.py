@@ -21,12 +21,13 @@ class Command(BaseCommand):
     help = (
         "Measure this machine and this version. `bench` or `bench swap`: a swapped clip on the real engine, media "
         "child and codecs: frames per second of the whole job, milliseconds of each stage, peak memory. "
-        "Compare runs on an idle machine; a shared one is noisy. `bench watermark`: the invisible mark under attack."
+        "Compare runs on an idle machine; a shared one is noisy. `bench watermark`: the invisible mark under attack. "
+        "`bench repository`: finding an output by its mark or its fingerprint. `bench verify`: checking a file."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         _swap_arguments(parser)
-        what = parser.add_subparsers(dest="what", metavar="{swap,watermark}")
+        what = parser.add_subparsers(dest="what", metavar="{swap,watermark,repository,verify}")
         _swap_arguments(
             what.add_parser("swap", help="speed and memory of a swapped clip (what runs when none is named)")
         )
@@ -40,7 +41,31 @@ class Command(BaseCommand):
             )
         )
 
+        repository = what.add_parser(
+            "repository", help="look-ups in the manifest repository, on a database that is thrown away afterwards"
+        )
+        repository.add_argument(
+            "--entries", type=int, default=1_000_000, help="synthetic outputs, one fingerprint each (default: 1000000)"
+        )
+        verify = what.add_parser("verify", help="processor time and memory of checking files, made for the purpose")
+        verify.add_argument("--seconds", type=float, default=60.0, help="length of the film (default: %(default)g)")
+        verify.add_argument("--rounds", type=int, default=5, help="checks of each file (default: %(default)s)")
+
     def handle(self, *args: Any, what: str | None, **options: Any) -> None:
+        if what == "repository":
+            from webapp.commands import repository_bench
+
+            if options["entries"] < 1:
+                raise CommandError("At least one entry is needed.")
+            for words in repository_bench.run(options["entries"]):
+                self.stdout.write(words)
+            return
+        if what == "verify":
+            from webapp.commands import verify_bench
+
+            for words in verify_bench.run(seconds=options["seconds"], rounds=options["rounds"]):
+                self.stdout.write(words)
+            return
         if what == "watermark":
             from webapp.commands import watermark_bench
 

@@ -13,7 +13,8 @@ from webapp.commands.progress import ProgressBar
 
 class Command(BaseCommand):
     help = (
-        "Make the local folders, the master key, the development certificates, the built-in models and the database. "
+        "Make the local folders, the master key, the development certificates, the built-in models and the database; "
+        "fetch the verify page's reader for browsers with npm, where there is one. "
         "Safe to run again: what is already right is left alone."
     )
     requires_system_checks = []
@@ -32,5 +33,19 @@ class Command(BaseCommand):
         call_command("migrate", database="keys", verbosity=0, interactive=False)
         keys.subkey("check")  # draws the master key if there is none
         keys_of_house.anchors_pem()  # makes the development certificates where no others are configured
+        self._reader(options["verbosity"])
         if options["verbosity"] > 0:
             self.stdout.write(f"Ready: models, keys, certificates and database lie under {settings.HOME}.")
+
+    def _reader(self, verbosity: int) -> None:
+        """The reader for visitors' browsers; a machine without npm or network does without it."""
+        from webapp.verify import browser_reader
+
+        try:
+            browser_reader.install()
+        except browser_reader.ReaderError as error:
+            if verbosity > 0:
+                self.stderr.write(
+                    f"Note: the verify page will not read Content Credentials in the browser ({error.code}: {error}). "
+                    "Everything else works; install npm and run `manage.py prepare` again to have it."
+                )

@@ -1,0 +1,97 @@
+"""The end of the line, for every format an account may ask for: what is published is marked, signed and ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.watermark.provenance.strangers import foreign
+from tests.webapp import publishing
+from tests.webapp.conftest import Stage
+from watermark import native_signing
+from watermark.manifest import FORMATS
+from watermark.signers import DevelopmentAuthority
+from webapp.jobs import finishing
+from webapp.jobs.models import Output
+from webapp.jobs.options import Options
+from webapp.verify import services
+from worker.media import client
+from worker.media.sample_clip import make_clip
+from worker.spec import EXTENSIONS, PHOTO_MIMES, VIDEO_MIMES
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    make_clip(samples / "astronaut.jpg", path, seconds=2.0, size=(640, 480))
+    return path
+
+
+def render(
+    stage: Stage, mime: str, folder: Path, rgb: NDArray[np.uint8], clip: Path, **changes: Any
+) -> tuple[Any, finishing.Rendered]:
+    job = publishing.at_work(stage, **changes)
+    path = folder / f"output.{EXTENSIONS[mime]}"
+    mark_id = bytes(job.mark_id or b"")
+    if mime.startswith("image/"):
+        return job, publishing.marked_photo(path, mime, rgb, mark_id)
+    return job, publishing.marked_video(path, mime, clip, mark_id)
+
+
+@pytest.mark.parametrize("mime", FORMATS)
+def test_every_format_is_published_marked_signed_and_ours(
+    stage: Stage, mime: str, grace: NDArray[np.uint8], clip: Path, tmp_path: Path
+) -> None:
+    job, made = render(stage, mime, tmp_path, grace, clip)
+    output, path = publishing.published(stage, job, made)
+    assert (output.mime, output.media["mime"]) == (mime, mime)
+    assert client.identify(path).mime == mime
+    Output.objects.filter(pk=output.pk).update(sha256="0" * 64)  # so that the manifest and the mark have to say it
+    found = services.verify_file(path)
+    assert (found.code, found.reason) == ("ours_intact", "")
+    assert found.output is not None
+    assert found.output.output_id == output.pk
+
+
+def test_what_an_account_may_ask_for_is_what_can_be_published() -> None:
+    assert {*PHOTO_MIMES, *VIDEO_MIMES} == set(FORMATS) == set(EXTENSIONS)
+    for mime in FORMATS:
+        kind = "photo" if mime.startswith("image/") else "video"
+        assert Options.from_mapping({"output_mime": mime}).mime_for(kind) == mime
+
+
+def test_nothing_of_a_file_or_a_manifest_is_parsed_beside_the_keys(
+    stage: Stage, grace: NDArray[np.uint8], clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, made = render(stage, "image/jpeg", tmp_path, grace, clip)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("parsed in the process that holds the keys")
+
+    for name in ("Reader", "Builder", "Context", "Signer"):
+        monkeypatch.setattr(native_signing.c2pa, name, refuse)
+    _, path = publishing.published(stage, job, made)
+    assert services.verify_file(path).code == "ours_intact"
+
+
+def test_a_target_that_declares_ai_keeps_its_manifest_in_what_is_published(
+    stage: Stage, grace: NDArray[np.uint8], clip: Path, samples: Path, tmp_path: Path
+) -> None:
+    stranger = DevelopmentAuthority.create(tmp_path / "stranger")
+    target = tmp_path / "target.jpg"
+    plain = (samples / "grace_hopper.jpg").read_bytes()
+    target.write_bytes(foreign(plain, stranger, "trainedAlgorithmicMedia", thumbnail=False))
+    job, made = render(stage, "image/jpeg", tmp_path, grace, clip)
+    _, path = publishing.published(stage, job, made, target=target)
+    found = services.verify_file(path)
+    assert found.code == "ours_intact"
+    assert found.evidence.credentials is not None
+    parent = found.evidence.credentials.ingredients[0]
+    assert (parent.relationship, parent.state) == ("parentOf", "valid")
+    assert parent.digital_source_types[0].endswith("trainedAlgorithmicMedia")

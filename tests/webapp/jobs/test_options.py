@@ -1,0 +1,57 @@
+"""What an account may choose about the label, and what the rules of the house's places leave of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from webapp import keys_of_house
+from webapp.jobs.errors import JobsError
+from webapp.jobs.options import Options
+
+
+@pytest.fixture(autouse=True)
+def house(settings: Any) -> None:
+    settings.PROFILE, settings.JURISDICTIONS, settings.LABEL_LANGUAGE = "standard", ("cn",), "en"
+
+
+def test_a_job_adds_places_to_those_of_the_house_and_takes_none_away() -> None:
+    alone = Options.from_mapping({}).label()
+    assert (alone.text, alone.seconds) == ("AI合成", None)
+    added = Options.from_mapping({"jurisdictions": ["eu"], "label_language": "de"})
+    added.check_label()
+    assert added.label().text == "MIT KI VERÄNDERT\nAI合成"
+    assert Options.from_mapping({"jurisdictions": []}).label() == alone
+    assert Options.from_mapping(json.loads(json.dumps(added.to_dict()))) == added
+
+
+def test_a_label_at_the_start_only_is_for_places_that_allow_it_and_never_for_an_evaluation(settings: Any) -> None:
+    chosen = Options.from_mapping({"label_extent": "start"})
+    chosen.check_label()
+    assert chosen.label().seconds == 4.0
+    settings.PROFILE = "evaluation"
+    with pytest.raises(JobsError, match="whole length"):
+        chosen.check_label()
+    assert chosen.label().seconds is None
+    settings.PROFILE, settings.JURISDICTIONS = "standard", ("cn", "us-ca")  # a rule that came after the job
+    with pytest.raises(JobsError, match="us-ca"):
+        chosen.check_label()
+    assert chosen.label().seconds is None
+
+
+def test_a_corner_that_a_rule_demands_is_not_given_up(settings: Any) -> None:
+    settings.JURISDICTIONS = ("eu",)
+    chosen = Options.from_mapping({"label_place": "bottom-left"})
+    with pytest.raises(JobsError, match="top-right"):
+        chosen.check_label()
+    assert chosen.label().place == "top-right"
+
+
+def test_chinas_metadata_label_names_the_producer_and_the_mark(settings: Any) -> None:
+    settings.AIGC_PRODUCER = "001191110108MA01KP2T5U00000"
+    found = json.loads(keys_of_house.aigc(bytes.fromhex("00d1e2a3b4c5f607")))
+    assert (found["ContentProducer"], found["ProduceID"]) == (settings.AIGC_PRODUCER, "00d1e2a3b4c5f607")
+    settings.AIGC_PRODUCER = ""
+    assert json.loads(keys_of_house.aigc(bytes(8)))["ContentProducer"].startswith("Imprimatur ")
