@@ -24,17 +24,25 @@ from watermark.pattern import MarkPattern
 
 MarkMode = Literal["default", "durable"]
 TARGET_DB = {"default": 44.6, "durable": 42.1}
-MOST_LOSS = {"default": 0.0082, "durable": 1.0}
-"""Most of 1 - SSIM over RGB; 1 limits nothing."""
+MOST_LOSS = {"default": 0.0064, "durable": 1.0}
+"""Most of 1 - SSIM over RGB for a picture of _LARGE pixels or more; 1 limits nothing."""
+_MORE_LOSS_MOVING = 1.28
+"""Times as much in video, where codecs are stronger and the eye has less time."""
 MOST_GAIN = {"default": 1.2, "durable": 1.5}
 SMALLEST_SIDE = 96
 LONGEST_ASPECT = 20
 SMALL_PICTURE = 640
 _SMALL_ALLOWANCE = 0.5
 """Decibels the default mode gives up where the shorter side is below SMALL_PICTURE: codecs leave little room there."""
+_LARGE, _LOSS_POWER, _MOST_MORE_LOSS = 1_000_000, 0.3, 1.5
+"""Below so many pixels more SSIM is given up, by this power of their number and this factor at most.
+
+The margin a mark has left after strong compression falls by 3 dB with every halving of the pixels; half of the pictures
+of a megapixel have 6 dB to spare.
+"""
 ANALYSIS_SIDE = SHORT_SIDE // 2
 """Shorter side, in pixels, of the picture the mask is made from."""
-CODE_ZERO, CODE_STEPS = 128, 5
+CODE_ZERO, CODE_STEPS = 128, 10
 # What a change D of luma and C of Cb does to RGB (ITU-T T.871): R += D, G += D - 0.344 C, B += D + 1.772 C.
 ERROR_PER_CB = (0.344136**2 + 1.772**2) / 3
 _ROUNDING = 1.0 / 12.0
@@ -73,14 +81,16 @@ class Laid:
     allowance: Allowance
 
 
-def allowance(mode: str, width: int, height: int) -> Allowance:
-    """What `mode` allows for a picture of this size. Raises MarkError "mode"."""
+def allowance(mode: str, width: int, height: int, *, moving: bool = False) -> Allowance:
+    """What `mode` allows for a picture of this size, or a frame of video. Raises MarkError "mode"."""
     if mode not in TARGET_DB:
         raise MarkError(
             "mode", f"There is no mark mode {mode!r}. Nothing was marked. Choose one of {', '.join(TARGET_DB)}."
         )
     small = mode == "default" and min(width, height) < SMALL_PICTURE
-    return Allowance(TARGET_DB[mode] - (_SMALL_ALLOWANCE if small else 0.0), MOST_LOSS[mode], MOST_GAIN[mode])
+    least = _MORE_LOSS_MOVING if moving else 1.0
+    more = min(max((_LARGE / (width * height)) ** _LOSS_POWER, least), _MOST_MORE_LOSS)
+    return Allowance(TARGET_DB[mode] - (_SMALL_ALLOWANCE if small else 0.0), MOST_LOSS[mode] * more, MOST_GAIN[mode])
 
 
 def unfit_side(width: int, height: int) -> Literal["too_small", "too_long"] | None:
@@ -119,9 +129,12 @@ def lay(tile: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(repeated[:, :width], np.float32)
 
 
-def prepare(pattern: MarkPattern, size: tuple[int, int], mode: str) -> Laid:
-    """Lay `pattern` for pictures of `size` (width, height). Raises MarkError ("mode", "too_small", "too_long")."""
-    allowed = allowance(mode, *size)
+def prepare(pattern: MarkPattern, size: tuple[int, int], mode: str, *, moving: bool = False) -> Laid:
+    """Lay `pattern` for pictures, or frames of video, of `size` (width, height).
+
+    Raises MarkError ("mode", "too_small", "too_long").
+    """
+    allowed = allowance(mode, *size, moving=moving)
     check_side(*size)
     width = canonical_size(*size)[0]
     return Laid(lay(pattern.luma, width), lay(pattern.chroma, width), size, allowed)

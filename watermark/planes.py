@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from watermark.compiled import compiled
 from watermark.lattice import ORIENTATIONS, SHORT_SIDE, TILE, SyncSet
+from watermark.limiter import limited
 from watermark.mask import HIGH_PASS_SIGMA
 
 LARGEST_SHORT_SIDE = 1600
@@ -22,6 +23,8 @@ LONGEST_CANONICAL = 2000
 LUMA_SOFT, CHROMA_SOFT = 1.5, 0.8
 """Grey levels added to the local deviation in the normaliser, so that flat noise is not blown up."""
 _CLIP = np.float32(2.5)
+_CAREFUL_SOFT = 4.5
+"""How much softer single frequencies are limited than all of them together."""
 _MOST_WARPED_PIXELS = 6_000_000
 _LEAST_WARPED_SIDE = 24
 _PERIOD = 2 * TILE
@@ -33,16 +36,25 @@ _MOST_MADE, _MOST_KEPT_PIXELS = 2, 2_000_000
 
 @dataclass(frozen=True)
 class Planes:
-    """Luma and Cb (None for grey pictures), uint8 [H, W]; `shrink` = H / the read picture's height."""
+    """Luma and Cb (None for grey pictures), uint8 [H, W]; `shrink` = H / the read picture's height.
+
+    `careful`: whether they are normalised as `limiter` does it, slowly and for marks that are hard to read.
+    """
 
     luma: NDArray[np.uint8]
     chroma: NDArray[np.uint8] | None
     shrink: float
+    careful: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the planes."""
         return self.luma.shape[1], self.luma.shape[0]
+
+    @property
+    def carefully(self) -> Planes:
+        """The same, normalised with care."""
+        return replace(self, careful=True)
 
     @cached_property
     def normal(self) -> Normal:
@@ -50,10 +62,10 @@ class Planes:
         width, height = self.size
         scale = SHORT_SIDE / min(width, height)
         size = (max(8, round(width * scale)), max(8, round(height * scale)))
-        luma = normalise(resized(self.luma, size), LUMA_SOFT)
+        luma = normalise(resized(self.luma, size), LUMA_SOFT, careful=self.careful)
         chroma = None
         if self.chroma is not None:
-            chroma = normalise(resized(self.chroma, size), CHROMA_SOFT)
+            chroma = normalise(resized(self.chroma, size), CHROMA_SOFT, careful=self.careful)
         return Normal(luma, chroma, np.array([size[0] / width, size[1] / height]))
 
     def normal_at(self, scale: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -67,9 +79,9 @@ class Planes:
         made = self._made.get(size)
         if made is None:
             made = np.zeros((size[1], size[0], 2), np.float32)
-            made[..., 0] = normalise(resized(self.luma, size), LUMA_SOFT)
+            made[..., 0] = normalise(resized(self.luma, size), LUMA_SOFT, careful=self.careful)
             if self.chroma is not None:
-                made[..., 1] = normalise(resized(self.chroma, size), CHROMA_SOFT)
+                made[..., 1] = normalise(resized(self.chroma, size), CHROMA_SOFT, careful=self.careful)
             if len(self._made) == _MOST_MADE:
                 self._made.pop(next(iter(self._made)))
             if size[0] * size[1] <= _MOST_KEPT_PIXELS:
@@ -85,7 +97,7 @@ class Planes:
         width, height = self.size
         part = np.s_[int(top * height) : int(bottom * height), int(left * width) : int(right * width)]
         chroma = None if self.chroma is None else np.ascontiguousarray(self.chroma[part])
-        return Planes(np.ascontiguousarray(self.luma[part]), chroma, self.shrink)
+        return Planes(np.ascontiguousarray(self.luma[part]), chroma, self.shrink, self.careful)
 
 
 @dataclass(frozen=True)
@@ -198,15 +210,18 @@ def _gaussian() -> NDArray[np.float32]:
 _WEIGHTS = _gaussian()
 
 
-def normalise(plane: NDArray[np.float32], soft: float) -> NDArray[np.float32]:
+def normalise(plane: NDArray[np.float32], soft: float, *, careful: bool = False) -> NDArray[np.float32]:
     """High-pass float32 [H, W], limit it to its local deviation, and divide by that deviation to the power of 3/2.
 
     The matched filter would divide by the variance and multiply by the mark's strength, which itself grows with the
-    deviation, though more slowly; 3/2 measured best over codecs, crops and noise.
+    deviation, though more slowly; 3/2 measured best over codecs, crops and noise. `careful` does the like to every
+    local frequency by itself (see `limiter`).
     """
     plane = np.ascontiguousarray(plane)
     detail, out = np.empty_like(plane), np.empty_like(plane)
     _high_pass(plane, _WEIGHTS, detail)
+    if careful:
+        return limited(detail, _CAREFUL_SOFT * soft)
     _limit(detail, np.float32(soft), out)
     return out
 

@@ -33,6 +33,8 @@ _CERTAIN_Z = 9.0
 _SETS_TRIED = 2
 _LEAST_SET_SCORE = 5.0
 _LEAST_SCORE = 6.0
+_LEAST_CAREFUL_SCORE, _LOCKED_CAREFULLY = 6.5, 3
+"""Locking with care takes ten times as long, so only what stands out is."""
 _REFINED = 2
 _LEAST_REFINED_Z = 7.5
 _LOCKED = 5
@@ -102,13 +104,15 @@ class Hit:
 def try_whole(planes: Planes, spectra: Spectra, keys: Sequence[MarkKey], attempts: Attempts) -> Hit | None:
     """Try the maps of an uncropped picture under `keys`, the likeliest first, whosever they are."""
     ranked = [(score, where, key) for key in keys for score, where in rank_sets(spectra, key)[:_SETS_TRIED]]
+    careful = planes.carefully
     for score, where, key in sorted(ranked, key=lambda one: -one[0]):
         if score < _LEAST_SET_SCORE:
             break
-        candidate = _lock_folded(fold_whole(planes, where), key)
-        hit = candidate.decode(attempts) if candidate.plausible else None
-        if hit is not None:
-            return hit
+        for seen in (planes,) if planes.careful else (planes, careful):
+            candidate = _lock_folded(fold_whole(seen, where), key)
+            hit = candidate.decode(attempts) if candidate.plausible else None
+            if hit is not None:
+                return hit
     return None
 
 
@@ -118,6 +122,7 @@ def search_keys(frames: Sequence[Planes], spectra: Spectra, keys: Sequence[MarkK
     The best maps are decoded as found, then the very best once more, sharpened and bent.
     """
     seen = frames[-_LOCKED_FRAMES:]
+    careful = [planes.carefully for planes in frames]
     ranked: list[_Candidate] = []
     for key in keys:
         found = _lock_candidates(seen, spectra, key)
@@ -127,7 +132,12 @@ def search_keys(frames: Sequence[Planes], spectra: Spectra, keys: Sequence[MarkK
             if hit is not None:
                 return hit
         ranked += found[:1]
-    return _refine_best([(frames, candidate, None) for candidate in ranked], attempts)
+    for candidate in ranked:
+        sharper = _lock_map(careful, candidate.folded.matrix, candidate.key)
+        hit = sharper.decode(attempts) if sharper is not None and sharper.plausible else None
+        if hit is not None:
+            return hit
+    return _refine_best([(careful, candidate, None) for candidate in ranked], attempts)
 
 
 @dataclass(frozen=True)
@@ -164,8 +174,9 @@ def _lock_candidates(
 ) -> list[_Candidate]:
     """Lock the best maps of the search; the plausible ones, best first."""
     found: list[_Candidate] = []
-    for score, matrix in search(spectra, key, maps)[:_LOCKED]:
-        if score < _LEAST_SCORE:
+    least, most = (_LEAST_CAREFUL_SCORE, _LOCKED_CAREFULLY) if frames[0].careful else (_LEAST_SCORE, _LOCKED)
+    for score, matrix in search(spectra, key, maps)[:most]:
+        if score < least:
             break
         candidate = _lock_map(frames, matrix @ np.diag(spectra.scale), key)
         if candidate is not None and candidate.plausible:
@@ -246,8 +257,11 @@ def read_picture(rgb: NDArray[np.uint8], keys: Sequence[MarkKey], effort: Effort
         return reading(hit, "full")
     if effort == "full":
         return None
+    careful = planes.carefully
+    spectra = spectra_of(careful)
+    hit = try_whole(careful, spectra, keys, attempts) or search_keys([careful], spectra, keys, attempts)
     # Strong compression leaves nothing but noise in chroma, and then a search without it sees more.
-    if spectra.coloured:
-        hit = search_keys([planes], replace(spectra, coloured=False), keys, attempts)
+    if hit is None and spectra.coloured:
+        hit = search_keys([careful], replace(spectra, coloured=False), keys, attempts)
     hit = hit or _search_windows(planes, keys, attempts)
     return None if hit is None else reading(hit, "deep")

@@ -62,7 +62,7 @@ class Embedder:
         return embedder
 
     def _prepare(self, pattern: MarkPattern, size: tuple[int, int], mode: str) -> None:
-        self._laid = prepare(pattern, size, mode)
+        self._laid = prepare(pattern, size, mode, moving=True)
         self.size = size
         width, height = size
         across, down = canonical_size(width, height)

@@ -88,34 +88,38 @@ class _Stack:
     size: tuple[int, int]
     best: tuple[float, float]
     """Agreement of the best frame in it, and when that was."""
-    folded: Folded | None = None
+    folded: tuple[Folded, ...] = ()
+    """The sum as it is, and normalised with care: now one shows the mark, now the other."""
     frames: int = 0
     tried: tuple[float, int] = (0.0, 0)
 
     def add(self, look: _Look, agreement: float) -> None:
         """Add a frame in proportion to its signal (maximum ratio combining: the noise of frames is about equal)."""
-        folded = fold_whole(look.planes, self.where)
-        chroma = None if folded.chroma is None else folded.chroma * agreement
-        folded = replace(folded, luma=folded.luma * agreement, chroma=chroma)
-        self.folded = folded if self.folded is None else self.folded + folded
+        more = []
+        for planes in (look.planes, look.planes.carefully):
+            folded = fold_whole(planes, self.where)
+            chroma = None if folded.chroma is None else folded.chroma * agreement
+            more.append(replace(folded, luma=folded.luma * agreement, chroma=chroma))
+        self.folded = tuple(a + b for a, b in zip(self.folded, more, strict=True)) if self.folded else tuple(more)
         self.frames += 1
         self.best = max(self.best, (agreement, look.seconds))
 
     def decode(self, attempts: Attempts) -> Hit | None:
-        """Decode the sum, under its own lock or the one it must have, if that is better than it was."""
-        if self.folded is None:
-            return None
+        """Decode the sums, each under its own lock or the one it must have, if that is better than it was."""
         lattice = lattice_of(self.key)
-        white = whiten(self.folded)
-        found = lock(white, lattice)
-        if found.z < LEAST_Z or found.coherence < LEAST_COHERENCE:
-            found = corner_lock(white, lattice)
         z, frames = self.tried
-        if found.z < _LEAST_CORNER_Z or (found.z < _HIGHER * z and self.frames < _MORE * frames):
-            return None
-        self.tried = max(z, found.z), self.frames
-        mark_id = attempts.decode(soft_bits(white, lattice, found), self.key)
-        return None if mark_id is None else Hit(mark_id, self.key, found, self.folded)
+        for folded in self.folded:
+            white = whiten(folded)
+            found = lock(white, lattice)
+            if found.z < LEAST_Z or found.coherence < LEAST_COHERENCE:
+                found = corner_lock(white, lattice)
+            if found.z < _LEAST_CORNER_Z or (found.z < _HIGHER * z and self.frames < _MORE * frames):
+                continue
+            self.tried = max(self.tried[0], found.z), self.frames
+            mark_id = attempts.decode(soft_bits(white, lattice, found), self.key)
+            if mark_id is not None:
+                return Hit(mark_id, self.key, found, folded)
+        return None
 
 
 class _Reader:

@@ -144,7 +144,7 @@ def unfold(planes: Planes, warp: Warp) -> Canvas | None:
         if small < 1:
             plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
         seen = cv2.remap(plane.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return normalise(np.asarray(seen, np.float32), soft) * inside
+        return normalise(np.asarray(seen, np.float32), soft, careful=planes.careful) * inside
 
     chroma = None if planes.chroma is None else see(planes.chroma, CHROMA_SOFT)
     return Canvas(see(planes.luma, LUMA_SOFT), chroma, warp)

@@ -141,3 +141,14 @@ def test_a_scene_that_stays_keeps_its_gain_and_a_cut_gets_its_own(astronaut, til
     assert powers[0] == powers[2]
     assert powers[1] == powers[3]
     assert powers[0] < 0.5 * powers[1]
+
+
+@pytest.mark.parametrize("size", [(335, 410), (800, 600), (1600, 1200)])
+def test_a_smooth_picture_loses_as_much_structure_as_it_may_and_small_ones_more(grace, tiles, size):
+    """Steps of the gain are fine enough even where the mark is no more than a grey level."""
+    smooth = grainy(cv2.GaussianBlur(grace, (0, 0), 3), size, 0.7)
+    loss = 1 - ssim(smooth, image.embed_pattern(smooth, tiles))
+    allowed = embedding.allowance("default", *size).loss
+    assert 0.8 * allowed < loss < 1.2 * allowed
+    assert embedding.allowance("default", 335, 410).loss > embedding.allowance("default", 1600, 1200).loss
+    assert embedding.allowance("default", 1600, 1200).loss <= 0.007
