@@ -39,7 +39,7 @@ _SEARCHED_ALONE = 24
 _SEARCH_AFTER = (8, 24, 72, 200)
 _HOPEFUL = 4.2
 """Deviations: of 68 sets and a few keys over a long video, about one look exceeds this by chance."""
-_WORTH_ADDING = 1.5
+_WORTH_ADDING, _WORTH_CARE = 1.5, 3.0
 _ABSENT, _NEAR = 2.5, 10.0
 _LEAST_CORNER_Z = 4.0
 _HIGHER, _MORE = 1.12, 1.5
@@ -88,27 +88,33 @@ class _Stack:
     size: tuple[int, int]
     best: tuple[float, float]
     """Agreement of the best frame in it, and when that was."""
-    folded: tuple[Folded, ...] = ()
-    """The sum as it is, and normalised with care: now one shows the mark, now the other."""
+    folded: Folded | None = None
+    careful: Folded | None = None
+    """The sum of those that agree well, normalised with care: now one shows the mark, now the other."""
     frames: int = 0
     tried: tuple[float, int] = (0.0, 0)
 
     def add(self, look: _Look, agreement: float) -> None:
         """Add a frame in proportion to its signal (maximum ratio combining: the noise of frames is about equal)."""
-        more = []
-        for planes in (look.planes, look.planes.carefully):
-            folded = fold_whole(planes, self.where)
-            chroma = None if folded.chroma is None else folded.chroma * agreement
-            more.append(replace(folded, luma=folded.luma * agreement, chroma=chroma))
-        self.folded = tuple(a + b for a, b in zip(self.folded, more, strict=True)) if self.folded else tuple(more)
+        self.folded = self._sum(self.folded, look.planes, agreement)
+        if agreement > _WORTH_CARE:
+            self.careful = self._sum(self.careful, look.planes.carefully, agreement)
         self.frames += 1
         self.best = max(self.best, (agreement, look.seconds))
+
+    def _sum(self, so_far: Folded | None, planes: Planes, weight: float) -> Folded:
+        folded = fold_whole(planes, self.where)
+        chroma = None if folded.chroma is None else folded.chroma * weight
+        folded = replace(folded, luma=folded.luma * weight, chroma=chroma)
+        return folded if so_far is None else so_far + folded
 
     def decode(self, attempts: Attempts) -> Hit | None:
         """Decode the sums, each under its own lock or the one it must have, if that is better than it was."""
         lattice = lattice_of(self.key)
         z, frames = self.tried
-        for folded in self.folded:
+        for folded in (self.folded, self.careful):
+            if folded is None:
+                continue
             white = whiten(folded)
             found = lock(white, lattice)
             if found.z < LEAST_Z or found.coherence < LEAST_COHERENCE:
