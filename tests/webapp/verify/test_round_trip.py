@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from django.test import Client
 from numpy.typing import NDArray
 from PIL import Image
 
 from tests.webapp import publishing
 from tests.webapp.conftest import Stage
 from watermark import image
+from watermark.credentials import MARK_ALGORITHM
 from watermark.credentials_reader import read
 from webapp import keys_of_house
 from webapp.jobs.models import Output
@@ -109,6 +112,16 @@ def recovered(output: Output, path: Path, copies: dict[str, Callable[[Path, Path
         stored = Output.objects.get(mark_id=found.evidence.mark.mark_id)
         again = read(copy, mime, anchors_pem=keys_of_house.anchors_pem(), store=bytes(stored.manifest_store))
         assert (again.state, again.recovered, again.label) == ("trusted", True, output.manifest_label), name
+        assert resolved(copy, mime, found.evidence.mark.mark_id) == bytes(output.manifest_store), name
+
+
+def resolved(copy: Path, mime: str, mark_id: bytes) -> bytes:
+    """The manifest a stranger gets who knows no more than the copy: by what its mark says, and by its content."""
+    asked = {"alg": MARK_ALGORITHM, "value": base64.b64encode(mark_id).decode()}
+    by_mark = Client().get("/c2pa/v1/matches/byBinding", asked).json()["matches"]
+    by_content = Client().post("/c2pa/v1/matches/byContent", copy.read_bytes(), content_type=mime).json()["matches"]
+    assert [each["manifestId"] for each in by_mark] == [by_content[0]["manifestId"]]
+    return bytes(Client().get(f"/c2pa/v1/manifests/{by_mark[0]['manifestId']}").content)
 
 
 def test_a_photo_is_found_again_after_everything_a_platform_does(
