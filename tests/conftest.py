@@ -33,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    """SVT-AV1, run by root, leaves real-time priority behind; a browser started with it can stop the whole machine."""
+    yield
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.fixture(autouse=True)
 def _append_only_gives_way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Transactional tests empty every table at their end; the append-only triggers step aside for that moment only."""
     marker = request.node.get_closest_marker("django_db")

@@ -99,7 +99,14 @@ def encoded(frames: Frames, encoder: str, crf: int) -> bytes:
             container.mux(stream.encode(frame))
         if stream is not None:
             container.mux(stream.encode(None))
+    _ordinary_priority()
     return data.getvalue()
+
+
+def _ordinary_priority() -> None:
+    """Undo what SVT-AV1 does to its caller when root runs it: real-time priority, also for all it starts."""
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def decoded(data: bytes) -> Iterator[RGB]:

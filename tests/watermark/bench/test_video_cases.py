@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,7 @@ def test_every_encoder_gives_back_all_frames_in_order(encoder):
     back = list(video_cases.decoded(video_cases.encoded(frames, encoder, 30)))
     assert [frame.shape for frame in back] == [(128, 160, 3)] * 4
     assert [float(frame.mean()) for frame in back] == pytest.approx(levels, abs=4)
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_dropping_and_doubling_frames_keeps_their_order():
