@@ -245,8 +245,8 @@ def test_everything_is_done_by_keyboard_alone(
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.get_by_label("Photo or video")).to_be_focused()
-    with page.expect_file_chooser() as chosen:
-        page.keyboard.press("Enter")
+    with page.expect_file_chooser(timeout=10_000) as chosen:
+        page.keyboard.press("Space")
     chosen.value.set_files(grace_published.path)
     tab_to(page, page.get_by_role("button", name="Upload and check"))
     page.keyboard.press("Enter")
