@@ -34,11 +34,11 @@ def test_negatives_follow_from_their_seed_so_that_ranges_add_up():
 
 
 def test_two_processes_find_what_one_finds():
-    alone, shared = (
-        {one.seed: (one.edits, one.best) for one in run_negatives(PICTURES, 5, effort="fast", jobs=jobs)}
-        for jobs in (1, 2)
-    )
-    assert alone == shared
+    alone, shared = ({one.seed: one for one in run_negatives(PICTURES, 5, effort="fast", jobs=jobs)} for jobs in (1, 2))
+    assert {seed: one.edits for seed, one in alone.items()} == {seed: one.edits for seed, one in shared.items()}
+    # Sums in float32 may be added up in another order with another number of threads.
+    scores = {seed: one.best for seed, one in shared.items()}
+    assert {seed: one.best for seed, one in alone.items()} == pytest.approx(scores, rel=1e-5)
 
 
 def test_some_negatives_carry_another_keys_mark():
