@@ -284,3 +284,27 @@ class Attestation(Sealed):
     def statement(self) -> str:
         """The account's own words on its rights; "" for a declaration."""
         return self.unseal("statement")
+
+
+# Tables of this app that have a module of their own.
+from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
+
+__all__ = [
+    "Attestation",
+    "AuditRecord",
+    "Block",
+    "Consent",
+    "DataKey",
+    "Event",
+    "LedgerCheckpoint",
+    "LedgerEntry",
+    "LedgerLock",
+    "LedgerTile",
+    "Sealed",
+    "Subject",
+    "Use",
+    "attestation_id",
+    "consent_id",
+    "data_key_id",
+    "subject_id",
+]
