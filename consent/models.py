@@ -284,3 +284,7 @@ class Attestation(Sealed):
     def statement(self) -> str:
         """The account's own words on its rights; "" for a declaration."""
         return self.unseal("statement")
+
+
+# Tables that have a module of their own.
+from consent.receipt_models import Receipt, ReceiptKey  # noqa: E402, F401
