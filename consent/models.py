@@ -286,5 +286,28 @@ class Attestation(Sealed):
         return self.unseal("statement")
 
 
-# Tables that have a module of their own.
-from consent.receipt_models import Receipt, ReceiptKey  # noqa: E402, F401
+# Tables of this app that have a module of their own.
+from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
+from consent.receipt_models import Receipt, ReceiptKey  # noqa: E402
+
+__all__ = [
+    "Attestation",
+    "AuditRecord",
+    "Block",
+    "Consent",
+    "DataKey",
+    "Event",
+    "LedgerCheckpoint",
+    "LedgerEntry",
+    "LedgerLock",
+    "LedgerTile",
+    "Receipt",
+    "ReceiptKey",
+    "Sealed",
+    "Subject",
+    "Use",
+    "attestation_id",
+    "consent_id",
+    "data_key_id",
+    "subject_id",
+]
