@@ -11,7 +11,8 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import mail
+        from consent import mail, receipt_mail
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
+        register(receipt_mail.TOPIC, receipt_mail.deliver)

@@ -288,6 +288,7 @@ class Attestation(Sealed):
 
 # Tables of this app that have a module of their own.
 from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
+from consent.receipt_models import Receipt, ReceiptKey  # noqa: E402
 
 __all__ = [
     "Attestation",
@@ -300,6 +301,8 @@ __all__ = [
     "LedgerEntry",
     "LedgerLock",
     "LedgerTile",
+    "Receipt",
+    "ReceiptKey",
     "Sealed",
     "Subject",
     "Use",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 import secrets
 from collections.abc import Sequence
@@ -144,20 +143,27 @@ def request_consent(
 
 
 def find_by_token(token: str) -> Consent:
-    """The request behind a link. The link keeps working after the answer: with it the person sees and withdraws.
+    """The request behind a link, their first one or the receipt's. It works after the answer too: to see and withdraw.
 
     Raises ConsentError `link_unknown` (404), or `link_expired` (410) for a request not answered in time.
     """
     sha256 = _hash(token)
-    consent = Consent.objects.select_related("subject").filter(token_sha256=sha256).first()
+    known = Consent.objects.select_related("subject")
+    consent = known.filter(token_sha256=sha256).first() or known.filter(receipt__token_sha256=sha256).first()
     # The look-up is by hash, so its timing tells nothing about the token; the comparison guards against a collation.
-    if consent is None or not hmac.compare_digest(consent.token_sha256, sha256):
+    if consent is None or sha256 not in _hashes(consent):
         raise ConsentError("link_unknown", "This link is not known. Open it again from the message.", status=404)
     if consent.state in _OPEN and consent.link_expires_at <= timezone.now():
         raise ConsentError(
             "link_expired", "This question was not answered in time. Nothing was agreed; ask again.", status=410
         )
     return consent
+
+
+def _hashes(consent: Consent) -> set[str]:
+    """Of every link that leads to this record."""
+    receipt = getattr(consent, "receipt", None)
+    return {consent.token_sha256} | ({receipt.token_sha256} if receipt else set())
 
 
 def _replaced(consent: Consent, older_id: str) -> Consent:

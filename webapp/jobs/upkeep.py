@@ -19,7 +19,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from consent import keys
+from consent import keys, receipts
 from webapp import storage
 from webapp.jobs import flow, intake, leases, permission, running, transitions, workfolder
 from webapp.jobs.models import Asset, Job, Output
@@ -47,11 +47,12 @@ class Upkeep:
     resent: int = 0
     swept_folders: int = 0
     erased: int = 0
+    receipts: int = 0
 
 
 def tick() -> Upkeep:
-    """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead."""
-    return Upkeep(delivered=outbox.relay(), returned=reap(), resent=sweep(), swept_folders=sweep_folders())
+    """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead, receipts."""
+    return Upkeep(delivered=outbox.relay(), returned=reap(), resent=sweep(), swept_folders=sweep_folders(), receipts=receipts.issue_due())
 
 
 def reap() -> int:
