@@ -326,3 +326,15 @@ INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)
 OUTPUT_RETENTION_DAYS = env_int("OUTPUT_RETENTION_DAYS", 7)
 CONSENT_LINK_DAYS = 7
 VERIFICATION_RETENTION_DAYS = env_int("VERIFICATION_RETENTION_DAYS", 30)  # of answers; files are never kept
+# The rest of the schedule (webapp.retention), each with its reason there.
+CHALLENGE_RETENTION_DAYS = min(env_int("CHALLENGE_RETENTION_DAYS", 30), 30)
+CONSENT_RETENTION_YEARS = env_int("CONSENT_RETENTION_YEARS", 3)
+UNANSWERED_RETENTION_DAYS = env_int("UNANSWERED_RETENTION_DAYS", 90)
+EVIDENCE_RETENTION_DAYS = env_int("EVIDENCE_RETENTION_DAYS", 400)  # 180 at least where China's rules hold
+MARK_RETENTION_YEARS = env_int("MARK_RETENTION_YEARS", 10)
+LOG_RETENTION_DAYS = env_int("LOG_RETENTION_DAYS", 180)  # what your log system is set to; only told, not done here
+KEY_BACKUP_DAYS = env_int("KEY_BACKUP_DAYS", 7)  # the same, of the backups of KEYS_URL
+# Who answers for the data (GDPR 13, 30); named in the record of processing and on the pages about it.
+CONTROLLER_NAME = env("CONTROLLER_NAME")
+CONTROLLER_CONTACT = env("CONTROLLER_CONTACT", DEFAULT_FROM_EMAIL)
+DPO_CONTACT = env("DPO_CONTACT")
