@@ -284,3 +284,7 @@ class Attestation(Sealed):
     def statement(self) -> str:
         """The account's own words on its rights; "" for a declaration."""
         return self.unseal("statement")
+
+
+# Models of their own rooms, here so that Django finds them.
+from consent.forgetting import Erasure, MasterKey  # noqa: E402, F401

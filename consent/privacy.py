@@ -14,6 +14,21 @@ RECORDS = {
         "keys",
         {"id": ID, "owner": ID, "wrapped": SECRET, "master": T, "created_at": T, "destroyed_at": T},
     ),
+    "consent.MasterKey": Record(PROTECTION, "keys", {"fingerprint": T, "uri": T, "sealed": SECRET, "created_at": T}),
+    "consent.Erasure": Record(
+        PROTECTION,
+        "consent_events",
+        {
+            "id": ID,
+            "subject": ID,
+            "by": E,
+            "state": E,
+            "begun_at": E,
+            "tried_at": T,
+            "finished_at": E,
+            "report": E,
+        },
+    ),
     "consent.Subject": Record(
         CONSENT,
         "consent_record",

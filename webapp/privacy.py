@@ -34,7 +34,7 @@ class Category(StrEnum):
     LANGUAGE = "language"
     EVIDENCE = "evidence of a decision"
     CONTENT = "measure or fingerprint of content"
-    SECRET = "wrapped key"
+    SECRET = "wrapped key"  # noqa: S105 - a category, not one
     TECHNICAL = "technical"
     ORGANISATION = "organisation"
 

@@ -81,7 +81,9 @@ def database(url: str) -> dict[str, Any]:
             "OPTIONS": {
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 20,
-                "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA foreign_keys=ON;",
+                "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA foreign_keys=ON;"
+                # What is deleted or replaced is overwritten in the file: erased must mean gone from a raw copy, too.
+                "PRAGMA secure_delete=ON;",
             },
             "TEST": {"NAME": None},
         }
@@ -204,6 +206,16 @@ DATABASES = {
     "keys": database(env("KEYS_URL", f"sqlite:///{HOME / 'keys' / 'keys.sqlite3'}")),
 }
 DATABASE_ROUTERS = ["consent.keys.KeyStoreRouter"]
+# The master key: file:PATH, env:NAME, aws-kms:KEY or vault:MOUNT/KEY; empty: IMPRIMATUR_MASTER_KEY, else a file here.
+MASTER_KEY_URI = env("MASTER_KEY_URI")
+MASTER_KEY_PREVIOUS = env_list("MASTER_KEY_PREVIOUS", [])  # places of earlier ones, readable during a change
+MASTER_KEY_ENDPOINT = env("MASTER_KEY_ENDPOINT")  # a private address of AWS KMS
+VAULT_ADDR = env("VAULT_ADDR")
+VAULT_TOKEN = env("VAULT_TOKEN")
+VAULT_ROLE_ID = env("VAULT_ROLE_ID")
+VAULT_SECRET_ID = env("VAULT_SECRET_ID")
+VAULT_NAMESPACE = env("VAULT_NAMESPACE")
+VAULT_CACERT = env("VAULT_CACERT")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/login"
