@@ -286,5 +286,28 @@ class Attestation(Sealed):
         return self.unseal("statement")
 
 
-# Models of their own rooms, here so that Django finds them.
-from consent.forgetting import Erasure, MasterKey  # noqa: E402, F401
+# Tables of this app that have a module of their own.
+from consent.forgetting import Erasure, MasterKey  # noqa: E402
+from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
+
+__all__ = [
+    "Attestation",
+    "AuditRecord",
+    "Block",
+    "Consent",
+    "DataKey",
+    "Erasure",
+    "Event",
+    "LedgerCheckpoint",
+    "LedgerEntry",
+    "LedgerLock",
+    "LedgerTile",
+    "MasterKey",
+    "Sealed",
+    "Subject",
+    "Use",
+    "attestation_id",
+    "consent_id",
+    "data_key_id",
+    "subject_id",
+]

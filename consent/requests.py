@@ -16,11 +16,13 @@ from django.utils import timezone
 
 from consent import mail
 from consent.errors import ConsentError
-from consent.models import Consent, Event, Subject, consent_id
+from consent.models import Consent, Subject, consent_id
 from consent.names import is_name
 from consent.policy import PURPOSES, ROLES
+from consent.scope import scope_digest
 from consent.subjects import check_may_ask, is_email, plain_contact, subject_for
 from consent.texts import consent_text, known_locale
+from consent.transitions import record
 
 MAX_DAYS = 365
 MAX_OUTPUTS = 100
@@ -124,12 +126,17 @@ def request_consent(
         notice = consent_text(consent, consent.locale)
         consent.notice_id, consent.notice_version, consent.notice_sha256 = notice.id, notice.version, notice.sha256
         consent.save(force_insert=True)
-        Event.objects.create(
-            consent=consent,
+        record(
+            consent,
+            "requested",
+            data={
+                "purposes": purposes,
+                "photos": consent.photo_sha256s,
+                "days": days,
+                "max_outputs": max_outputs,
+                "scope": scope_digest(consent, answered=False),
+            },
             at=now,
-            type="requested",
-            state=consent.state,
-            data={"purposes": purposes, "photos": consent.photo_sha256s, "days": days, "max_outputs": max_outputs},
         )
         if is_email(contact):
             mail.send_link(consent, token)

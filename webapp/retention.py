@@ -218,6 +218,14 @@ RULES: dict[str, Rule] = {
         ),
         _days("EVIDENCE_RETENTION_DAYS"),
     ),
+    "audit": Rule(
+        Words("Who of the operator looked at what, and why", "运营人员查看了什么及其原因"),
+        Words("the look", "查看时"),
+        Words("kept; the reason's words end with the key they lie under", "保留;原因文字随其密钥一同失效"),
+        Words("Proof of who had access (GDPR 5(2), 32).", "访问证明(GDPR 第5条第2款、第32条)。"),
+        _no_time,
+        who="nobody",
+    ),
     "marks": Rule(
         Words(
             "The number of the invisible mark, the signed manifest and the fingerprint of a result",

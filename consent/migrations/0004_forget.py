@@ -8,7 +8,7 @@ import consent.forgetting
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("consent", "0002_append_only"),
+        ("consent", "0003_ledger"),
     ]
 
     operations = [
