@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from django.db import IntegrityError, OperationalError, ProgrammingError, connections, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent import envelope, masters
@@ -169,13 +170,17 @@ def pepper(now: datetime) -> bytes:
 
 def forget_peppers(now: datetime) -> int:
     """Destroy the peppers of months gone by, so that their hashes can be linked to nobody; returns how many."""
-    from consent.models import DataKey
-
-    old = DataKey.objects.filter(owner__startswith=PEPPER, owner__lt=_pepper_owner(now), destroyed_at__isnull=True)
-    ids = list(old.values_list("pk", flat=True))
+    ids = list(old_peppers(now).values_list("pk", flat=True))
     for key_id in ids:
         destroy_key(key_id)
     return len(ids)
+
+
+def old_peppers(now: datetime) -> QuerySet[DataKey]:
+    """The peppers of months gone by that are not destroyed yet."""
+    from consent.models import DataKey
+
+    return DataKey.objects.filter(owner__startswith=PEPPER, owner__lt=_pepper_owner(now), destroyed_at__isnull=True)
 
 
 def encrypt(key_id: str, aad: bytes, data: bytes) -> bytes:

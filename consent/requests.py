@@ -94,7 +94,7 @@ def request_consent(
         )
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
-        subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
+        subject = _held(contact)
         now = timezone.now()
         consent = Consent(
             id=consent_id(),
@@ -158,6 +158,14 @@ def find_by_token(token: str) -> Consent:
             "link_expired", "This question was not answered in time. Nothing was agreed; ask again.", status=410
         )
     return consent
+
+
+def _held(contact: str) -> Subject:
+    """The person of a contact, held until the end of the transaction; never one who is being erased meanwhile."""
+    while True:
+        subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
+        if subject.erased_at is None:
+            return subject
 
 
 def _replaced(consent: Consent, older_id: str) -> Consent:

@@ -59,7 +59,7 @@ class Keeper:
     """How a rule is carried out: `run` deletes what is due and says how much, `forecast` only looks."""
 
     run: Callable[[datetime], int]
-    forecast: Callable[[datetime], Forecast]
+    forecast: Callable[[datetime], Forecast | None]
 
 
 @dataclass(frozen=True)
@@ -268,6 +268,13 @@ RULES: dict[str, Rule] = {
         MINIMAL,
         _exactly(days=0),
     ),
+    "short_lived": Rule(
+        Words("Sign-in links, attempts of delivery, counters", "登录链接、投递尝试、计数器"),
+        Words("their own end", "各自到期时"),
+        Words("deleted", "删除"),
+        MINIMAL,
+        _exactly(days=0),
+    ),
     "leftovers": Rule(
         Words("Half-received uploads and files without a record", "未完成的上传和无记录的文件"),
         Words("the last write", "最后一次写入"),
@@ -322,14 +329,25 @@ RULES: dict[str, Rule] = {
     ),
 }
 
-_keepers: dict[str, Keeper] = {}
+_keepers: dict[tuple[str, object], Keeper] = {}
 
 
-def register(rule: str, run: Callable[[datetime], int], forecast: Callable[[datetime], Forecast] | None = None) -> None:
-    """Say how a rule is carried out; from then on the scheduler does. Raises KeyError for a rule not in the table."""
+def register(
+    rule: str,
+    run: Callable[[datetime], int],
+    forecast: Callable[[datetime], Forecast | None] | None = None,
+    *,
+    key: object = None,
+) -> None:
+    """Say how a rule is carried out; from then on the scheduler does. Several rooms may carry out one rule together.
+
+    `run(now)` deletes what is due and says how much; it is called often, in several processes at once. The same `key`
+    (`run` itself if none is given) twice registers once. Raises KeyError for a rule that is not in the table, or that
+    nobody carries out here.
+    """
     if RULES[rule].who != "scheduler":
         raise KeyError(rule)
-    _keepers[rule] = Keeper(run, forecast or (lambda now: Forecast(0)))
+    _keepers[rule, key or run] = Keeper(run, forecast or _unknown)
 
 
 def run(now: datetime) -> Done:
@@ -341,21 +359,22 @@ def run(now: datetime) -> Done:
     failed = []
     for name, keeper in _ordered():
         try:
-            gone[name] = keeper.run(now)
+            gone[name] = gone.get(name, 0) + keeper.run(now)
         except Exception as error:
             logger.exception("The retention rule %s failed (%s); it is tried again.", name, type(error).__name__)
             failed.append(name)
     return Done(gone, tuple(failed))
 
 
-def forecast(now: datetime) -> Iterator[tuple[str, Forecast]]:
-    """What each rule would delete now, in the table's order; nothing is touched."""
+def forecast(now: datetime) -> Iterator[tuple[str, Forecast | None]]:
+    """What each rule would delete now, in the table's order, None where its room cannot tell; nothing is touched."""
     for name, keeper in _ordered():
         yield name, keeper.forecast(now)
 
 
 def published(locale: str) -> list[dict[str, str]]:
-    """The rows that the public page shows: those that somebody carries out here, and those of people and of ours."""
+    """The rows that the public page shows: what is carried out here, what the operator does, and what stays."""
+    carried = {rule for rule, _ in _keepers}
     return [
         {
             "name": name,
@@ -366,7 +385,7 @@ def published(locale: str) -> list[dict[str, str]]:
             "reason": rule.reason.in_(locale),
         }
         for name, rule in RULES.items()
-        if rule.public and (rule.who != "scheduler" or name in _keepers)
+        if rule.public and (rule.who != "scheduler" or name in carried)
     ]
 
 
@@ -388,5 +407,11 @@ def period_words(period: timedelta | None, locale: str = "en") -> str:
 
 def _ordered() -> Iterator[tuple[str, Keeper]]:
     for name in RULES:
-        if name in _keepers:
-            yield name, _keepers[name]
+        for (rule, _), keeper in list(_keepers.items()):
+            if rule == name:
+                yield name, keeper
+
+
+def _unknown(now: datetime) -> Forecast | None:
+    """A room that only deletes and does not look ahead."""
+    return None
