@@ -287,6 +287,7 @@ class Attestation(Sealed):
 
 
 # Tables of this app that have a module of their own.
+from consent.forgetting import Erasure, MasterKey  # noqa: E402
 from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
 from consent.receipt_models import Receipt, ReceiptKey  # noqa: E402
 
@@ -296,11 +297,13 @@ __all__ = [
     "Block",
     "Consent",
     "DataKey",
+    "Erasure",
     "Event",
     "LedgerCheckpoint",
     "LedgerEntry",
     "LedgerLock",
     "LedgerTile",
+    "MasterKey",
     "Receipt",
     "ReceiptKey",
     "Sealed",

@@ -93,7 +93,7 @@ def request_consent(
         )
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
-        subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
+        subject = _held(contact)
         now = timezone.now()
         consent = Consent(
             id=consent_id(),
@@ -164,6 +164,14 @@ def _hashes(consent: Consent) -> set[str]:
     """Of every link that leads to this record."""
     receipt = getattr(consent, "receipt", None)
     return {consent.token_sha256} | ({receipt.token_sha256} if receipt else set())
+
+
+def _held(contact: str) -> Subject:
+    """The person of a contact, held until the end of the transaction; never one who is being erased meanwhile."""
+    while True:
+        subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
+        if subject.erased_at is None:
+            return subject
 
 
 def _replaced(consent: Consent, older_id: str) -> Consent:

@@ -8,3 +8,12 @@ from django.apps import AppConfig
 class ScreeningConfig(AppConfig):
     name = "webapp.screening"
     label = "screening"
+
+    def ready(self) -> None:
+        """What the gate measured goes with the person it is about, and with time."""
+        from consent.erasure import register_eraser
+        from webapp import retention
+        from webapp.screening import forgetting
+
+        register_eraser("screening", forgetting.forget_person)
+        retention.register("jobs", forgetting.forget_old, forgetting.forecast)
