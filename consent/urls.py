@@ -15,4 +15,5 @@ urlpatterns = [
     path("<str:token>/withdraw", views.withdraw, name="withdraw"),
     path("<str:token>/photo/<int:index>", views.photo, name="photo"),
     path("<str:token>/target", views.target, name="target"),
+    path("<str:token>/target/<int:index>", views.target, name="target"),
 ]

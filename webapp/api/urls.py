@@ -35,6 +35,7 @@ urlpatterns = [
     path("assets", views.Assets.as_view(), name="assets"),
     path("assets/<str:asset_id>", views.AssetDetail.as_view(), name="asset"),
     path("consent_requests", views.ConsentRequests.as_view(), name="consent_requests"),
+    path("consents", views.Consents.as_view(), name="consents"),
     path("consents/<str:consent_id>", views.ConsentDetail.as_view(), name="consent"),
     path("attestation_texts/<str:kind>", views.AttestationText.as_view(), name="attestation_text"),
     path("attestations", views.Attestations.as_view(), name="attestations"),

@@ -166,7 +166,9 @@ def register_retention(forget: Callable[[], object]) -> None:
 def erase_outputs() -> int:
     """Delete bytes and key of outputs that expired or lost their permission; the record stays for verification."""
     count = 0
-    due = Q(expires_at__lt=timezone.now()) | Q(permission=Output.Permission.WITHDRAWN)
+    now = timezone.now()
+    grace = now - timedelta(hours=settings.WITHDRAWN_GRACE_HOURS)
+    due = Q(expires_at__lt=now) | Q(permission__in=Output.ENDED, permission_changed_at__lte=grace)
     for output in Output.objects.filter(due, erased_at__isnull=True)[:200]:
         _erase(output.key_id, [output.object_name])
         count += Output.objects.filter(pk=output.pk, erased_at__isnull=True).update(erased_at=timezone.now())

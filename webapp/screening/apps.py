@@ -8,3 +8,9 @@ from django.apps import AppConfig
 class ScreeningConfig(AppConfig):
     name = "webapp.screening"
     label = "screening"
+
+    def ready(self) -> None:
+        from webapp.jobs import hiding
+        from webapp.screening import stay_down
+
+        hiding.register_hidden(stay_down.enter)
