@@ -9,7 +9,37 @@ from babel import Locale
 
 # What CLDR names with two letters but ISO 3166-1 does not assign: unions, exceptional reservations, pseudo-regions.
 _NOT_ASSIGNED = frozenset({"AC", "CP", "CQ", "DG", "EA", "EU", "EZ", "IC", "QO", "TA", "UN", "XA", "XB", "XK", "ZZ"})
-EU = tuple("AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split())
+EU = tuple(
+    [
+        "AT",
+        "BE",
+        "BG",
+        "CY",
+        "CZ",
+        "DE",
+        "DK",
+        "EE",
+        "ES",
+        "FI",
+        "FR",
+        "GR",
+        "HR",
+        "HU",
+        "IE",
+        "IT",
+        "LT",
+        "LU",
+        "LV",
+        "MT",
+        "NL",
+        "PL",
+        "PT",
+        "RO",
+        "SE",
+        "SI",
+        "SK",
+    ]
+)
 # Where the rules of a jurisdiction of `watermark.jurisdictions` hold; of a state, the country it is in.
 OF_JURISDICTION = {"eu": EU, "us-ca": ("US",), "cn": ("CN",)}
 

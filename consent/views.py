@@ -211,7 +211,10 @@ def _ask_page(
             "note": consent.note,
             "photos": photos,
             "targets": [
-                {"index": index, "alt": text["ask"]["target_alt"] if index == 0 else f"{text['ask']['target_alt']} ({index + 1})"}
+                {
+                    "index": index,
+                    "alt": text["ask"]["target_alt"] if index == 0 else f"{text['ask']['target_alt']} ({index + 1})",
+                }
                 for index in range(len(consent.targets))
             ],
             "purposes": [box for box in boxes if box["name"].startswith(PURPOSE_BOX)],

@@ -145,6 +145,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
 # --- verification ---------------------------------------------------------------------------------------------------
 TRUST_LIST_FILE = env("TRUST_LIST_FILE")  # PEM: roots of issuers that the operator trusts besides this house
+WEBHOOK_PORTS = [int(port) for port in env_list("WEBHOOK_PORTS", ["443"])]
 FETCH_PORTS = [int(port) for port in env_list("FETCH_PORTS", ["443"])]
 
 # --- Django ---------------------------------------------------------------------------------------------------------
@@ -162,6 +163,7 @@ INSTALLED_APPS = [
     "consent",
     "webapp.jobs",
     "webapp.screening",
+    "webapp.webhooks",
     "webapp.api",
     "webapp.pages",
     "webapp.verify",

@@ -144,7 +144,9 @@ def screen_job(job_id: str) -> None:
         target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
         people = [job.donor_consent, *([job.target_consent] if job.target_consent else [])]
         relationships = [person.relationship for person in people]
-        signals = measuring.measure_job(chosen, target, donor, levels, running.asset_profiles(job), relationships)
+        signals = measuring.measure_job(
+            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships
+        )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 
 

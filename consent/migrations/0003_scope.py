@@ -9,9 +9,7 @@ def _forwards(apps, schema_editor):
         return
     consents = apps.get_model("consent", "Consent").objects.using(schema_editor.connection.alias)
     for consent in consents.exclude(target_sha256="").iterator():
-        targets = [
-            {"asset_id": consent.target_asset_id, "sha256": consent.target_sha256, "face": consent.target_face}
-        ]
+        targets = [{"asset_id": consent.target_asset_id, "sha256": consent.target_sha256, "face": consent.target_face}]
         consents.filter(pk=consent.pk).update(targets=targets)
 
 

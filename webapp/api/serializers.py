@@ -157,7 +157,7 @@ class JobOptions(Strict):
     partner = serializers.CharField(
         max_length=120, required=False, allow_blank=True, help_text="Who gets the result besides you."
     )
-    political = serializers.BooleanField(required=False, help_text="The result speaks for or against a political cause.")
+    political = serializers.BooleanField(required=False, help_text="The result is for or against a political cause.")
     jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
     crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
 
@@ -355,6 +355,9 @@ class OutputOut(serializers.Serializer):
     published_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     erased_at = serializers.DateTimeField(allow_null=True)
+    copies_deleted_at = serializers.DateTimeField(
+        allow_null=True, help_text="When you confirmed that your copies are deleted."
+    )
     content_url = serializers.URLField()
     manifest_url = serializers.URLField()
 

@@ -439,3 +439,19 @@ class OutputManifest(Resource):
             content_type="application/c2pa",
             headers={"Content-Disposition": f'attachment; filename="imprimatur-{output.pk}.c2pa"'},
         )
+
+
+class OutputDeletion(Resource):
+    """The duty to delete: a partner says that its copies are gone."""
+
+    @documented(
+        "confirm_output_deletion",
+        "Confirm that your copies of a result whose permission ended are deleted",
+        {200: shapes.OutputOut},
+        *(401, 404, 406, 409),
+        request=None,
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @once
+    def post(self, request: Request, output_id: str) -> Response:
+        return Response(output_state(jobs.confirm_deletion(own_output(request, output_id))))

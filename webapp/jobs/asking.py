@@ -25,7 +25,7 @@ def request_consent(
     Raises JobsError asset_not_screened (409), not_found (404); ConsentError as the consent's own service.
     """
     targets = [*([target] if target is not None else []), *targets]
-    for asset_id in [each.asset_id for each in (*photos, *targets)]:
+    for asset_id in [*(each.asset_id for each in photos), *(each.asset_id for each in targets)]:
         asset = Asset.objects.filter(pk=asset_id, organisation=organisation_id).first()
         if asset is None:
             raise not_found("asset")

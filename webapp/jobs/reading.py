@@ -90,7 +90,7 @@ def output_state(output: Output) -> dict[str, Any]:
 def output_file(output: Output) -> IO[bytes]:
     """The published file as an open, seekable file (iterable, `.read`, `.seek`); the caller closes it.
 
-    Raises JobsError output_withdrawn, output_revoked, output_taken_down, output_expired (all 410), storage_failed (503).
+    Raises JobsError output_withdrawn, output_revoked, output_taken_down, output_expired (410), storage_failed (503).
     """
     output.refresh_from_db(fields=["permission", "erased_at"])
     if output.permission == Output.Permission.WITHDRAWN:

@@ -34,9 +34,9 @@ __all__ = [
     "asset_state",
     "authorise",
     "cancel_job",
-    "confirm_deletion",
     "chosen_face",
     "claim_job",
+    "confirm_deletion",
     "job_state",
     "on_consent_changed",
     "output_file",
@@ -168,9 +168,7 @@ def confirm_deletion(output: Output) -> Output:
             status=409,
         )
     with transaction.atomic():
-        if Output.objects.filter(pk=output.pk, copies_deleted_at__isnull=True).update(
-            copies_deleted_at=timezone.now()
-        ):
+        if Output.objects.filter(pk=output.pk, copies_deleted_at__isnull=True).update(copies_deleted_at=timezone.now()):
             transitions.note(output.job_id, "copies_deleted", "The account says that it deleted its copies.")
     output.refresh_from_db()
     return output

@@ -51,6 +51,7 @@ class Upkeep:
 
 def tick() -> Upkeep:
     """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead."""
+    outbox.relay_aside()
     return Upkeep(delivered=outbox.relay(), returned=reap(), resent=sweep(), swept_folders=sweep_folders())
 
 

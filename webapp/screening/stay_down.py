@@ -67,9 +67,7 @@ class StayDownList:
         wanted = int.from_bytes(value, "big")
         near: dict[int, StayDownPicture] = {}
         reaches = repository.reaches(repository.RADIUS)
-        for (name, band), width, reach in zip(
-            repository.bands(value).items(), repository.WIDTHS, reaches, strict=True
-        ):
+        for (name, band), width, reach in zip(repository.bands(value).items(), repository.WIDTHS, reaches, strict=True):
             values = [band ^ mask for mask in repository.masks(width, reach)]
             rows = StayDownPicture.objects.filter(**{f"{name}__in": values}).select_related("entry")
             for row in rows[: repository.MOST_CANDIDATES]:

@@ -148,6 +148,7 @@ def measure_job(
     confirmed: Confirmed,
     levels: Sequence[str],
     profiles: Sequence[str],
+    *,
     relationships: Sequence[str] = (),
 ) -> list[Signal]:
     """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.

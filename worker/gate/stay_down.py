@@ -51,9 +51,9 @@ def measure(path: Path, info: MediaInfo, found: Sequence[Signal], listed: Listed
     if listed.empty():
         return signals.stay_down("", 0)
     for each in found:
-        if each.kind == "own_mark" and each.status == "measured" and each.value["found"]:
-            if listed.holds_mark(bytes.fromhex(each.value["mark_id"])):
-                return signals.stay_down("mark", 1)
+        marked = each.kind == "own_mark" and each.status == "measured" and each.value["found"]
+        if marked and listed.holds_mark(bytes.fromhex(each.value["mark_id"])):
+            return signals.stay_down("mark", 1)
     looked, alike = 0, False
     for picture in _pictures(path, info):
         looked += 1

@@ -4,20 +4,28 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('jobs', '0003_output_fingerprint'),
+        ("jobs", "0003_output_fingerprint"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='output',
-            name='copies_deleted_at',
+            model_name="output",
+            name="copies_deleted_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AlterField(
-            model_name='output',
-            name='permission',
-            field=models.CharField(choices=[('in_force', 'In Force'), ('withdrawn', 'Withdrawn'), ('revoked', 'Revoked'), ('taken_down', 'Taken Down')], default='in_force', max_length=12),
+            model_name="output",
+            name="permission",
+            field=models.CharField(
+                choices=[
+                    ("in_force", "In Force"),
+                    ("withdrawn", "Withdrawn"),
+                    ("revoked", "Revoked"),
+                    ("taken_down", "Taken Down"),
+                ],
+                default="in_force",
+                max_length=12,
+            ),
         ),
     ]
