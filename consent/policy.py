@@ -92,7 +92,7 @@ MESSAGES = {
     "consent_wrong_purpose": "The person did not agree to this purpose. Choose one they agreed to, or ask them again.",
     "consent_other_photo": "The person did not agree to this photo. Use one they confirmed, or ask them again.",
     "consent_other_target": "The person agreed to another picture or another face in it. Use that one, or ask again.",
-    "consent_other_partner": "The person did not agree that this organisation gets the result. Name one they agreed to.",
+    "consent_other_partner": "The person did not agree that this partner gets the result. Name one they agreed to.",
     "consent_other_territory": "The person did not agree to all these countries. Name fewer, or ask the person again.",
     "consent_no_sexual": "The person did not agree to anything sexual. Nothing was made.",
     "consent_no_political": "The person did not agree to anything political. Nothing was made.",
