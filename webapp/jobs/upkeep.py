@@ -51,6 +51,7 @@ class Upkeep:
 
 def tick() -> Upkeep:
     """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead, receipts."""
+    outbox.relay_aside()
     return Upkeep(
         delivered=outbox.relay(),
         returned=reap(),
@@ -180,7 +181,8 @@ def erase_outputs(now: datetime | None = None) -> int:
 
 def outputs_due(now: datetime) -> QuerySet[Output]:
     """Results whose time is over or whose permission was withdrawn."""
-    due = Q(expires_at__lt=now) | Q(permission=Output.Permission.WITHDRAWN)
+    grace = now - timedelta(hours=settings.WITHDRAWN_GRACE_HOURS)
+    due = Q(expires_at__lt=now) | Q(permission__in=Output.ENDED, permission_changed_at__lte=grace)
     return Output.objects.filter(due, erased_at__isnull=True)
 
 

@@ -13,7 +13,9 @@ class ScreeningConfig(AppConfig):
         """What the gate measured goes with the person it is about, and with time."""
         from consent.erasure import register_eraser
         from webapp import retention
-        from webapp.screening import forgetting
+        from webapp.jobs import hiding
+        from webapp.screening import forgetting, stay_down
 
         register_eraser("screening", forgetting.forget_person)
         retention.register("jobs", forgetting.forget_old, forgetting.forecast)
+        hiding.register_hidden(stay_down.enter)
