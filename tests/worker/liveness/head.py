@@ -79,7 +79,8 @@ class Head:
         index = raster.cover(drawn.astype(np.float32), self._triangles, *size)
         to_photo = raster.affines(drawn.astype(np.float32), self._texture.astype(np.float32), self._triangles)
         map_x, map_y = raster.maps(index, to_photo)
-        seen = cv2.remap(self.picture, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        picture = self._lidded(moment.blink) if moment.blink else self.picture
+        seen = cv2.remap(picture, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
         return self._darken_mouth(np.asarray(seen, np.uint8), index, moment)
 
     # -- the mesh ------------------------------------------------------------------------------------------------
@@ -145,9 +146,6 @@ class Head:
             moved += self._smile(face, eyes) * moment.smile
         if moment.mouth:
             moved[:, 1] += self._jaw(face) * (0.42 * eyes * moment.mouth)
-        if moment.blink:
-            for ring, iris in ((TOPOLOGY.right_eye, TOPOLOGY.right_iris), (TOPOLOGY.left_eye, TOPOLOGY.left_iris)):
-                self._close(moved, ring, iris, moment.blink)
         change = moved - face
         points = self._points.copy()
         points += change[self._follow] * self._fade
@@ -181,35 +179,34 @@ class Head:
             weight[ring[[0, half]]] = 0.25
         return weight
 
-    @staticmethod
-    def _close(moved: Points, ring: NDArray[np.int32], iris: NDArray[np.int32], amount: float) -> None:
-        """Draw the lids of one eye together, with the skin above the upper lid."""
-        points = moved[ring, :2].copy()
-        order = np.argsort(points[:, 0])
-        first, last = points[order[0]], points[order[-1]]
-        line = first[1] + (points[:, 0] - first[0]) * (last[1] - first[1]) / (last[0] - first[0])
-        upper, lower = points[:, 1] <= line, points[:, 1] >= line
-
-        def lid(which: NDArray[np.bool_], x: NDArray[np.float64]) -> NDArray[np.float64]:
-            chosen = points[which]
-            chosen = chosen[np.argsort(chosen[:, 0])]
-            return np.interp(x, chosen[:, 0], chosen[:, 1])
-
-        width = float(last[0] - first[0])
-        x, y = moved[:, 0].copy(), moved[:, 1].copy()
-        top, bottom = lid(upper, x), lid(lower, x)
-        shut = bottom - 0.12 * (bottom - top)
-        within = (x > first[0] - 0.1 * width) & (x < last[0] + 0.1 * width)
-        above = within & (y < top + 1e-6) & (y > top - 0.55 * width)
-        fall = np.exp(-(((y - top) / (0.28 * width)) ** 2))
-        moved[above, 1] += (amount * (shut - top) * fall)[above]
-        moved[ring[upper], 1] = points[upper, 1] + amount * (shut - top)[ring[upper]]
-        moved[ring[lower], 1] = points[lower, 1] + amount * (shut - bottom)[ring[lower]]
-        # The iris stays between the lids: its triangles become as thin as the opening.
-        place = np.clip((y[iris] - top[iris]) / np.maximum(bottom[iris] - top[iris], 1e-6), 0, 1)
-        open_top = top[iris] + amount * (shut - top)[iris]
-        open_bottom = bottom[iris] + amount * (shut - bottom)[iris]
-        moved[iris, 1] = open_top + place * (open_bottom - open_top)
+    def _lidded(self, amount: float) -> Rgb:
+        """The portrait with both upper lids drawn down by `amount`: painted, because lids hide what is under them."""
+        picture = self.picture.copy()
+        face = self._points
+        for ring, iris in ((TOPOLOGY.right_eye, TOPOLOGY.right_iris), (TOPOLOGY.left_eye, TOPOLOGY.left_iris)):
+            xs = face[ring, 0]
+            width = float(np.ptp(xs))
+            middle = np.array([(xs.min() + xs.max()) / 2, (face[iris, 1].mean() + face[ring, 1].mean()) / 2])
+            # Painted at four times the size: an eye of the portrait is a few pixels high.
+            grown = 4
+            x0, y0 = np.floor(middle - [0.75 * width, 0.6 * width]).astype(int)
+            x1, y1 = np.ceil(middle + [0.75 * width, 0.6 * width]).astype(int)
+            part = cv2.resize(picture[y0:y1, x0:x1], None, fx=grown, fy=grown, interpolation=cv2.INTER_CUBIC)
+            height, across = part.shape[:2]
+            u = (np.arange(across) / grown + x0 - middle[0]) / (0.56 * width)
+            v = (np.arange(height) / grown + y0 - middle[1]) / (0.56 * width)
+            arc = np.sqrt(np.clip(1 - u**2, 0, 1))
+            top, bottom = -0.52 * arc, 0.40 * arc
+            edge = top + (bottom - top) * amount
+            inside = (v[:, None] > top) & (v[:, None] < edge) & (np.abs(u) < 1)
+            skin = np.median(self.picture[y1 - max(2, (y1 - y0) // 6) : y1, x0:x1].reshape(-1, 3), axis=0)
+            shade = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 0.8 * grown)[..., None]
+            shut = part * (1 - shade) + skin * (0.97 - 0.12 * np.clip(-v, 0, 1))[:, None, None] * shade
+            lashes = (np.abs(v[:, None] - edge) < 0.05) & (np.abs(u) < 0.97) & (amount > 0.05)
+            dark = cv2.GaussianBlur(lashes.astype(np.float32), (0, 0), 0.5 * grown)[..., None] * 0.8
+            shut = np.clip(shut * (1 - dark) + 40 * dark, 0, 255)
+            picture[y0:y1, x0:x1] = cv2.resize(shut, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+        return picture
 
     def _turn(self, points: Points, moment: Moment) -> Points:
         camera = _CAMERA * self.width
