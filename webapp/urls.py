@@ -11,6 +11,7 @@ urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("c/", include("consent.urls")),
     path("v1/", include("webapp.api.urls")),
+    path("log/", include("webapp.verify.log_urls")),
     path("c2pa/v1/", include("webapp.verify.resolution_urls")),
     path("", include("webapp.verify.urls")),
     path("oembed", status.oembed, name="oembed"),
