@@ -52,7 +52,13 @@ class Upkeep:
 
 def tick() -> Upkeep:
     """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead, receipts."""
-    return Upkeep(delivered=outbox.relay(), returned=reap(), resent=sweep(), swept_folders=sweep_folders(), receipts=receipts.issue_due())
+    return Upkeep(
+        delivered=outbox.relay(),
+        returned=reap(),
+        resent=sweep(),
+        swept_folders=sweep_folders(),
+        receipts=receipts.issue_due(),
+    )
 
 
 def reap() -> int:
