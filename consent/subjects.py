@@ -57,7 +57,7 @@ def is_email(contact: str) -> bool:
 
 def subject_for(contact: str) -> Subject:
     """The subject of a contact (in one spelling), made if new; without a contact always a new one."""
-    known = _keyed("contact", contact) if contact else None
+    known = contact_hmac(contact) if contact else None
     if known and (found := Subject.objects.filter(contact_hmac=known).first()):
         return found
     subject = Subject(id=subject_id(), contact_hmac=known)
@@ -70,6 +70,11 @@ def subject_for(contact: str) -> Subject:
     except IntegrityError:
         return Subject.objects.get(contact_hmac=known)  # another request for the same person was faster
     return subject
+
+
+def contact_hmac(contact: str) -> str:
+    """By what a contact, in one spelling, is found again."""
+    return _keyed("contact", contact)
 
 
 def check_may_ask(consent: Consent, now: datetime) -> None:

@@ -57,7 +57,7 @@ def reserve_use(consent_id: str, *, job_id: str, use: UseFacts) -> Decision:
         Use.objects.update_or_create(
             consent=consent, job_id=job_id, defaults={"state": Use.State.RESERVED, "seconds": use.seconds}
         )
-        record(consent, "reserved", data={"job": job_id})
+        record(consent, "reserved", data={"job": job_id, "seconds": use.seconds})
         return decision
 
 

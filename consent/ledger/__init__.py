@@ -14,13 +14,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from consent.ledger.entries import Opening, append, append_event, audit, open_entry, opens
+    from consent.ledger.entries import (
+        Opening,
+        append,
+        append_attestation,
+        append_event,
+        audit,
+        open_entry,
+        opens,
+    )
     from consent.ledger.errors import LedgerError
-    from consent.ledger.proofs import Proof, checkpoint, index_of, proof, public_key
+    from consent.ledger.proofs import Proof, checkpoint, given_index, index_of, proof, public_key
     from consent.ledger.sequencer import sequence
 
 _HOMES = {
     "append": "entries",
+    "append_attestation": "entries",
     "append_event": "entries",
     "audit": "entries",
     "open_entry": "entries",
@@ -29,6 +38,7 @@ _HOMES = {
     "LedgerError": "errors",
     "Proof": "proofs",
     "checkpoint": "proofs",
+    "given_index": "proofs",
     "index_of": "proofs",
     "proof": "proofs",
     "public_key": "proofs",
@@ -40,9 +50,11 @@ __all__ = [
     "Opening",
     "Proof",
     "append",
+    "append_attestation",
     "append_event",
     "audit",
     "checkpoint",
+    "given_index",
     "index_of",
     "open_entry",
     "opens",

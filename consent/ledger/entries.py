@@ -19,7 +19,7 @@ from consent.ledger import house
 from consent.ledger.canonical import SALT_BYTES, canonical, commit
 from consent.ledger.errors import LedgerError
 from consent.ledger.models import AuditRecord, LedgerEntry, audit_id
-from consent.models import Event
+from consent.models import Attestation, Event
 
 KeyOf = Callable[[str], bytes]
 
@@ -77,9 +77,13 @@ def append(
 
 def open_entry(entry: LedgerEntry, key_of: KeyOf = keys.data_key) -> Opening:
     """The salt and payload of an entry. Raises keys.KeyDestroyedError after erasure, TamperedError, KeyStoreError."""
-    commitment = bytes(entry.payload_commit)
-    plain = envelope.unseal(key_of(entry.key_id), _place(commitment), bytes(entry.opening_sealed))
+    plain = unsealed(entry, key_of)
     return Opening(plain[:SALT_BYTES], entry.ref, json.loads(plain[SALT_BYTES:]))
+
+
+def unsealed(entry: LedgerEntry, key_of: KeyOf = keys.data_key) -> bytes:
+    """Salt and canonical payload, one behind the other; raises as `open_entry`."""
+    return envelope.unseal(key_of(entry.key_id), _place(bytes(entry.payload_commit)), bytes(entry.opening_sealed))
 
 
 def opens(entry: LedgerEntry, opening: Opening) -> bool:
@@ -90,13 +94,16 @@ def opens(entry: LedgerEntry, opening: Opening) -> bool:
 
 
 def row_commit(entry: LedgerEntry, house_key: bytes) -> bytes:
-    """Binds the columns that stand in no leaf under the house's key, which outlives every person's.
+    """Binds the columns under the house's key, which outlives every person's, and before there is a leaf.
 
     Without it, an entry could be pointed at an erased person's key, and its payload would count as erased.
     """
     columns = [
         bytes(entry.payload_commit).hex(),
         bytes(entry.ref_commit).hex(),
+        entry.kind,
+        entry.type,
+        iso(entry.at),
         entry.key_id,
         entry.ref,
         entry.source,
@@ -129,6 +136,37 @@ def append_event(event: Event, key_id: str) -> LedgerEntry:
         event=event,
         source=f"event:{event.pk}",
         at=event.at,
+    )
+
+
+def attestation_payload(attestation: Attestation) -> dict[str, Any]:
+    """What the entry of an account's declaration commits to; the statement counts by its sealed bytes."""
+    return {
+        "id": attestation.pk,
+        "at": iso(attestation.at),
+        "organisation": attestation.organisation_id,
+        "kind": attestation.kind,
+        "basis": attestation.basis,
+        "target_sha256": attestation.target_sha256,
+        "statement_sha256": hashlib.sha256(bytes(attestation.statement_sealed or b"")).hexdigest(),
+        "locale": attestation.locale,
+        "text_sha256": attestation.text_sha256,
+        "text_version": attestation.text_version,
+        "ticks": attestation.ticks,
+        "made_by": attestation.made_by,
+        "key": attestation.key_id,
+    }
+
+
+def append_attestation(attestation: Attestation) -> LedgerEntry:
+    """The entry of a declaration, under the house's key: the declaration is the account's, not a person's."""
+    return append(
+        LedgerEntry.Kind.CONSENT,
+        "attested",
+        attestation_payload(attestation),
+        ref=attestation.pk,
+        source=f"attestation:{attestation.pk}",
+        at=attestation.at,
     )
 
 

@@ -45,11 +45,10 @@ def read_row(level: int, number: int) -> list[bytes]:
     """The hashes of a tile that is not complete yet, from the level below."""
     first, last = number * WIDTH, (number + 1) * WIDTH - 1
     if level == 0:
-        found = LedgerEntry.objects.filter(seq__range=(first, last)).order_by("seq").values_list("leaf_hash", flat=True)
-    else:
-        below = LedgerTile.objects.filter(level=level - 1, number__range=(first, last)).order_by("number")
-        found = below.values_list("root", flat=True)
-    return [bytes(each) for each in found]
+        leaves = LedgerEntry.objects.filter(seq__range=(first, last)).order_by("seq")
+        return [bytes(each) for each in leaves.values_list("leaf_hash", flat=True) if each is not None]
+    below = LedgerTile.objects.filter(level=level - 1, number__range=(first, last)).order_by("number")
+    return [bytes(each) for each in below.values_list("root", flat=True)]
 
 
 def complete_tiles(size: int, added: int) -> None:
