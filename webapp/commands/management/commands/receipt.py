@@ -22,8 +22,8 @@ class Command(BaseCommand):
         "Receipts. `check FILE` says whether a receipt (.jwt, .json, or the PDF) is real; with --jwks it needs neither "
         "database nor network. Exit status: 0 real, 10 changed or made up, 11 signed with an unknown key, 12 the proof "
         "from the log is wrong, 13 impossible dates, 14 no receipt in the file. `evidence FILE.zip` checks a whole "
-        "evidence pack the same way: 0 everything fits, 15 something does not, 14 no pack. `keys` prints the public keys, as "
-        "at /.well-known/jwks.json. `rotate-key` signs with a new key from now on; old receipts still verify."
+        "evidence pack the same way: 0 everything fits, 15 something does not, 14 no pack. `keys` prints the public "
+        "keys, as at /.well-known/jwks.json. `rotate-key` signs with a new key from now on; old receipts still verify."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
