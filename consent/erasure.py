@@ -22,7 +22,7 @@ from django.utils import timezone
 from consent import answers, forgotten_mail, keys
 from consent.errors import ConsentError
 from consent.models import Block, Consent, DataKey, Erasure, Event, Subject
-from consent.subjects import contact_hash, plain_contact
+from consent.subjects import contact_hmac, plain_contact
 from consent.transitions import State, lock, move, record
 
 logger = logging.getLogger(__name__)
