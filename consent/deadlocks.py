@@ -1,4 +1,4 @@
-"""Work that PostgreSQL undid to break a deadlock is done again: nobody outside learns that two were in each other's way.
+"""Work that PostgreSQL undid to break a deadlock is done again, so that nobody outside learns of it.
 
 Everybody locks consents before jobs and in order of their ids, so deadlocks are rare; they are not impossible, because
 which consents hang together can change while somebody waits.
