@@ -105,6 +105,38 @@ def withdraw(consent_id: str) -> str:
     return consents.withdraw_consent(Consent.objects.get(pk=consent_id)).state
 
 
+def revoke(consent_id: str, reason: str) -> str:
+    """The operator ends a permission, as on the command line."""
+    from django.core.management import call_command
+
+    call_command("consents", "revoke", consent_id, "--reason", reason)
+    from consent.models import Consent
+
+    return Consent.objects.get(pk=consent_id).state
+
+
+def key() -> str:
+    """A partner key of Cleo's."""
+    from webapp.accounts import services
+
+    return services.issue_api_key(_cleo().organisation, name="tests")[1]
+
+
+def retain_now() -> None:
+    """Have a worker do what the scheduler asks of it each ten minutes."""
+    from webapp.celery import app
+
+    app.send_task("worker.retain", queue="ctl")
+
+
+def partial_files() -> list[str]:
+    """Whatever lies in a job's work folder."""
+    from webapp.jobs import workfolder
+
+    root = workfolder.root()
+    return sorted(path.name for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
+
+
 def uses(consent_id: str) -> dict[str, int]:
     """How many uses of a consent are in which state."""
     from consent.models import Use

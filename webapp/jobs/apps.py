@@ -22,9 +22,10 @@ class JobsConfig(AppConfig):
         import webapp.celery  # noqa: F401 - makes our app the current one, for sending tasks by name
         from consent import services as consent_services
         from consent.erasure import register_eraser, register_kept
-        from webapp.jobs import forgetting, intake, schedule, services
+        from webapp.jobs import flow, forgetting, intake, schedule, services
 
         consent_services.register_effect(services.on_consent_changed)
+        consent_services.register_companions(flow.companions_of)
         consent_services.register_preview(intake.screened_preview)
         schedule.register()
         register_eraser("jobs", forgetting.forget_person)
