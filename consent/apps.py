@@ -11,7 +11,8 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import mail
+        from consent import challenge, mail, transitions
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
+        transitions.register_effect(challenge.on_consent_changed)

@@ -118,7 +118,8 @@ class Consent(Sealed):
     state = models.CharField(max_length=12, choices=State.choices, default=State.REQUESTED)
     role = models.CharField(max_length=16, choices=Role.choices)
     livemode = models.BooleanField(default=False)
-    assurance = models.CharField(max_length=2, default="L1")
+    assurance_asked = models.CharField(max_length=2, default="L1")  # consent.levels: what a yes needs here
+    assurance = models.CharField(max_length=2, default="L1")  # what was reached; the link alone is L1
     supersedes = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
 
     # Scope: what exactly is asked for.
@@ -153,6 +154,9 @@ class Consent(Sealed):
     typed_name_sealed = models.BinaryField(null=True, blank=True)
     ticks = models.JSONField(default=dict, blank=True)
     evidence = models.JSONField(default=dict, blank=True)  # browser family, keyed hashes of address and browser
+    # The answered form, until the check that its level asks for has passed.
+    draft_sealed = models.BinaryField(null=True, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
 
     created_at = models.DateTimeField(auto_now_add=True)
     viewed_at = models.DateTimeField(null=True, blank=True)
@@ -171,6 +175,12 @@ class Consent(Sealed):
                 name="consent_target_whole",
             ),
             models.CheckConstraint(condition=models.Q(max_outputs__gte=1), name="consent_allows_something"),
+            # The database's own word on the law of levels: nobody is in force below the level that was asked.
+            models.CheckConstraint(
+                condition=models.Q(state__in=["requested", "viewed", "refused", "lapsed"])
+                | models.Q(assurance__gte=models.F("assurance_asked")),
+                name="consent_level_reached",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -284,3 +294,6 @@ class Attestation(Sealed):
     def statement(self) -> str:
         """The account's own words on its rights; "" for a declaration."""
         return self.unseal("statement")
+
+
+from consent.challenge_record import Challenge as Challenge  # noqa: E402 - it stands on the models above

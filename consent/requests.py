@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from consent import mail
 from consent.errors import ConsentError
+from consent.levels import level_to_ask
 from consent.models import Consent, Event, Subject, consent_id
 from consent.names import is_name
 from consent.policy import PURPOSES, ROLES
@@ -66,14 +67,17 @@ def request_consent(
     livemode: bool,
     note: str = "",
     replaces: str = "",
+    assurance: str = "",
 ) -> tuple[Consent, str]:
     """Ask one person for one role; returns the record and the link's token, which is shown here once and never again.
 
     A mail with the link goes out if the contact is an e-mail address. `days` counts from now and is when the
     permission ends, not the link (that is open for settings.CONSENT_LINK_DAYS). `replaces` names an earlier consent of
-    the same person to the same organisation, which gives way (`superseded`) once this one is given.
+    the same person to the same organisation, which gives way (`superseded`) once this one is given. `assurance` asks for
+    a higher level than the uses need (consent.levels).
 
-    Raises ConsentError: request_invalid (with `fields`), contact_invalid, asking_blocked, asked_too_often.
+    Raises ConsentError: request_invalid (with `fields`), contact_invalid, asking_blocked, asked_too_often,
+    assurance_unknown, assurance_not_installed, assurance_too_low.
     """
     contact = plain_contact(contact or "")
     # Whoever asks twice for one purpose asks once.
@@ -90,6 +94,7 @@ def request_consent(
             f"The request is not complete or not allowed ({', '.join(wrong)}). Nobody was asked; correct it.",
             fields=wrong,
         )
+    asked = level_to_ask(assurance, purposes, settings.PROFILE)
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
         subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
@@ -102,6 +107,7 @@ def request_consent(
             key_id=subject.key_id,
             role=role,
             livemode=livemode,
+            assurance_asked=asked,
             purposes=purposes,
             photos=[asdict(photo) for photo in photos],
             max_outputs=max_outputs,
@@ -129,7 +135,8 @@ def request_consent(
             at=now,
             type="requested",
             state=consent.state,
-            data={"purposes": purposes, "photos": consent.photo_sha256s, "days": days, "max_outputs": max_outputs},
+            data={"purposes": purposes, "photos": consent.photo_sha256s, "days": days, "max_outputs": max_outputs}
+            | {"assurance_asked": asked},
         )
         if is_email(contact):
             mail.send_link(consent, token)

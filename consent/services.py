@@ -6,6 +6,7 @@ A verb is one transaction: compare-and-set of the state, the event, and the effe
 from __future__ import annotations
 
 from consent.answers import (
+    answer_consent,
     expire_due,
     give_consent,
     refuse_consent,
@@ -14,6 +15,15 @@ from consent.answers import (
     withdraw_consent,
 )
 from consent.attestations import attest_declaration, attest_target_rights
+from consent.challenge import (
+    issue_challenge,
+    reject_challenge,
+    release_challenge,
+    return_check,
+    settle_check,
+    submit_clip,
+)
+from consent.clips import register_clip_storage
 from consent.errors import ConsentError
 from consent.mail import link
 from consent.previews import register_preview
@@ -27,6 +37,7 @@ __all__ = [
     "NoticeText",
     "PhotoRef",
     "TargetRef",
+    "answer_consent",
     "attest_declaration",
     "attest_target_rights",
     "consent_text",
@@ -36,16 +47,23 @@ __all__ = [
     "facts_of",
     "find_by_token",
     "give_consent",
+    "issue_challenge",
     "link",
     "refuse_consent",
+    "register_clip_storage",
     "register_effect",
     "register_preview",
+    "reject_challenge",
+    "release_challenge",
     "release_use",
     "request_consent",
     "reserve_use",
+    "return_check",
     "revoke_consent",
     "rights_bases",
+    "settle_check",
     "state_of",
+    "submit_clip",
     "target_rights_text",
     "view_consent",
     "withdraw_consent",

@@ -17,13 +17,15 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from consent.levels import reaches
+
 if TYPE_CHECKING:
     from consent.models import Consent
 
 FOLDER = Path(__file__).parent / "notices"
 LOCALES = ("en", "zh-hans")
 # The version shown to people from now on; older files stay, for the records that point at them.
-CURRENT = {"consent": "1", "declaration": "1", "target_rights": "1"}
+CURRENT = {"consent": "2", "declaration": "1", "target_rights": "1"}
 PURPOSE_BOX = "purpose:"
 
 
@@ -70,6 +72,11 @@ def words(locale: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / f"words.{known_locale(locale)}.toml").read_text(encoding="utf-8"))
 
 
+def camera_words(locale: str) -> dict[str, Any]:
+    """The words of the camera page and of what follows it, in a language."""
+    return tomllib.loads((FOLDER / f"camera.{known_locale(locale)}.toml").read_text(encoding="utf-8"))
+
+
 def fill(text: str, **values: str) -> str:
     """`text` with its $words filled in; a word without a value is an error of ours and raises KeyError."""
     return Template(text).substitute(values)
@@ -99,6 +106,7 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
         "operator": settings.DEFAULT_FROM_EMAIL,
         "input_hours": str(settings.INPUT_RETENTION_HOURS),
         "output_days": str(settings.OUTPUT_RETENTION_DAYS),
+        "selfie_days": str(settings.SELFIE_DISPUTE_DAYS),
     }
     boxes = [(PURPOSE_BOX + purpose, raw["boxes"]["purpose"][purpose]) for purpose in consent.purposes]
     boxes += [
@@ -106,7 +114,14 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
         ("adult", raw["boxes"]["adult"]),
         ("face_processing", raw["boxes"]["face_processing"]),
     ]
-    sections = [section for section in raw["sections"] if section.get("role", consent.role) == consent.role]
+    if reaches(consent.assurance_asked, "L2"):  # before this tick no camera opens
+        boxes.append(("selfie_match", raw["boxes"]["selfie_match"][consent.role]))
+    sections = [
+        section
+        for section in raw["sections"]
+        if section.get("role", consent.role) == consent.role
+        and reaches(consent.assurance_asked, section.get("level", "L1"))
+    ]
     return NoticeText(
         id=f"consent/{consent.role}/{locale}",
         version=raw["version"],

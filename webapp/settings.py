@@ -325,4 +325,8 @@ LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)
 OUTPUT_RETENTION_DAYS = env_int("OUTPUT_RETENTION_DAYS", 7)
 CONSENT_LINK_DAYS = 7
+# Of a selfie's clip after the decision, for disputes; its hash and the numbers stay (product.md 1.8: at most 30).
+SELFIE_DISPUTE_DAYS = env_int("SELFIE_DISPUTE_DAYS", 30)
+if not 0 <= SELFIE_DISPUTE_DAYS <= 30:
+    raise ImproperlyConfigured(f"SELFIE_DISPUTE_DAYS must be 0 to 30, not {SELFIE_DISPUTE_DAYS}.")
 VERIFICATION_RETENTION_DAYS = env_int("VERIFICATION_RETENTION_DAYS", 30)  # of answers; files are never kept

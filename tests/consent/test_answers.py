@@ -34,7 +34,7 @@ def test_a_yes_keeps_the_words_the_ticks_and_the_signature(house) -> None:
     assert consent.state == "given"
     assert consent.notice_text == notice.text
     assert consent.notice_sha256 == hashlib.sha256(notice.text.encode()).hexdigest()
-    assert (consent.notice_id, consent.notice_version) == ("consent/face_donor/en", "1")
+    assert (consent.notice_id, consent.notice_version) == ("consent/face_donor/en", "2")
     assert consent.typed_name == "Ada Byron"
     assert consent.ticks == {name: True for name, _ in notice.boxes}
     assert consent.valid_from == consent.given_at
@@ -169,7 +169,7 @@ def test_both_languages_have_the_same_words_and_texts() -> None:
 
     folder = texts.FOLDER
     names = sorted(path.name.removesuffix(".en.toml") for path in folder.glob("*.en.toml"))
-    assert names == ["consent-1", "declaration-1", "target_rights-1", "words"]
+    assert names == ["camera", "consent-1", "consent-2", "declaration-1", "target_rights-1", "words"]
     for name in names:
         en, zh = (
             tomllib.loads((folder / f"{name}.{locale}.toml").read_text(encoding="utf-8")) for locale in texts.LOCALES

@@ -21,7 +21,10 @@ class JobsConfig(AppConfig):
             Path(settings.FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)
         import webapp.celery  # noqa: F401 - makes our app the current one, for sending tasks by name
         from consent import services as consent_services
-        from webapp.jobs import intake, services
+        from consent import challenge
+        from webapp.jobs import challenges, intake, services, upkeep
 
         consent_services.register_effect(services.on_consent_changed)
         consent_services.register_preview(intake.screened_preview)
+        challenges.register()
+        upkeep.register_retention(challenge.forget_clips)
