@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent import clips, mail
@@ -41,6 +42,8 @@ LEVEL = "L2"
 OURS = ("worker_crash", "check_failed")  # endings that are our fault do not count as a try
 REASON_LENGTH = (3, 500)
 
+CHECK_STATES = ("waiting", "checking", "review", "passed")
+
 CS = Challenge.State
 _random = secrets.SystemRandom()
 
@@ -48,6 +51,20 @@ _random = secrets.SystemRandom()
 def latest(consent: Consent) -> Challenge | None:
     """The newest challenge of a request."""
     return consent.challenges.order_by("-issued_at", "-pk").first()
+
+
+def check_state(consent: Consent) -> str | None:
+    """Where the person's selfie stands, for the account that asked: one word of CHECK_STATES, no details."""
+    if not consent.draft_sealed and consent.given_at is None:
+        return None
+    found = latest(consent)
+    if found is None:
+        return "waiting" if consent.draft_sealed else None
+    if found.state in (CS.SUBMITTED, CS.CHECKING):
+        return "checking"
+    if found.state in (CS.REVIEW, CS.PASSED):
+        return str(found.state)
+    return "waiting"  # for the person to try (again); how often they failed is theirs
 
 
 def issue_challenge(consent: Consent) -> Challenge:
@@ -91,7 +108,7 @@ def submit_clip(consent: Consent, challenge_id: str, clip: BinaryIO, *, mime: st
             f"The video is larger than {CLIP_BYTES >> 20} MiB. Nothing was kept; try again.",
             status=413,
         )
-    kind = mime.split(";")[0].strip().lower()
+    kind = mime.split(";", maxsplit=1)[0].strip().lower()
     if not size or kind not in CLIP_KINDS:
         raise ConsentError("clip_invalid", "This is not a video from the camera. Nothing was kept; try again.")
     sha256 = hashlib.file_digest(clip, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -142,7 +159,7 @@ def send(challenge_id: str, *, delay: float = 0) -> None:
 
 
 def wanted_faces(challenge: Challenge) -> list[tuple[str, int]]:
-    """(asset, face) of the pictures that the person in the clip must match: the photos they confirmed, or the target."""
+    """(asset, face) of the pictures that the clip must match: the photos the person confirmed, or the target."""
     consent = challenge.consent
     if consent.role == Consent.Role.TARGET_PERSON:
         return [(consent.target_asset_id, int(consent.target_face or 0))]
@@ -175,7 +192,7 @@ def settle_check(
         if locked.state not in OPEN or yes is None:
             _end(challenge, CS.EXPIRED, ["consent_closed"], now, keep=False)
         elif verdict == "pass" and not least(yes.purposes, settings.PROFILE).review:
-            _pass(locked, challenge, yes, list(codes), "policy", now)
+            _pass(locked, challenge, yes, list(codes), by="policy")
         elif verdict in ("pass", "review"):
             found = list(codes) if verdict == "review" else [*codes, "public_use"]
             _update(challenge, CS.REVIEW, codes=found, lease_owner="", lease_expires_at=None)
@@ -202,6 +219,11 @@ def return_check(challenge_id: str, owner: str, *, passing: bool = False) -> boo
             _update(challenge, CS.SUBMITTED, lease_owner="", lease_expires_at=None, queued_at=now)
             send(challenge.pk, delay=min(2.0**challenge.starts, LONGEST_PAUSE) if passing else 0)
         return True
+
+
+def reviews() -> QuerySet[Challenge]:
+    """The checks that wait for a person of the house, oldest first."""
+    return Challenge.objects.filter(state=CS.REVIEW).select_related("consent").order_by("submitted_at", "pk")
 
 
 def release_challenge(challenge: Challenge, *, by: str, reason: str) -> Challenge:
@@ -259,15 +281,15 @@ def _judge(challenge: Challenge, by: str, reason: str, *, release: bool) -> Chal
             )
         found.reason_sealed = found.seal("reason", reason)
         if release:
-            _pass(locked, found, yes, found.codes, by, now)
+            _pass(locked, found, yes, found.codes, by=by)
         else:
             _fail(locked, found, ["review_rejected"], by, now)
         mail.send_decision(locked, agreed=release)
     return found
 
 
-def _pass(locked: Consent, challenge: Challenge, yes: Yes, codes: list[str], by: str, now: datetime) -> None:
-    _end(challenge, CS.PASSED, codes, now, by=by)
+def _pass(locked: Consent, challenge: Challenge, yes: Yes, codes: list[str], *, by: str) -> None:
+    _end(challenge, CS.PASSED, codes, timezone.now(), by=by)
     record(locked, "challenge_passed", data={"challenge": challenge.pk, "by": by})
     evidence = {
         "challenge_id": challenge.pk,

@@ -296,4 +296,4 @@ class Attestation(Sealed):
         return self.unseal("statement")
 
 
-from consent.challenge_record import Challenge as Challenge  # noqa: E402 - it stands on the models above
+from consent.challenge_record import Challenge as Challenge  # noqa: E402, PLC0414 - it stands on the models above

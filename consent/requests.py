@@ -73,8 +73,8 @@ def request_consent(
 
     A mail with the link goes out if the contact is an e-mail address. `days` counts from now and is when the
     permission ends, not the link (that is open for settings.CONSENT_LINK_DAYS). `replaces` names an earlier consent of
-    the same person to the same organisation, which gives way (`superseded`) once this one is given. `assurance` asks for
-    a higher level than the uses need (consent.levels).
+    the same person to the same organisation, which gives way (`superseded`) once this one is given. `assurance` asks
+    for a higher level than the uses need (consent.levels).
 
     Raises ConsentError: request_invalid (with `fields`), contact_invalid, asking_blocked, asked_too_often,
     assurance_unknown, assurance_not_installed, assurance_too_low.

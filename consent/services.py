@@ -16,10 +16,13 @@ from consent.answers import (
 )
 from consent.attestations import attest_declaration, attest_target_rights
 from consent.challenge import (
+    CHECK_STATES,
+    check_state,
     issue_challenge,
     reject_challenge,
     release_challenge,
     return_check,
+    reviews,
     settle_check,
     submit_clip,
 )
@@ -33,6 +36,7 @@ from consent.transitions import register_effect
 from consent.uses import count_use, facts_of, release_use, reserve_use, state_of
 
 __all__ = [
+    "CHECK_STATES",
     "ConsentError",
     "NoticeText",
     "PhotoRef",
@@ -40,6 +44,7 @@ __all__ = [
     "answer_consent",
     "attest_declaration",
     "attest_target_rights",
+    "check_state",
     "consent_text",
     "count_use",
     "declaration_text",
@@ -59,6 +64,7 @@ __all__ = [
     "request_consent",
     "reserve_use",
     "return_check",
+    "reviews",
     "revoke_consent",
     "rights_bases",
     "settle_check",

@@ -149,7 +149,7 @@ def _moments(report: liveness.LivenessReport) -> Sequence[float]:
 
 @contextmanager
 def _endings(challenge_id: str, owner: str, lease: leases.Lease) -> Iterator[None]:
-    """What is wrong with the clip lets the person try again; what is wrong with us is done again, or said to be ours."""
+    """What is wrong with the clip lets the person try again; what is wrong with us is done again or said to be ours."""
 
     def fail(code: str) -> None:
         consents.settle_check(challenge_id, owner, verdict="fail", codes=[code], report={}, match={})

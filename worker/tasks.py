@@ -21,6 +21,7 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
 from consent import keys
+from consent import levels as consent_levels
 from consent import services as consent_services
 from watermark import pattern as patterns
 from watermark.labels import IptcError
@@ -138,7 +139,8 @@ def screen_job(job_id: str) -> None:
         path = folder / "analysis-target"
         storage.materialise(job.target.analysis_name, job.target.key_id, path)
         target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
-        signals = measuring.measure_job(chosen, target, donor, levels, running.asset_profiles(job))
+        least = consent_levels.least([job.purpose], settings.PROFILE).level
+        signals = measuring.measure_job(chosen, target, donor, levels, running.asset_profiles(job), least=least)
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 
 

@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from consent import services as consents
 from webapp.accounts.models import User
 from webapp.console import words
 from webapp.jobs import services as jobs
@@ -39,7 +40,8 @@ def reviews(request: HttpRequest) -> HttpResponse:
     """All open reviews, oldest first."""
     moderator(request)
     cards = [_card(review) for review in screening.waiting()[:50]]
-    return render(request, "console/reviews.html", {"cards": cards, "section": "reviews", "longest": LONGEST_REASON})
+    context = {"cards": cards, "section": "reviews", "longest": LONGEST_REASON, "selfies": consents.reviews().count()}
+    return render(request, "console/reviews.html", context)
 
 
 @require_POST

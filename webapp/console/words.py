@@ -19,6 +19,7 @@ REASONS = {
     "rights_attested": "Nobody asked the replaced person: the job rests on the account's statement of rights.",
     "declared_synthetic": "The file says of itself that it was made or changed by AI.",
     "identity_unsure": "The photos may not all show the person who was asked.",
+    "assurance_too_low": "A permission is less sure than this use needs.",
     "assurance_missing": "Nobody answers for the depicted persons.",
 }
 
@@ -46,3 +47,14 @@ def reason(code: str) -> str:
 def basis(code: str) -> str:
     """What an account says its rights in a target rest on."""
     return dict(consents.rights_bases("en")).get(code, code)
+
+
+SELFIE_REASONS = {
+    "public_use": "The result may be public; a person looks at every such check.",
+    "face_unsure": "The face in the video may not be the face in the pictures.",
+}
+
+
+def selfie_reason(code: str) -> str:
+    """Why a person has to look at a video, as a sentence."""
+    return SELFIE_REASONS.get(code) or reason(code)

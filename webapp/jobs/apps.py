@@ -20,8 +20,8 @@ class JobsConfig(AppConfig):
         with suppress(OSError):
             Path(settings.FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)
         import webapp.celery  # noqa: F401 - makes our app the current one, for sending tasks by name
-        from consent import services as consent_services
         from consent import challenge
+        from consent import services as consent_services
         from webapp.jobs import challenges, intake, services, upkeep
 
         consent_services.register_effect(services.on_consent_changed)

@@ -135,16 +135,22 @@ class Confirmed:
 
 
 def measure_job(
-    chosen: Sequence[Chosen], target: Chosen, confirmed: Confirmed, levels: Sequence[str], profiles: Sequence[str]
+    chosen: Sequence[Chosen],
+    target: Chosen,
+    confirmed: Confirmed,
+    levels: Sequence[str],
+    profiles: Sequence[str],
+    *,
+    least: str = "L1",
 ) -> list[Signal]:
     """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
 
-    `profiles`: under which each asset was let through.
+    `profiles`: under which each asset was let through. `least`: the level of assurance that the use needs.
     """
     return [
         _identity(chosen, confirmed),
         _pose(chosen, target),
-        signals.assurance(levels),
+        signals.assurance(levels, least),
         signals.asset_profiles(profiles),
         *signals.not_installed(),
     ]
