@@ -250,4 +250,6 @@ window.addEventListener("beforeunload", (event) => {
 window.addEventListener("pagehide", closeCamera);
 startButton.addEventListener("click", start);
 recordButton.addEventListener("click", record);
+// Also where a module does not load, what to do stands on the page.
+show(document.querySelector("[data-no-script]"), false);
 show(root, true);
