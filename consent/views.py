@@ -227,7 +227,7 @@ def _ask_page(
             "open_until": fill(text["ask"]["open_until"], until=long_date(consent.link_expires_at, locale)),
             "block_label": fill(text["ask"]["block"], organisation=consent.organisation_name),
             "no_note": fill(text["ask"]["no_note"], organisation=consent.organisation_name),
-            "yes": text["ask"]["yes_camera" if reaches(consent.assurance_asked, "L2") else "yes"],
+            "yes_next": text["ask"]["yes_next"] if reaches(consent.assurance_asked, "L2") else "",
         },
         status=status,
     )

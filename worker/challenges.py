@@ -24,11 +24,11 @@ from consent.models import Challenge
 from webapp import keys_of_house, storage
 from webapp.jobs import challenges, leases, workfolder
 from webapp.jobs.meanwhile import upkeep_meanwhile
-from worker.gate import clip as gate
 from worker.gate import liveness
+from worker.gate.stills import stills as stills_of
+
 from worker.inference.client import ensure_engine
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
-from worker.media import client
 from worker.media.errors import ChildError, MediaError
 from worker.pipeline.analysis import Analysis
 from worker.tasks import DATABASE_AWAY, OURS, PASSING, _described, _drop_broken_connections
@@ -64,11 +64,6 @@ def check_challenge(challenge_id: str) -> None:
         writable.mkdir(mode=0o700)
         storage.materialise(challenge.clip_name, challenge.key_id, path)
         references = _references(challenge, folder)
-        info = client.probe(path, name=path.name)
-        found = gate.objections(path, info, keys=keys_of_house.mark_keys(), anchors_pem=keys_of_house.anchors_pem())
-        if found:
-            consents.settle_check(challenge_id, owner, verdict="fail", codes=found, report={}, match={})
-            return
         report = liveness.examine(
             path,
             actions=challenge.actions,
@@ -76,6 +71,8 @@ def check_challenge(challenge_id: str) -> None:
             engine_socket=ensure_engine(settings.HOME),
             work_dir=writable,
             should_stop=lease.lost,
+            mark_keys=keys_of_house.mark_keys(),
+            anchors_pem=keys_of_house.anchors_pem(),
         )
         lease.guard()
         with _stored_stills(challenge, path, report) as stills:
@@ -83,7 +80,7 @@ def check_challenge(challenge_id: str) -> None:
                 challenge_id,
                 owner,
                 verdict=report.verdict,
-                codes=report.codes,
+                codes=list(report.codes),
                 report=report.to_dict(),
                 match=_match(report),
                 stills=stills,
@@ -132,7 +129,7 @@ def _stored_stills(challenge: Challenge, path: Path, report: liveness.LivenessRe
     names: list[str] = []
     try:
         if report.verdict in ("pass", "review"):
-            for picture in gate.stills(path, _moments(report)):
+            for picture in stills_of(path, _moments(report)):
                 names.append(clips.store(io.BytesIO(picture), challenge.key_id))
         yield names
     except BaseException:
@@ -143,8 +140,8 @@ def _stored_stills(challenge: Challenge, path: Path, report: liveness.LivenessRe
 
 def _moments(report: liveness.LivenessReport) -> Sequence[float]:
     """Seconds worth seeing: the start, and each movement at its middle."""
-    seen = [(action["from_seconds"] + action["to_seconds"]) / 2 for action in report.actions]
-    return sorted({0.0, *(float(each) for each in seen)})[:MOST_STILLS]
+    seen = [(action.from_seconds + action.to_seconds) / 2 for action in report.actions]
+    return sorted({0.0, *seen})[:MOST_STILLS]
 
 
 @contextmanager
@@ -172,6 +169,6 @@ def _endings(challenge_id: str, owner: str, lease: leases.Lease) -> Iterator[Non
         if code in PASSING:
             consents.return_check(challenge_id, owner, passing=True)
         elif isinstance(error, MediaError | ChildError) and code not in OURS and code != "internal_error":
-            fail("clip_unusable")
+            fail("clip_unreadable")
         else:
             fail("check_failed")

@@ -51,7 +51,9 @@ def basis(code: str) -> str:
 
 SELFIE_REASONS = {
     "public_use": "The result may be public; a person looks at every such check.",
-    "face_unsure": "The face in the video may not be the face in the pictures.",
+    "identity_unsure": "The face in the video may not be the face in the pictures.",
+    "no_reference": "There was no face to compare with.",
+    "screening_incomplete": "A part of the screening did not work.",
 }
 
 

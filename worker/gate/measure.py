@@ -68,13 +68,13 @@ def measure(
     path: Path, info: MediaInfo, analysis: Analysis, *, role: str, keys: Sequence[MarkKey], anchors_pem: str
 ) -> list[Signal]:
     """All signals of one upload: size, faces, markable, a mark of this house, Content Credentials, and the gaps."""
-    mark_id, reason, effort = look(path, info, keys)
+    mark_id, reason, effort = _look(path, info, keys)
     found = [
         signals.dimensions(info.width, info.height, info.duration),
         signals.faces(role, [track.size for track in analysis.tracks]),
         signals.markable(reason),
         signals.own_mark(mark_id, effort),
-        credentials_of(path, info.mime, anchors_pem),
+        _credentials(path, info.mime, anchors_pem),
     ]
     return [*found, *signals.not_installed()]
 
@@ -191,7 +191,7 @@ def _descriptor(chosen: Chosen) -> NDArray[np.float64] | None:
     return None
 
 
-def look(path: Path, info: MediaInfo, keys: Sequence[MarkKey]) -> tuple[bytes | None, str | None, str]:
+def _look(path: Path, info: MediaInfo, keys: Sequence[MarkKey]) -> tuple[bytes | None, str | None, str]:
     """(id of our mark or None, why no mark could be carried or None, how hard was looked)."""
     if info.kind == "photo":
         picture = client.decode_image(path)
@@ -231,8 +231,7 @@ class _Looked:
             yield seconds, frame
 
 
-def credentials_of(path: Path, mime: str, anchors_pem: str) -> Signal:
-    """What the file's Content Credentials say."""
+def _credentials(path: Path, mime: str, anchors_pem: str) -> Signal:
     try:
         found = Credentials.from_dict(client.read_credentials(path, mime, anchors_pem))
     except (MediaError, ValueError) as error:

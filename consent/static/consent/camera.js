@@ -47,6 +47,11 @@ function show(element, on) {
 
 const wait = (seconds) => new Promise((resolve) => window.setTimeout(resolve, seconds * 1000));
 
+// What is not about the recording stays away while it runs: a slip of the finger must not end everything.
+function rest(on) {
+  for (const element of document.querySelectorAll("[data-rest]")) show(element, on);
+}
+
 function closeCamera() {
   if (stream) for (const track of stream.getTracks()) track.stop();
   stream = null;
@@ -56,6 +61,7 @@ function closeCamera() {
 
 function fail(sentence) {
   closeCamera();
+  rest(true);
   speak("");
   problem.textContent = sentence;
   show(problem, true);
@@ -152,6 +158,7 @@ function tick(ends) {
 async function record() {
   show(recordButton, false);
   show(countLine, true);
+  rest(false);
   const kind = recorderKind();
   const chunks = [];
   let broken = false;
