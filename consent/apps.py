@@ -11,9 +11,10 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import mail, receipt_mail, schedule
+        from consent import challenge, mail, receipt_mail, schedule, transitions
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
         register(receipt_mail.TOPIC, receipt_mail.deliver)
         schedule.register()
+        transitions.register_effect(challenge.on_consent_changed)

@@ -11,7 +11,8 @@ from django.core.mail import EmailMessage
 
 from consent import keys
 from consent.models import Consent
-from consent.texts import fill, long_date, words
+from consent.subjects import is_email
+from consent.texts import camera_words, fill, long_date, words
 from webapp.outbox.services import enqueue
 
 TOPIC = "consent_mail"
@@ -28,7 +29,23 @@ def send_link(consent: Consent, token: str) -> None:
         link=link(token),
         until=long_date(consent.link_expires_at, consent.locale),
     )
-    message = {"to": consent.subject.contact, "subject": text["subject"], "body": body}
+    _enqueue(consent, text["subject"], body)
+
+
+def send_decision(consent: Consent, *, agreed: bool) -> None:
+    """Tell the person what a reviewer decided about their video, if they can be written to; without the link, which
+    only they have."""
+    if not is_email(consent.subject.contact):
+        return
+    text = camera_words(consent.locale)["mail"]
+    body = fill(
+        text["passed" if agreed else "failed"].lstrip("\n"), name=consent.name, organisation=consent.organisation_name
+    )
+    _enqueue(consent, text["subject"], body)
+
+
+def _enqueue(consent: Consent, subject: str, body: str) -> None:
+    message = {"to": consent.subject.contact, "subject": subject, "body": body}
     sealed = keys.encrypt(consent.key_id, _place(consent.id), json.dumps(message).encode())
     enqueue(TOPIC, {"consent": consent.id, "key": consent.key_id, "sealed": base64.b64encode(sealed).decode()})
 

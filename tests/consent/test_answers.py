@@ -172,7 +172,7 @@ def test_both_languages_have_the_same_words_and_texts() -> None:
 
     folder = texts.FOLDER
     names = sorted(path.name.removesuffix(".en.toml") for path in folder.glob("*.en.toml"))
-    assert names == ["consent-1", "consent-2", "declaration-1", "target_rights-1", "words"]
+    assert names == ["camera", "consent-1", "consent-2", "declaration-1", "target_rights-1", "words"]
     for name in names:
         en, zh = (
             tomllib.loads((folder / f"{name}.{locale}.toml").read_text(encoding="utf-8")) for locale in texts.LOCALES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from webapp.console import audit, consents, views
+from webapp.console import audit, consents, selfies, views
 
 app_name = "console"
 
@@ -20,4 +20,9 @@ urlpatterns = [
     path("consents/<str:consent_id>/revoke", consents.revoke, name="consent_revoke"),
     path("consents/<str:consent_id>/picture/<str:which>.jpg", consents.picture, name="consent_picture"),
     path("audit", audit.index, name="audit"),
+    path("selfies", selfies.waiting, name="selfies"),
+    path("selfies/<str:challenge_id>/look", selfies.look, name="selfie_look"),
+    path("selfies/<str:challenge_id>", selfies.decide, name="decide_selfie"),
+    path("selfies/<str:challenge_id>/still/<int:index>.jpg", selfies.still, name="selfie_still"),
+    path("selfies/<str:challenge_id>/source/<int:index>.jpg", selfies.source, name="selfie_source"),
 ]
