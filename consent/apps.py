@@ -11,7 +11,8 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import mail
+        from consent import mail, portal_access
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
+        register(portal_access.TOPIC, portal_access.deliver_ask)

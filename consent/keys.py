@@ -11,10 +11,12 @@ import binascii
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
@@ -37,6 +39,7 @@ __all__ = [
     "create_key",
     "data_key",
     "decrypt",
+    "decrypt_many",
     "destroy_key",
     "encrypt",
     "forget_peppers",
@@ -48,6 +51,7 @@ __all__ = [
 
 ALIAS = "keys"
 PEPPER = "pepper:"
+MANY = 500  # keys read by one query
 MASTER_FILE = "master.key"
 VARIABLE = "IMPRIMATUR_MASTER_KEY"
 
@@ -277,6 +281,37 @@ def encrypt(key_id: str, aad: bytes, data: bytes) -> bytes:
 def decrypt(key_id: str, aad: bytes, sealed: bytes) -> bytes:
     """What `encrypt` sealed. Raises KeyDestroyedError, KeyMissingError, MasterKeyChangedError, TamperedError."""
     return envelope.unseal(data_key(key_id), _bound(key_id, aad), sealed)
+
+
+def decrypt_many(sealed: Sequence[tuple[str, bytes, bytes]]) -> list[bytes | None]:
+    """`decrypt` of many (key id, associated data, bytes), each under a key of its own; None where one was destroyed.
+
+    The keys are read and the master key is derived from once for all, so that ten thousand take well under a second.
+    Raises as `decrypt`.
+    """
+    from consent.models import DataKey
+
+    master = provider().master()
+    wrapping, fingerprint = AESGCM(_wrapping(master)), _fingerprint(master)
+    ids = list(dict.fromkeys(key_id for key_id, _, _ in sealed))
+    records: dict[str, DataKey] = {}
+    for start in range(0, len(ids), MANY):
+        records |= DataKey.objects.in_bulk(ids[start : start + MANY])
+    plain: list[bytes | None] = []
+    for key_id, aad, value in sealed:
+        record = records.get(key_id)
+        if record is None:
+            raise KeyMissingError(
+                "There is no such key in the key store. Nothing was lost by asking; restore the key store."
+            )
+        if record.destroyed_at is not None:
+            plain.append(None)
+            continue
+        if record.master != fingerprint:
+            raise _changed(record.master, fingerprint)
+        key = envelope.unseal_with(wrapping, _wrap_aad(key_id), bytes(record.wrapped))
+        plain.append(envelope.unseal(key, _bound(key_id, aad), value))
+    return plain
 
 
 def seal_stream(key_id: str, source: BinaryIO, target: BinaryIO, aad: bytes) -> None:

@@ -284,3 +284,7 @@ class Attestation(Sealed):
     def statement(self) -> str:
         """The account's own words on its rights; "" for a declaration."""
         return self.unseal("statement")
+
+
+# Further models of this app, in modules of their own; Django finds them by these imports.
+from consent.portal_models import Note, PortalAsk, PortalLink, PortalSession, Restriction, Wishes  # noqa: E402, F401

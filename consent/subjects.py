@@ -72,6 +72,11 @@ def subject_for(contact: str) -> Subject:
     return subject
 
 
+def known_subject(contact: str) -> Subject | None:
+    """The subject of a contact (in one spelling), if there is one that was not erased; never makes one."""
+    return Subject.objects.filter(contact_hmac=_keyed("contact", contact), erased_at__isnull=True).first()
+
+
 def check_may_ask(consent: Consent, now: datetime) -> None:
     """Raises ConsentError if this person does not want to be asked, or was asked too often today.
 

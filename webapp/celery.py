@@ -77,6 +77,7 @@ app.conf.update(
     task_routes={
         "worker.screen_asset": {"queue": "cpu.media"},
         "worker.screen_job": {"queue": "cpu.media"},
+        "worker.enrol_block": {"queue": "cpu.media"},
         "worker.run_job": {"queue": "gpu.small"},
         "worker.tick": {"queue": "ctl"},
         "worker.expire": {"queue": "ctl"},

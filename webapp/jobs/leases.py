@@ -20,9 +20,9 @@ from django.db import DatabaseError, connection
 from django.db.models import F, Q
 from django.utils import timezone
 
-from webapp.jobs.models import Asset, Job
+from webapp.jobs.models import Leased
 
-LeasedModel = type[Asset] | type[Job]
+LeasedModel = type[Leased]
 
 POLL_SECONDS = 1.0  # how soon a running worker learns that its row was taken from it
 

@@ -45,3 +45,7 @@ class Review(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.state}"
+
+
+# In a module of its own; Django finds it by this import.
+from webapp.screening.listed import ListedFace  # noqa: E402, F401

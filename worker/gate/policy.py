@@ -10,12 +10,12 @@ from worker.gate.profiles import Profile
 from worker.gate.signals import NOT_SCREENED, Signal
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW, MIN_FACE_PIXELS, MOST_TURNED_AWAY
 
-POLICY_VERSION = "2026-11.2"
+POLICY_VERSION = "2026-11.3"
 
 Verdict = Literal["accept", "review", "reject"]
 SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 
-SOURCE_NEEDS = ("dimensions", "faces", "own_mark", "credentials")
+SOURCE_NEEDS = ("dimensions", "faces", "own_mark", "credentials", "listed_face")
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
 JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles")
 
@@ -135,6 +135,16 @@ def _credentials(signal: Signal, profile: Profile) -> list[Finding]:
     return []
 
 
+def _listed_face(signal: Signal, profile: Profile) -> list[Finding]:
+    """The uploader is not told who is on the list; the reviewer's sentence stands in the console."""
+    if not signal.value["hits"]:
+        return []
+    if signal.value["one_to_many"] is True:
+        message = "A face in this file may not be used here. Nothing was made; write to the operator if you object."
+        return [Finding("reject", "listed_face", message)]
+    return [Finding("review", "listed_face", "A person looks at this file before it can be used.")]
+
+
 def _identity(signal: Signal, profile: Profile) -> list[Finding]:
     worst = float(signal.value["worst"])
     if worst <= IDENTITY_PASS:
@@ -181,6 +191,7 @@ RULES: Mapping[str, Callable[[Signal, Profile], list[Finding]]] = {
     "markable": _markable,
     "own_mark": _own_mark,
     "credentials": _credentials,
+    "listed_face": _listed_face,
     "identity": _identity,
     "pose": _pose,
     "assurance": _assurance,
