@@ -77,7 +77,7 @@ MESSAGES = {
     "consent_superseded": "The person gave a newer permission in place of this one. Use that one.",
     "consent_expired": "The permission has ended. Nothing was made; ask the person again.",
     "consent_exhausted": "The permission allows no further result. Nothing was made; ask the person again.",
-    "consent_restricted": "The person put their permission on hold. Nothing may be made or published until they lift it.",
+    "consent_restricted": "The person put their permission on hold. Nothing is made or published until they lift that.",
     "consent_test_mode": "This permission was asked for in test mode. A live job needs one asked for in live mode.",
     "consent_other_organisation": "There is no such consent in your organisation.",
     "consent_wrong_role": "The person agreed in another role. Ask them again for the role they have in this job.",

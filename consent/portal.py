@@ -104,7 +104,9 @@ def write_note(session: PortalSession, *, kind: str, text: str, consent_id: str 
         subject = Subject.objects.select_for_update().get(pk=session.subject_id)
         if subject.notes.filter(state=Note.State.OPEN).count() >= OPEN_NOTES:
             raise ConsentError(
-                "too_many_notes", "Several notes of yours wait for an answer. Nothing was sent; wait for one.", status=429
+                "too_many_notes",
+                "Several notes of yours wait for an answer. Nothing was sent; wait for one.",
+                status=429,
             )
         note = Note(
             id=note_id(), subject=subject, consent=consent, kind=kind, key_id=subject.key_id, locale=session.locale
@@ -128,7 +130,7 @@ def open_notes() -> QuerySet[Note]:
 
 
 def answer_note(note_id: str, *, text: str, by: str) -> None:
-    """The operator's answer; the person reads it in the portal, and a mail without its words tells them that it is there.
+    """The operator's answer; the person reads it in the portal, and a mail without its words says that it is there.
 
     Raises ConsentError: note_invalid, note_answered (409).
     """

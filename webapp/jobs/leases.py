@@ -20,9 +20,9 @@ from django.db import DatabaseError, connection
 from django.db.models import F, Q
 from django.utils import timezone
 
-from webapp.jobs.models import Leased
+from webapp.jobs.models import Asset, Job
 
-LeasedModel = type[Leased]
+LeasedModel = type[Asset] | type[Job]
 
 POLL_SECONDS = 1.0  # how soon a running worker learns that its row was taken from it
 

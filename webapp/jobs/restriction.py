@@ -22,9 +22,7 @@ def stop_jobs(consent: Consent) -> None:
     jobs = Job.objects.filter(Q(donor_consent=consent) | Q(target_consent=consent)).order_by("pk")
     states = (*flow.BEFORE_RUN, *flow.AT_WORK)
     for job_id in jobs.filter(state__in=states).values_list("pk", flat=True):
-        transitions.move(
-            job_id, states, Job.State.REFUSED, code=CODE, message=MESSAGES[CODE], cancel_requested=True
-        )
+        transitions.move(job_id, states, Job.State.REFUSED, code=CODE, message=MESSAGES[CODE], cancel_requested=True)
 
 
 def erase_inputs(subject: Subject) -> None:

@@ -11,7 +11,7 @@ import logging
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
@@ -31,6 +31,7 @@ from webapp.screening.listed import ListedFace, listed_id
 logger = logging.getLogger(__name__)
 
 State = ListedFace.State
+LEASED = cast("Any", ListedFace)  # `leases` names the models it knows by their type
 
 TASK = "worker.enrol_block"
 QUEUE = "cpu.media"
@@ -102,7 +103,7 @@ def remove_all(subject: Subject) -> None:
 
 def claim(entry_id: str, owner: str) -> ListedFace | None:
     """Take a waiting entry for its descriptor to be computed; None if it is not there to be taken."""
-    if not leases.claim(ListedFace, entry_id, owner, [State.WAITING], State.WORKING):
+    if not leases.claim(LEASED, entry_id, owner, [State.WAITING], State.WORKING):
         return None
     return ListedFace.objects.get(pk=entry_id)
 
@@ -158,7 +159,8 @@ def load(model_sha256: str) -> tuple[list[bytes], bytes]:
             "let through for it; restore the key store or have those people enrol again."
         )
     found = [
-        (key_id, place(pk), bytes(value)) for pk, key_id, value in wanted.values_list("pk", "key_id", "descriptor_sealed")
+        (key_id, place(pk), bytes(value or b""))
+        for pk, key_id, value in wanted.values_list("pk", "key_id", "descriptor_sealed")
     ]
     return [value for value in keys.decrypt_many(found) if value is not None], key
 
@@ -243,5 +245,3 @@ def _check_size(plain: BinaryIO) -> None:
             f"The photo is larger than {settings.MAX_PHOTO_BYTES >> 20} MiB. Nothing was kept; choose a smaller one.",
             status=413,
         )
-
-

@@ -85,9 +85,7 @@ def credentials(state: str, *, is_ours: bool, issuer: str | None, source_types: 
     return Signal("credentials", "measured", value, "c2pa")
 
 
-def listed_face(
-    hits: Sequence[int], *, entries: int, threshold: float, one_to_many: bool, chance: float
-) -> Signal:
+def listed_face(hits: Sequence[int], *, entries: int, threshold: float, one_to_many: bool, chance: float) -> Signal:
     """Which faces (by index) are as near to an entry of the list "never my face" as `threshold`; no entry is named.
 
     `one_to_many`: the threshold was measured for that; `chance`: the share of strangers that hit a list of this length.
