@@ -101,7 +101,7 @@ def _card(review: Review) -> dict[str, Any]:
         "about": evidence.asset or job,
         "signals": [json.dumps(signal, sort_keys=True) for signal in evidence.signals],
         "name": evidence.asset.name if evidence.asset is not None else job.target.name if job is not None else "",
-        "reasons": [(code, words.reason(code)) for code in evidence.reasons],
+        "reasons": [(code, words.reason(code, evidence.signals)) for code in evidence.reasons],
         "not_screened": [words.kind(code) for code in evidence.not_screened],
         "attestation": attestation,
         "basis": words.basis(attestation.basis) if attestation is not None else "",

@@ -25,20 +25,25 @@ from worker.pipeline.analysis import Analysis
 KIND: Final = "listed_face"
 MODEL: Final = "face_descriptor"
 SIZE: Final = 128
-_REFLECTIONS: Final = 64
+_REFLECTIONS: Final = 256
 _BLOCK: Final = 1024  # entries compared at once: bounds the memory of one comparison
 _FROM_BYTES: Final = np.dtype("<f4")
 
 
 def turned(descriptor: Sequence[float] | NDArray[np.floating], key: bytes) -> NDArray[np.float32]:
     """`descriptor` float [N, 128] or [128] turned by the list's key; distances between turned ones are unchanged."""
-    values = np.atleast_2d(np.asarray(descriptor, np.float64)).copy()
+    return np.asarray(np.asarray(descriptor, np.float64) @ _matrix(key), np.float32)
+
+
+def _matrix(key: bytes) -> NDArray[np.float64]:
+    """The orthogonal matrix float64 [128, 128] of a key: so many reflections that nothing stays in its place."""
+    turning = np.eye(SIZE)
     drawn = hashlib.shake_256(b"imprimatur/face list/1|" + key).digest(8 * _REFLECTIONS * SIZE)
     normals = np.frombuffer(drawn, "<u8").reshape(_REFLECTIONS, SIZE).astype(np.float64) / 2.0**63 - 1.0
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     for normal in normals:
-        values -= 2.0 * np.outer(values @ normal, normal)
-    return np.asarray(values.reshape(np.shape(descriptor)), np.float32)
+        turning -= 2.0 * np.outer(turning @ normal, normal)
+    return turning
 
 
 def pack(descriptor: Sequence[float], key: bytes) -> bytes:
