@@ -21,7 +21,6 @@ from consent.texts import face_list_text
 from tests.webapp.portal.conftest import Person
 from webapp import storage
 from webapp.jobs import upkeep
-from webapp.jobs.models import Asset
 from webapp.outbox.models import OutboxMessage
 from webapp.screening import face_list
 from webapp.screening.listed import ListedFace
