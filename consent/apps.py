@@ -11,8 +11,10 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import mail, portal_access
+        from consent import mail, portal_access, portal_forgetting, schedule
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
         register(portal_access.TOPIC, portal_access.deliver_ask)
+        schedule.register()
+        portal_forgetting.register()

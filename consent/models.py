@@ -286,5 +286,35 @@ class Attestation(Sealed):
         return self.unseal("statement")
 
 
-# Further models of this app, in modules of their own; Django finds them by these imports.
-from consent.portal_models import Note, PortalAsk, PortalLink, PortalSession, Restriction, Wishes  # noqa: E402, F401
+# Tables of this app that have a module of their own.
+from consent.forgetting import Erasure, MasterKey  # noqa: E402
+from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
+from consent.portal_models import Note, PortalAsk, PortalLink, PortalSession, Restriction, Wishes  # noqa: E402
+
+__all__ = [
+    "Attestation",
+    "AuditRecord",
+    "Block",
+    "Consent",
+    "DataKey",
+    "Erasure",
+    "Event",
+    "LedgerCheckpoint",
+    "LedgerEntry",
+    "LedgerLock",
+    "LedgerTile",
+    "MasterKey",
+    "Note",
+    "PortalAsk",
+    "PortalLink",
+    "PortalSession",
+    "Restriction",
+    "Sealed",
+    "Subject",
+    "Use",
+    "Wishes",
+    "attestation_id",
+    "consent_id",
+    "data_key_id",
+    "subject_id",
+]

@@ -18,6 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent import envelope, keys
@@ -180,10 +181,19 @@ def _count(kind: str, value: str, most: int) -> None:
 def _counted(kind: str, value: str, most: int) -> bool:
     """Count one more try; True if it is still within `most` an hour. Needs the database, as processes share it."""
     now = timezone.now()
-    keyed = hmac.new(keys.subkey(_PURPOSE), f"{kind}|{value}".encode(), hashlib.sha256).hexdigest()
+    keyed = _keyed(kind, value)
     before = PortalAsk.objects.filter(key_hmac=keyed, at__gt=now - WINDOW).count()
     PortalAsk.objects.create(key_hmac=keyed, at=now)
     return before < most
+
+
+def asks_of(contact: str) -> QuerySet[PortalAsk]:
+    """The tries counted for one contact, in one spelling."""
+    return PortalAsk.objects.filter(key_hmac=_keyed("contact", contact))
+
+
+def _keyed(kind: str, value: str) -> str:
+    return hmac.new(keys.subkey(_PURPOSE), f"{kind}|{value}".encode(), hashlib.sha256).hexdigest()
 
 
 def _network(ip: str) -> str:

@@ -16,11 +16,13 @@ from django.utils import timezone
 
 from consent import mail
 from consent.errors import ConsentError
-from consent.models import Consent, Event, Subject, consent_id
+from consent.models import Consent, Subject, consent_id
 from consent.names import is_name
 from consent.policy import PURPOSES, ROLES
+from consent.scope import scope_digest
 from consent.subjects import check_may_ask, is_email, plain_contact, subject_for
 from consent.texts import consent_text, known_locale
+from consent.transitions import record
 
 MAX_DAYS = 365
 MAX_OUTPUTS = 100
@@ -92,7 +94,7 @@ def request_consent(
         )
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
-        subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
+        subject = _held(contact)
         now = timezone.now()
         consent = Consent(
             id=consent_id(),
@@ -124,12 +126,17 @@ def request_consent(
         notice = consent_text(consent, consent.locale)
         consent.notice_id, consent.notice_version, consent.notice_sha256 = notice.id, notice.version, notice.sha256
         consent.save(force_insert=True)
-        Event.objects.create(
-            consent=consent,
+        record(
+            consent,
+            "requested",
+            data={
+                "purposes": purposes,
+                "photos": consent.photo_sha256s,
+                "days": days,
+                "max_outputs": max_outputs,
+                "scope": scope_digest(consent, answered=False),
+            },
             at=now,
-            type="requested",
-            state=consent.state,
-            data={"purposes": purposes, "photos": consent.photo_sha256s, "days": days, "max_outputs": max_outputs},
         )
         if is_email(contact):
             mail.send_link(consent, token)
@@ -151,6 +158,14 @@ def find_by_token(token: str) -> Consent:
             "link_expired", "This question was not answered in time. Nothing was agreed; ask again.", status=410
         )
     return consent
+
+
+def _held(contact: str) -> Subject:
+    """The person of a contact, held until the end of the transaction; never one who is being erased meanwhile."""
+    while True:
+        subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
+        if subject.erased_at is None:
+            return subject
 
 
 def _replaced(consent: Consent, older_id: str) -> Consent:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from consent import ledger
 from consent.errors import ConsentError
+from consent.key_errors import KeyDestroyedError
 from consent.models import Consent, Event
+from consent.scope import scope_digest
 
 State = Consent.State
 Effect = Callable[[Consent, str, str], None]
@@ -79,11 +83,23 @@ def move(
         )
     for column, value in values.items():
         setattr(consent, column, value)
+    if new == State.GIVEN:  # what was granted, so that a row edited later differs from its event
+        data = {**(data or {}), "scope": scope_digest(consent, answered=True)}
     record(consent, new, code=code, data=data)
     for effect in _effects:
         effect(consent, old, new)
 
 
-def record(consent: Consent, type: str, *, code: str = "", data: dict[str, Any] | None = None) -> None:
-    """Append one event. `data` holds no personal data."""
-    Event.objects.create(consent=consent, at=timezone.now(), type=type, state=consent.state, code=code, data=data or {})
+def record(
+    consent: Consent, type: str, *, code: str = "", data: dict[str, Any] | None = None, at: datetime | None = None
+) -> Event:
+    """Append one event, and its entry in the ledger, in the caller's transaction. `data` holds no personal data."""
+    with transaction.atomic():
+        event = Event.objects.create(
+            consent=consent, at=at or timezone.now(), type=type, state=consent.state, code=code, data=data or {}
+        )
+        try:
+            ledger.append_event(event, consent.key_id)
+        except KeyDestroyedError:  # of a person who was erased: under the house's key, so that the log stays whole
+            ledger.append_event(event, "")
+    return event

@@ -16,11 +16,12 @@ from typing import Any
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import worker_ready
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from consent import keys
+from consent import erasure, keys
 from consent import services as consent_services
 from watermark import pattern as patterns
 from watermark.labels import IptcError
@@ -209,8 +210,9 @@ def tick() -> None:
 
 @shared_task(name="worker.expire")
 def expire() -> None:
-    """Each minute: links and permissions whose time is over."""
+    """Each minute: links and permissions whose time is over, and erasures that a crash left half done."""
     consent_services.expire_due(timezone.now())
+    erasure.heal()
 
 
 @shared_task(name="worker.retain")
@@ -218,6 +220,17 @@ def retain() -> None:
     """Each ten minutes: erase what had its time, lost its permission, or belongs to no row."""
     upkeep.retention()
     spool.remove_leftovers(settings.SPOOL_DIR)
+
+
+@worker_ready.connect
+def heal(**_: Any) -> None:
+    """At a worker's start: a crash, or a restored backup, must not leave half of a person behind."""
+    try:
+        erasure.heal(at_start=True)
+    except Exception:
+        logger.exception("Erasures could not be looked at at the start; the scheduler does it within a minute.")
+    finally:
+        connections.close_all()
 
 
 class EvidenceMissingError(Exception):

@@ -21,10 +21,14 @@ class JobsConfig(AppConfig):
             Path(settings.FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)
         import webapp.celery  # noqa: F401 - makes our app the current one, for sending tasks by name
         from consent import services as consent_services
+        from consent.erasure import register_eraser, register_kept
         from consent.restriction import register_limit_effect, register_restriction_effect
-        from webapp.jobs import intake, restriction, services
+        from webapp.jobs import forgetting, intake, restriction, schedule, services
 
         consent_services.register_effect(services.on_consent_changed)
         consent_services.register_preview(intake.screened_preview)
+        schedule.register()
+        register_eraser("jobs", forgetting.forget_person)
+        register_kept("jobs", forgetting.kept_here)
         register_restriction_effect(restriction.stop_jobs)
         register_limit_effect(restriction.erase_inputs)

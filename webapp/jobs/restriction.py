@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from consent.erasure import Scope
 from consent.models import Consent, Subject
 from consent.policy import MESSAGES
-from webapp.jobs import flow, transitions
+from webapp.jobs import flow, forgetting, transitions, upkeep
 from webapp.jobs.models import Asset, Job
 
 CODE = "consent_restricted"
@@ -28,20 +31,15 @@ def stop_jobs(consent: Consent) -> None:
 def erase_inputs(subject: Subject) -> None:
     """Erase the pictures of the person that were uploaded, and with them every descriptor computed from them.
 
-    A donor's photos, and the picture in which their own face was to be replaced. The rows say at once that they are
-    erased; the retention destroys the keys and objects of such rows, at the latest ten minutes later.
+    The same pictures as at an erasure. The rows say at once that they are erased; keys and objects go when that is
+    committed, and if the process dies in between, by the next round of retention.
     """
-    ids: set[str] = set()
-    for consent in Consent.objects.filter(subject=subject):
-        if consent.role == Consent.Role.FACE_DONOR:
-            ids |= {str(photo["asset_id"]) for photo in consent.photos}
-        else:
-            ids.add(consent.target_asset_id)
+    consents = tuple(Consent.objects.filter(subject=subject).values_list("pk", flat=True))
+    ids = sorted(forgetting.pictures(Scope(subject.pk, consents)))
     Asset.objects.filter(pk__in=ids, erased_at__isnull=True).update(erased_at=timezone.now(), faces=[])
-    transaction.on_commit(_destroy_now, robust=True)
+    transaction.on_commit(partial(_destroy_now, ids), robust=True)
 
 
-def _destroy_now() -> None:
-    from webapp.jobs import upkeep
-
-    upkeep.erase_assets()
+def _destroy_now(ids: list[str]) -> None:
+    for asset in Asset.objects.filter(pk__in=ids):
+        upkeep.erase_asset_now(asset)

@@ -13,6 +13,7 @@ from webapp.pages import (
     portal_face,
     portal_home,
     portal_wishes,
+    retention,
     sessions,
     wizard,
 )
@@ -21,6 +22,7 @@ app_name = "pages"
 
 urlpatterns = [
     path("", jobs.index, name="jobs"),
+    path("retention", retention.show, name="retention"),
     path("login", sessions.Login.as_view(), name="login"),
     path("logout", sessions.Logout.as_view(), name="logout"),
     path("new", wizard.upload, name="new"),

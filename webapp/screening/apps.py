@@ -10,9 +10,15 @@ class ScreeningConfig(AppConfig):
     label = "screening"
 
     def ready(self) -> None:
+        """What the gate measured goes with the person it is about, and with time."""
+        from consent.erasure import register_eraser
         from consent.restriction import register_limit_effect
+        from webapp import retention
         from webapp.jobs.upkeep import register_retention
-        from webapp.screening import face_list
+        from webapp.screening import face_list, forgetting
 
+        register_eraser("screening", forgetting.forget_person)
+        retention.register("jobs", forgetting.forget_old, forgetting.forecast)
+        register_eraser("face list", face_list.forget_person)
         register_limit_effect(face_list.remove_all)
         register_retention(face_list.upkeep)

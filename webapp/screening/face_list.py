@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from consent import keys
+from consent.erasure import Line, Scope
 from consent.errors import ConsentError
 from consent.models import DataKey, Subject
 from consent.portal_models import Wishes
@@ -99,6 +101,17 @@ def remove_all(subject: Subject) -> None:
     """Take a person off the list: at their limit on biometric data, and when they are erased."""
     for entry in ListedFace.objects.filter(subject=subject):
         remove(entry)
+
+
+def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
+    """See `consent.erasure.register_eraser`: keys first, then photos, then the rows."""
+    found = ListedFace.objects.filter(subject=scope.subject_id)
+    count = found.count()
+    if not look_only:
+        for entry in found:
+            _destroy(entry)
+            ListedFace.objects.filter(pk=entry.pk).delete()
+    yield Line("entries in the list of faces never to be used", count)
 
 
 def claim(entry_id: str, owner: str) -> ListedFace | None:

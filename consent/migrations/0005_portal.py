@@ -8,7 +8,7 @@ import consent.portal_models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("consent", "0002_append_only"),
+        ("consent", "0004_forget"),
     ]
 
     operations = [
