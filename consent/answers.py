@@ -15,7 +15,7 @@ from consent import keys, subjects
 from consent.errors import ConsentError
 from consent.models import Consent, Use
 from consent.names import is_name
-from consent.texts import LOCALES, PURPOSE_BOX, NoticeText, consent_text
+from consent.texts import LOCALES, POLITICAL_BOX, PURPOSE_BOX, NoticeText, consent_text
 from consent.transitions import State, lock, move
 
 REQUIRED_TICKS = ("person", "adult", "face_processing")
@@ -63,9 +63,11 @@ def give_consent(
                 "notice_sha256": notice.sha256,
                 "valid_until": locked.valid_until.isoformat(),
                 "assurance": locked.assurance,
+                "political": not locked.no_political and bool(ticks.get(POLITICAL_BOX)),
             },
             purposes=purposes,
             photos=photos,
+            no_political=locked.no_political or not ticks.get(POLITICAL_BOX),
             ticks={name: bool(ticks.get(name)) for name, _ in notice.boxes},
             typed_name_sealed=locked.seal("typed_name", " ".join(typed_name.split())),
             locale=notice.locale,

@@ -11,10 +11,11 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import mail, portal_access, portal_forgetting, schedule
+        from consent import mail, portal_access, portal_forgetting, receipt_mail, schedule
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
         register(portal_access.TOPIC, portal_access.deliver_ask)
+        register(receipt_mail.TOPIC, receipt_mail.deliver)
         schedule.register()
         portal_forgetting.register()

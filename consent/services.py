@@ -17,15 +17,16 @@ from consent.attestations import attest_declaration, attest_target_rights
 from consent.errors import ConsentError
 from consent.mail import link
 from consent.previews import register_preview
-from consent.requests import PhotoRef, TargetRef, find_by_token, request_consent
+from consent.requests import PhotoRef, Scope, TargetRef, find_by_token, request_consent
 from consent.texts import NoticeText, consent_text, declaration_text, rights_bases, target_rights_text
 from consent.transitions import register_effect
-from consent.uses import count_use, facts_of, release_use, reserve_use, state_of
+from consent.uses import count_use, facts_of, left_of, release_use, reserve_use, state_of
 
 __all__ = [
     "ConsentError",
     "NoticeText",
     "PhotoRef",
+    "Scope",
     "TargetRef",
     "attest_declaration",
     "attest_target_rights",
@@ -36,6 +37,7 @@ __all__ = [
     "facts_of",
     "find_by_token",
     "give_consent",
+    "left_of",
     "link",
     "refuse_consent",
     "register_effect",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, re_path
 
-from consent import views
+from consent import receipt_pages, views
 
 app_name = "consent"
 
@@ -14,5 +14,9 @@ urlpatterns = [
     path("<str:token>/refuse", views.refuse, name="refuse"),
     path("<str:token>/withdraw", views.withdraw, name="withdraw"),
     path("<str:token>/photo/<int:index>", views.photo, name="photo"),
+    path("<str:token>/receipt", receipt_pages.page, name="receipt"),
+    path("<str:token>/receipt-code.svg", receipt_pages.code, name="receipt_code"),
+    re_path(r"^(?P<token>[^/]+)/receipt\.(?P<kind>jwt|json|pdf)$", receipt_pages.download, name="receipt_file"),
     path("<str:token>/target", views.target, name="target"),
+    path("<str:token>/target/<int:index>", views.target, name="target"),
 ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from django.db import transaction
+from django.db.models import Sum
 from django.utils import timezone
 
 from consent.errors import ConsentError
@@ -26,18 +27,35 @@ def facts_of(consent: Consent) -> ConsentFacts:
         role=consent.role,
         purposes=frozenset(consent.purposes),
         photo_sha256s=frozenset(consent.photo_sha256s),
-        target_sha256=consent.target_sha256 or None,
-        target_face=consent.target_face,
+        targets=frozenset((each["sha256"], each["face"]) for each in consent.targets) if consent.targets else None,
         valid_from=consent.valid_from,
         valid_until=consent.valid_until,
         max_outputs=consent.max_outputs,
         uses=consent.uses.filter(state__in=COUNTING).count(),
         max_seconds=consent.max_seconds,
+        max_total_seconds=consent.max_total_seconds,
+        seconds_used=seconds_used(consent),
+        partners=frozenset(consent.partners),
+        territories=frozenset(consent.territories) if consent.territories else None,
         no_sexual=consent.no_sexual,
         no_political=consent.no_political,
         livemode=consent.livemode,
         restricted=restricted(consent),
     )
+
+
+def seconds_used(consent: Consent) -> float:
+    """Seconds of video made with this permission, or reserved for a job that is at work."""
+    found = consent.uses.filter(state__in=COUNTING).aggregate(total=Sum("seconds"))
+    return float(found["total"] or 0.0)
+
+
+def left_of(consent: Consent) -> tuple[int, float | None]:
+    """(outputs, seconds) that the permission still allows; None seconds: as many as one likes."""
+    outputs = max(0, consent.max_outputs - consent.uses.filter(state__in=COUNTING).count())
+    if consent.max_total_seconds is None:
+        return outputs, None
+    return outputs, max(0.0, consent.max_total_seconds - seconds_used(consent))
 
 
 def state_of(consent_ids: Iterable[str]) -> dict[str, str]:

@@ -147,6 +147,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
 # --- verification ---------------------------------------------------------------------------------------------------
 TRUST_LIST_FILE = env("TRUST_LIST_FILE")  # PEM: roots of issuers that the operator trusts besides this house
+WEBHOOK_PORTS = [int(port) for port in env_list("WEBHOOK_PORTS", ["443"])]
 FETCH_PORTS = [int(port) for port in env_list("FETCH_PORTS", ["443"])]
 
 # --- Django ---------------------------------------------------------------------------------------------------------
@@ -164,6 +165,7 @@ INSTALLED_APPS = [
     "consent",
     "webapp.jobs",
     "webapp.screening",
+    "webapp.webhooks",
     "webapp.api",
     "webapp.pages",
     "webapp.verify",
@@ -336,6 +338,11 @@ LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 # --- privacy --------------------------------------------------------------------------------------------------------
 INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)
 OUTPUT_RETENTION_DAYS = env_int("OUTPUT_RETENTION_DAYS", 7)
+# Outputs whose permission ended are hidden at once; their bytes and key go this much later. People are promised 24
+# hours, and the sweeper needs its time, so more than 20 is an error.
+WITHDRAWN_GRACE_HOURS = env_int("WITHDRAWN_GRACE_HOURS", 0)
+if not 0 <= WITHDRAWN_GRACE_HOURS <= 20:
+    raise ImproperlyConfigured("WITHDRAWN_GRACE_HOURS must be 0 to 20: people are promised deletion within 24 hours.")
 CONSENT_LINK_DAYS = 7
 VERIFICATION_RETENTION_DAYS = env_int("VERIFICATION_RETENTION_DAYS", 30)  # of answers; files are never kept
 # The rest of the schedule (webapp.retention), each with its reason there.

@@ -36,6 +36,7 @@ from webapp.jobs.meanwhile import upkeep_meanwhile
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
 from webapp.screening import services as screening
+from webapp.screening.stay_down import StayDownList
 from worker import spool
 from worker.faces.errors import FaceError
 from worker.gate import measure as measuring
@@ -95,7 +96,10 @@ def screen_asset(asset_id: str) -> None:
         )
         analysis = Analysis.load(analysis_path)
         mark_keys, anchors = keys_of_house.mark_keys(), keys_of_house.anchors_pem()
-        signals = measuring.measure(path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors)
+        listed = StayDownList(asset.sha256)
+        signals = measuring.measure(
+            path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors, listed=listed
+        )
         signals.append(measure_listed(analysis))
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
@@ -143,7 +147,11 @@ def screen_job(job_id: str) -> None:
         path = folder / "analysis-target"
         storage.materialise(job.target.analysis_name, job.target.key_id, path)
         target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
-        signals = measuring.measure_job(chosen, target, donor, levels, running.asset_profiles(job))
+        people = [job.donor_consent, *([job.target_consent] if job.target_consent else [])]
+        relationships = [person.relationship for person in people]
+        signals = measuring.measure_job(
+            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships
+        )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 
 

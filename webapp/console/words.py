@@ -63,3 +63,36 @@ def _chance(code: str, signals: Sequence[Mapping[str, Any]]) -> str:
 def basis(code: str) -> str:
     """What an account says its rights in a target rest on."""
     return dict(consents.rights_bases("en")).get(code, code)
+
+
+def state_tone(state: str) -> str:
+    """The colour of a consent's state."""
+    return {
+        "given": "good",
+        "requested": "active",
+        "viewed": "active",
+        "exhausted": "warn",
+        "withdrawn": "bad",
+        "revoked": "bad",
+        "refused": "bad",
+    }.get(state, "")
+
+
+def scope_rows(scope: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """A permission's scope as labels and lines."""
+    return [(_label(name), _lines(value)) for name, value in scope.items()]
+
+
+def _label(name: str) -> str:
+    plain = "".join(f" {char.lower()}" if char.isupper() else char for char in name.removeprefix("imp:"))
+    return f"{plain[:1].upper()}{plain[1:]}"
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [line for each in value for line in _lines(each)] or ["none"]
+    if isinstance(value, dict):
+        return [", ".join(f"{_label(name).lower()} {each}" for name, each in value.items())]
+    if value is None or isinstance(value, bool):
+        return [{True: "yes", False: "no", None: "no limit"}[value]]
+    return [str(value)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,8 @@ MEDIA_QUEUE = "cpu.media"
 
 State = Job.State
 LONGEST_PAUSE = 60.0  # seconds
+
+_ended: list[Callable[[Job], None]] = []
 
 
 def move(
@@ -64,7 +66,17 @@ def move(
         )
         if final and to_state != State.SUCCEEDED:
             release_uses(job_id)
+        if final and _ended:
+            job = Job.objects.get(pk=job_id)
+            for listener in _ended:
+                listener(job)
     return True
+
+
+def register_ended(listener: Callable[[Job], None]) -> None:
+    """`listener(job)` is called inside the transaction in which a job comes to its end, whichever it is."""
+    if listener not in _ended:
+        _ended.append(listener)
 
 
 def note(job_id: str, code: str, message: str) -> None:

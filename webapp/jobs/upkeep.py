@@ -19,7 +19,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from consent import keys
+from consent import keys, receipts
 from webapp import retention as schedule
 from webapp import storage
 from webapp.jobs import flow, intake, leases, permission, running, transitions, workfolder
@@ -46,11 +46,19 @@ class Upkeep:
     resent: int = 0
     swept_folders: int = 0
     erased: int = 0
+    receipts: int = 0
 
 
 def tick() -> Upkeep:
-    """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead."""
-    return Upkeep(delivered=outbox.relay(), returned=reap(), resent=sweep(), swept_folders=sweep_folders())
+    """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead, receipts."""
+    outbox.relay_aside()
+    return Upkeep(
+        delivered=outbox.relay(),
+        returned=reap(),
+        resent=sweep(),
+        swept_folders=sweep_folders(),
+        receipts=receipts.issue_due(),
+    )
 
 
 def reap() -> int:
@@ -173,7 +181,8 @@ def erase_outputs(now: datetime | None = None) -> int:
 
 def outputs_due(now: datetime) -> QuerySet[Output]:
     """Results whose time is over or whose permission was withdrawn."""
-    due = Q(expires_at__lt=now) | Q(permission=Output.Permission.WITHDRAWN)
+    grace = now - timedelta(hours=settings.WITHDRAWN_GRACE_HOURS)
+    due = Q(expires_at__lt=now) | Q(permission__in=Output.ENDED, permission_changed_at__lte=grace)
     return Output.objects.filter(due, erased_at__isnull=True)
 
 

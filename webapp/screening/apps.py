@@ -14,11 +14,13 @@ class ScreeningConfig(AppConfig):
         from consent.erasure import register_eraser
         from consent.restriction import register_limit_effect
         from webapp import retention
+        from webapp.jobs import hiding
         from webapp.jobs.upkeep import register_retention
-        from webapp.screening import face_list, forgetting
+        from webapp.screening import face_list, forgetting, stay_down
 
         register_eraser("screening", forgetting.forget_person)
         retention.register("jobs", forgetting.forget_old, forgetting.forecast)
+        hiding.register_hidden(stay_down.enter)
         register_eraser("face list", face_list.forget_person)
         register_limit_effect(face_list.remove_all)
         register_retention(face_list.upkeep)

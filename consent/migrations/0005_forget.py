@@ -8,7 +8,7 @@ import consent.forgetting
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("consent", "0003_ledger"),
+        ("consent", "0004_receipts"),
     ]
 
     operations = [

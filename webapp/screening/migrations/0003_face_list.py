@@ -9,7 +9,7 @@ import webapp.screening.listed
 class Migration(migrations.Migration):
     dependencies = [
         ("consent", "0002_append_only"),
-        ("screening", "0001_initial"),
+        ("screening", "0002_stay_down"),
     ]
 
     operations = [

@@ -8,7 +8,7 @@ import consent.portal_models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("consent", "0004_forget"),
+        ("consent", "0006_scope"),
     ]
 
     operations = [
