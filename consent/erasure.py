@@ -22,7 +22,7 @@ from django.utils import timezone
 from consent import answers, forgotten_mail, keys
 from consent.errors import ConsentError
 from consent.models import Block, Consent, DataKey, Erasure, Event, Subject
-from consent.subjects import contact_hash, plain_contact
+from consent.subjects import contact_hmac, plain_contact
 from consent.transitions import State, lock, move, record
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def register_eraser(room: str, eraser: Eraser) -> None:
 
 def find_subject(contact: str) -> Subject:
     """The person of a contact. Raises ConsentError `contact_invalid`, `not_found`."""
-    known = contact_hash(plain_contact(contact))
+    known = contact_hmac(plain_contact(contact))
     subject = Subject.objects.filter(contact_hmac=known, erased_at__isnull=True).first()
     if subject is None:
         raise ConsentError("not_found", "Nobody is known here by this contact. Nothing was changed.", status=404)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 
 from consent import ledger, receipts
 from consent.ledger import house
@@ -23,6 +24,7 @@ from consent.pdf import Pages, attach
 from consent.receipt_body import iso, scope_of
 from consent.receipt_check import ATTACHED_AS
 from consent.texts import long_date
+from consent.transitions import lock
 
 FORMAT = "imprimatur-evidence/1"
 
@@ -51,9 +53,12 @@ CHECK_LINE = "    manage.py receipt check receipt.jwt --jwks jwks.json\n"
 
 
 def evidence_pack(consent: Consent, *, at: datetime) -> bytes:
-    """The pack as a ZIP. Raises keys.KeyDestroyedError after erasure; ledger.LedgerError before the first checkpoint."""
-    record, proofs = record_of(consent, at=at), proofs_of(consent)
-    signed = receipts.house_receipt_of(consent)
+    """The pack as a ZIP. Raises keys.KeyDestroyedError after erasure, ledger.LedgerError while the log is empty."""
+    with transaction.atomic():
+        # Held meanwhile, so that no event comes between the record and its proofs.
+        consent = lock(consent.pk)
+        record, proofs = record_of(consent, at=at), proofs_of(consent)
+        signed = receipts.house_receipt_of(consent)
     files = {
         "README.txt": README.format(
             consent=consent.pk,
@@ -155,7 +160,9 @@ def chronicle(record: dict[str, Any], proofs: dict[str, Any], signed: str | None
     """The record as pages to read."""
     asked, answer, notice = record["asked"], record["answer"], record["notice"]
     title = f"Evidence of permission {record['consent']}"
-    pages = Pages(title=title, footer=f"{record['consent']} · {record['made'][:16].replace('T', ' ')} UTC", language="en")
+    pages = Pages(
+        title=title, footer=f"{record['consent']} · {record['made'][:16].replace('T', ' ')} UTC", language="en"
+    )
     pages.heading("Evidence of one permission")
     pages.paragraph(
         f"Made {long_date(datetime.fromisoformat(record['made']), 'en')} by {record['house']}. "
@@ -183,7 +190,10 @@ def chronicle(record: dict[str, Any], proofs: dict[str, Any], signed: str | None
         [
             ("Given at", _time(answer["given_at"]) if answer["given_at"] else "never"),
             ("Name typed as signature", answer["typed_name"] or "none"),
-            ("Ticks", "\n".join(f"[{'x' if ticked else ' '}] {name}" for name, ticked in answer["ticks"].items()) or "-"),
+            (
+                "Ticks",
+                "\n".join(f"[{'x' if ticked else ' '}] {name}" for name, ticked in answer["ticks"].items()) or "-",
+            ),
             ("Level of assurance", record["assurance"]),
             *((_words(name), str(value)) for name, value in answer["evidence"].items()),
         ]

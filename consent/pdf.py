@@ -79,7 +79,7 @@ class Pages:
                 ]
             )
         )
-        self._story.append(table)
+        self._story += [table, Spacer(1, 2 * mm)]
 
     def code_beside(self, address: str, title: str, text: str) -> None:
         """A QR code of an address on a plate, with words and the address beside it."""
@@ -138,13 +138,14 @@ class Pages:
         run, font = "", usual
         for char in text:
             has = next((name for name, letters in fonts if ord(char) in letters), "")
+            drawn = char
             if not has:
                 # A letter no font here has is named, not dropped: a name must not silently become another.
-                char, has = f"[U+{ord(char):04X}]" if not char.isspace() else " ", TEXT
+                drawn, has = " " if char.isspace() else f"[U+{ord(char):04X}]", TEXT
             if has != font and run:
                 yield _run(run, font, usual)
                 run = ""
-            run, font = run + char, has
+            run, font = run + drawn, has
         yield _run(run, font, usual)
 
 
@@ -196,5 +197,3 @@ def _fonts() -> tuple[set[int], set[int]]:
             pdfmetrics.registerFont(TTFont(name, str(FONTS / f"{name}.ttf")))
         letters.append(pdfmetrics.getFont(name).face.charToGlyph.keys())
     return letters[0], letters[1]
-
-

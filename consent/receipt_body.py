@@ -170,9 +170,7 @@ def _targets(consent: Consent) -> list[dict[str, Any]]:
     """The files and faces allowed, by hash; asset ids say nothing to the holder of a receipt."""
     targets = getattr(consent, "targets", None)
     if targets is None:  # one target at most
-        targets = (
-            [{"sha256": consent.target_sha256, "face": consent.target_face}] if consent.target_sha256 else []
-        )
+        targets = [{"sha256": consent.target_sha256, "face": consent.target_face}] if consent.target_sha256 else []
     return [{"imp:sha256": target["sha256"], "imp:face": target["face"]} for target in targets]
 
 

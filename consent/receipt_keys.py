@@ -1,7 +1,8 @@
 """The house's Ed25519 keys for receipts: drawn at the first use, rotated by command, published for ever.
 
 The seed is a data key of the key store, so it is wrapped by the master key and is the same on every machine of the
-house. Rotation destroys the old seed and keeps the public key: nothing is signed with it again, old receipts still verify.
+house. Rotation destroys the old seed and keeps the public key: nothing is signed with it again, and old receipts still
+verify.
 """
 
 from __future__ import annotations

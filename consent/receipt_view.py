@@ -48,7 +48,10 @@ def describe(consent: Consent, receipt: Receipt, locale: str, *, now: datetime) 
         proof=(
             (shown["receipt"], receipt.id),
             (shown["record"], consent.id),
-            (shown["log"], fill(shown["log_value"], index=str(receipt.ledger_index), size=str(body["imp:log"]["size"]))),
+            (
+                shown["log"],
+                fill(shown["log_value"], index=str(receipt.ledger_index), size=str(body["imp:log"]["size"])),
+            ),
             (shown["notice_sha256"], consent.notice_sha256),
             (shown["issued"], f"{long_date(receipt.issued_at, locale)}, {receipt.issued_at:%H:%M} UTC"),
             (shown["key"], receipt.kid),

@@ -150,9 +150,7 @@ def issue(consent: Consent) -> Receipt | None:
         "person": {"schema:url": link},
         "house": {"imp:urlSha256": hashlib.sha256(link.encode()).hexdigest()},
     }
-    signed = {
-        copy: _sign(_claims(consent, row, copy, where, log), row.kid, key) for copy, where in copies.items()
-    }
+    signed = {copy: _sign(_claims(consent, row, copy, where, log), row.kid, key) for copy, where in copies.items()}
     row.jws_sealed = row.seal("jws", signed["person"])
     row.house_jws_sealed = row.seal("house_jws", signed["house"])
     row.sha256 = hashlib.sha256(signed["person"].encode()).hexdigest()

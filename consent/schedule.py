@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db.models import Count, Max, Q, QuerySet
 
 from consent import erasure, keys
+from consent.errors import ConsentError
 from consent.models import Block, DataKey, Erasure, Subject
 from consent.transitions import State
 from webapp import retention
@@ -67,7 +68,7 @@ def _forget(now: datetime, *, given: bool) -> int:
     for subject in list(over(now, given=given)):
         try:
             count += erasure.erase_subject(subject, by=Erasure.By.RETENTION).finished
-        except erasure.ConsentError:
+        except ConsentError:
             continue  # asked again in this moment: then their time is not over
     return count
 

@@ -57,7 +57,7 @@ def is_email(contact: str) -> bool:
 
 def subject_for(contact: str) -> Subject:
     """The subject of a contact (in one spelling), made if new; without a contact always a new one."""
-    known = contact_hash(contact) if contact else None
+    known = contact_hmac(contact) if contact else None
     if known and (found := Subject.objects.filter(contact_hmac=known).first()):
         return found
     subject = Subject(id=subject_id(), contact_hmac=known)
@@ -74,11 +74,11 @@ def subject_for(contact: str) -> Subject:
 
 def known_subject(contact: str) -> Subject | None:
     """The subject of a contact (in one spelling), if there is one that was not erased; never makes one."""
-    return Subject.objects.filter(contact_hmac=contact_hash(contact), erased_at__isnull=True).first()
+    return Subject.objects.filter(contact_hmac=contact_hmac(contact), erased_at__isnull=True).first()
 
 
-def contact_hash(contact: str) -> str:
-    """The keyed hash a person is found by."""
+def contact_hmac(contact: str) -> str:
+    """The keyed hash by which the person of a contact, in one spelling, is found again."""
     return _keyed("contact", contact)
 
 

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
+from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
 from consent.models import Consent, Use
 from consent.policy import MESSAGES, ConsentFacts, Decision, UseFacts, covers
@@ -63,6 +64,7 @@ def state_of(consent_ids: Iterable[str]) -> dict[str, str]:
     return dict(Consent.objects.filter(pk__in=list(consent_ids)).values_list("pk", "state"))
 
 
+@survives_deadlocks
 def reserve_use(consent_id: str, *, job_id: str, use: UseFacts) -> Decision:
     """Reserve one result for a job, if the permission covers it; again for the same job asks again, counts once.
 
@@ -78,10 +80,11 @@ def reserve_use(consent_id: str, *, job_id: str, use: UseFacts) -> Decision:
         Use.objects.update_or_create(
             consent=consent, job_id=job_id, defaults={"state": Use.State.RESERVED, "seconds": use.seconds}
         )
-        record(consent, "reserved", data={"job": job_id})
+        record(consent, "reserved", data={"job": job_id, "seconds": use.seconds})
         return decision
 
 
+@survives_deadlocks
 def count_use(consent_id: str, job_id: str) -> None:
     """The job publishes: its reservation becomes a use. Call it in the transaction that publishes.
 
@@ -108,6 +111,7 @@ def count_use(consent_id: str, job_id: str) -> None:
             move(consent, State.EXHAUSTED)
 
 
+@survives_deadlocks
 def release_use(consent_id: str, job_id: str) -> None:
     """The job will not publish: its reservation is free again. A counted use stays counted; no use is fine."""
     with transaction.atomic():

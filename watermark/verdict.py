@@ -119,8 +119,8 @@ class PossibleMatch:
 
 @dataclass(frozen=True)
 class OutputRecord:
-    """What our records say about one published output. `state`: in_force, withdrawn, revoked, taken_down; any other word counts
-    as not in force. `claim_sha256` is that of the manifest we signed (see `Credentials`); "" matches none.
+    """What our records say about one published output. `state`: in_force, withdrawn, revoked, taken_down; any other
+    word counts as not in force. `claim_sha256` is that of the manifest we signed (see `Credentials`); "" matches none.
     `target_cover` says what stands for the person whose face was replaced: consent or attestation. `time_stamp` says
     who vouches for the time of the signature: trusted (a service we know), untrusted, none, missed; "": not known."""
 

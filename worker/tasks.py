@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from consent import erasure, keys
+from consent import erasure, keys, ledger
 from consent import services as consent_services
 from watermark import pattern as patterns
 from watermark.labels import IptcError
@@ -214,6 +214,12 @@ def run_job(job_id: str) -> None:
 def tick() -> None:
     """Each second: deliver the outbox, return what dead workers held, send lost messages again."""
     upkeep.tick()
+
+
+@shared_task(name="worker.sequence")
+def sequence() -> None:
+    """Each second: places and checkpoints for the ledger's new entries."""
+    ledger.sequence()
 
 
 @shared_task(name="worker.expire")

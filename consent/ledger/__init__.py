@@ -14,21 +14,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from consent.ledger.entries import Opening, append, append_event, audit, open_entry, opens
+    from consent.ledger.entries import (
+        NewEntry,
+        Opening,
+        append,
+        append_attestation,
+        append_event,
+        append_many,
+        audit,
+        open_entry,
+        opens,
+    )
     from consent.ledger.errors import LedgerError
-    from consent.ledger.proofs import Proof, checkpoint, index_of, proof, public_key
+    from consent.ledger.proofs import Proof, checkpoint, given_index, index_of, proof, public_key
     from consent.ledger.sequencer import sequence
 
 _HOMES = {
     "append": "entries",
+    "append_attestation": "entries",
     "append_event": "entries",
+    "append_many": "entries",
     "audit": "entries",
     "open_entry": "entries",
     "opens": "entries",
+    "NewEntry": "entries",
     "Opening": "entries",
     "LedgerError": "errors",
     "Proof": "proofs",
     "checkpoint": "proofs",
+    "given_index": "proofs",
     "index_of": "proofs",
     "proof": "proofs",
     "public_key": "proofs",
@@ -37,12 +51,16 @@ _HOMES = {
 
 __all__ = [
     "LedgerError",
+    "NewEntry",
     "Opening",
     "Proof",
     "append",
+    "append_attestation",
     "append_event",
+    "append_many",
     "audit",
     "checkpoint",
+    "given_index",
     "index_of",
     "open_entry",
     "opens",

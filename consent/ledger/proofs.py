@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from consent.ledger import house, tree
@@ -9,6 +10,8 @@ from consent.ledger.errors import LedgerError
 from consent.ledger.models import LedgerCheckpoint, LedgerEntry
 from consent.ledger.sequencer import sequence, tree_size
 from consent.ledger.store import StoredTree
+
+logger = logging.getLogger(__name__)
 
 MOST_LEAVES = 1000
 
@@ -28,7 +31,7 @@ def checkpoint() -> str:
     """The newest signed head. Raises LedgerError log_empty before the first."""
     note = LedgerCheckpoint.objects.order_by("-size").values_list("note", flat=True).first()
     if note is None:
-        raise LedgerError("log_empty", "Nothing was entered into this log yet. Ask again later.", status=404)
+        raise _empty()
     return note
 
 
@@ -39,21 +42,33 @@ def public_key() -> str:
 
 def proof(entry: LedgerEntry) -> Proof | None:
     """That this entry is in the log, by the newest checkpoint; None until it is sequenced and covered by one."""
-    found = LedgerEntry.objects.filter(pk=entry.pk, seq__isnull=False).values_list("seq", "leaf").first()
+    found = LedgerEntry.objects.filter(pk=entry.pk).values_list("seq", "leaf").first()
     head = LedgerCheckpoint.objects.order_by("-size").values_list("size", "note").first()
-    if found is None or head is None or found[0] >= head[0]:
+    if found is None or head is None:
         return None
-    return Proof(found[0], head[0], inclusion_path(found[0], head[0]), bytes(found[1]), head[1])
+    index, leaf = found
+    if index is None or leaf is None or index >= head[0]:
+        return None
+    return Proof(index, head[0], inclusion_path(index, head[0]), bytes(leaf), head[1])
 
 
 def index_of(entry: LedgerEntry) -> int | None:
-    """The place of an entry, sequencing now if it has none yet; None if others keep the sequencer busy."""
-    for _ in range(3):
+    """The place of an entry, sequencing now if it has none yet; None if that cannot be done now, never a guess."""
+    for turn in range(4):
         seq = LedgerEntry.objects.filter(pk=entry.pk).values_list("seq", flat=True).first()
-        if seq is not None:
+        if seq is not None or turn == 3:
             return seq
-        sequence()
+        try:
+            sequence()
+        except LedgerError as error:
+            logger.warning("The ledger's checkpoint waits: %s (%s)", error.message, error.code)
     return None
+
+
+def given_index(consent_id: str) -> int | None:
+    """The place of the entry in which this person gave their permission, as `index_of`; None without such an entry."""
+    given = LedgerEntry.objects.filter(event__consent=consent_id, event__type="given").order_by("-id").first()
+    return index_of(given) if given is not None else None
 
 
 def inclusion_path(index: int, size: int) -> list[bytes]:
@@ -92,7 +107,19 @@ def leaves(start: int, end: int) -> list[bytes]:
     """The leaves [start, end), at most MOST_LEAVES of them, as far as there are."""
     last = min(end, start + MOST_LEAVES) - 1
     found = LedgerEntry.objects.filter(seq__range=(start, last)).order_by("seq").values_list("leaf", flat=True)
-    return [bytes(each) for each in found]
+    return [bytes(each) for each in found if each is not None]
+
+
+def covered_size() -> int:
+    """How many leaves the newest checkpoint covers. Raises LedgerError log_empty."""
+    size = LedgerCheckpoint.objects.order_by("-size").values_list("size", flat=True).first()
+    if size is None:
+        raise _empty()
+    return size
+
+
+def _empty() -> LedgerError:
+    return LedgerError("log_empty", "Nothing was entered into this log yet. Ask again later.", status=404)
 
 
 def _check_size(size: int) -> None:

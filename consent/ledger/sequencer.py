@@ -86,8 +86,9 @@ def _assign(limit: int) -> int:
         )
         if not waiting:
             return 0
-        newest = LedgerEntry.objects.filter(seq__isnull=False).order_by("-seq").values_list("seq", "chain").first()
-        seq, chain = (0, CHAIN_START) if newest is None else (newest[0] + 1, bytes(newest[1]))
+        seq, chain = tree_size(), CHAIN_START
+        for newest in LedgerEntry.objects.filter(seq=seq - 1).values_list("chain", flat=True):
+            chain = bytes(newest or b"")
         rows = []
         for entry in waiting:
             leaf = leaf_of(

@@ -105,6 +105,38 @@ def withdraw(consent_id: str) -> str:
     return consents.withdraw_consent(Consent.objects.get(pk=consent_id)).state
 
 
+def revoke(consent_id: str, reason: str) -> str:
+    """The operator ends a permission, as on the command line."""
+    from django.core.management import call_command
+
+    call_command("consents", "revoke", consent_id, "--reason", reason)
+    from consent.models import Consent
+
+    return Consent.objects.get(pk=consent_id).state
+
+
+def key() -> str:
+    """A partner key of Cleo's."""
+    from webapp.accounts import services
+
+    return services.issue_api_key(_cleo().organisation, name="tests")[1]
+
+
+def retain_now() -> None:
+    """Have a worker do what the scheduler asks of it each ten minutes."""
+    from webapp.celery import app
+
+    app.send_task("worker.retain", queue="ctl")
+
+
+def partial_files() -> list[str]:
+    """Whatever lies in a job's work folder."""
+    from webapp.jobs import workfolder
+
+    root = workfolder.root()
+    return sorted(path.name for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
+
+
 def uses(consent_id: str) -> dict[str, int]:
     """How many uses of a consent are in which state."""
     from consent.models import Use
@@ -391,6 +423,20 @@ def erase(subject: str, die_after: str = "") -> dict[str, Any]:
     return {"died": os.waitstatus_to_exitcode(status)}
 
 
+def traces(subject: str) -> dict[str, Any]:
+    """What the rows and the key store still hold of a person that opens nothing but could lead to them."""
+    from consent.models import Consent, DataKey, Subject
+
+    found = Subject.objects.get(pk=subject)
+    columns = ("name_sealed", "requested_by_sealed", "note_sealed", "evidence")
+    return {
+        "contact": bool(found.contact_hmac or found.contact_sealed),
+        "columns": [name for name in columns for each in found.consents.all() if getattr(each, name)],
+        "states": [each.state for each in Consent.objects.filter(subject=subject)],
+        "living_keys": list(DataKey.objects.filter(destroyed_at=None).values_list("owner", flat=True)),
+    }
+
+
 def erasure_state(subject: str) -> str:
     from consent.models import Erasure
 
@@ -447,7 +493,7 @@ def ledger_holds() -> dict[str, Any]:
     """Every entry is in the tree that a signed checkpoint covers: the entries whose proof does not lead to its root."""
     from consent import ledger
     from consent.ledger import house, notes, sequencer
-    from consent.ledger.tree import verify_inclusion
+    from consent.ledger.tree import leaf_hash, verify_inclusion
     from consent.models import LedgerCheckpoint, LedgerEntry
 
     while ledger.sequence():
@@ -458,8 +504,11 @@ def ledger_holds() -> dict[str, Any]:
     wrong = []
     for entry in LedgerEntry.objects.order_by("seq"):
         proof = ledger.proof(entry)
-        if proof is None or not verify_inclusion(proof.leaf, proof.index, proof.size, proof.path, bytes(head.root)):
-            wrong.append(entry.pk)
+        if proof is not None:
+            leaf = leaf_hash(proof.leaf)
+            if verify_inclusion(leaf, proof.index, proof.size, proof.path, bytes(head.root)):
+                continue
+        wrong.append(entry.pk)
     return {"size": LedgerEntry.objects.count(), "wrong": wrong}
 
 

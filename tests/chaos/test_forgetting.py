@@ -170,6 +170,15 @@ def _prove_forgotten(house: Any, samples: Path, tmp_path: Path) -> None:
     assert _found(needles, outside / "after") == set()
     assert _found(needles, *(path for path in house.home.glob("*.log"))) == set()
 
+    traces = house.do("traces", subject=ada["subject"])
+    assert (traces["contact"], traces["columns"], traces["states"]) == (False, [], ["withdrawn"])
+    gone = {f"subject:{ada['subject']}", f"asset:{source}", f"output:{job_id}"}
+    assert not gone & set(traces["living_keys"])
+    assert {f"subject:{ben['subject']}", f"asset:{target}"} <= set(traces["living_keys"])
+
+    # Only Ben's objects are left, and his output is gone with her face in it.
+    assert [house.do("objects", prefix=kind) for kind in ("asset", "analysis", "preview", "output")] == [1, 1, 1, 0]
+
     # Ben is as he was, and the log is whole.
     his = {"Ben": {BEN.encode()}, "his mail": {b"ben@other.example"}}
     assert _found(his, outside / "after") == {"Ben", "his mail"}

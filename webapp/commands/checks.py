@@ -90,14 +90,14 @@ def check_keys_and_signer() -> Iterator[Finding]:
 
     try:
         keys.subkey("check")
-        found = rotation.status()
-        words = f"{found.master} in {found.uri}"
-        if found.lost:
+        where = rotation.status()
+        words = f"{where.master} in {where.uri}"
+        if where.lost:
             mend = "bring the earlier master key back, or name its place in MASTER_KEY_PREVIOUS"
-            yield Finding("master key", "missing", f"{words}; {found.lost} keys lie under one not at hand", mend)
-        elif found.waiting:
+            yield Finding("master key", "missing", f"{words}; {where.lost} keys lie under one not at hand", mend)
+        elif where.waiting:
             mend = "python manage.py keys rewrap"
-            yield Finding("master key", "note", f"{words}; {found.waiting} keys lie under an earlier one", mend)
+            yield Finding("master key", "note", f"{words}; {where.waiting} keys lie under an earlier one", mend)
         else:
             yield Finding("master key", "ok", words)
     except Exception as error:

@@ -61,7 +61,9 @@ def _matching(wanted: dict[str, str]) -> QuerySet[AuditRecord]:
 
 def _lines(records: list[AuditRecord]) -> list[dict[str, Any]]:
     people = dict(
-        User.objects.filter(pk__in=[each.actor_id for each in records if each.actor_id.isdigit()]).values_list("pk", "email")
+        User.objects.filter(pk__in=[each.actor_id for each in records if each.actor_id.isdigit()]).values_list(
+            "pk", "email"
+        )
     )
     places = dict(
         LedgerEntry.objects.filter(source__in=[f"audit:{each.pk}" for each in records]).values_list("source", "seq")

@@ -40,7 +40,9 @@ REVOCATIONS = (
 def index(request: HttpRequest) -> HttpResponse:
     """All consents, newest first; by id, state or organisation. No person is named here."""
     moderator(request)
-    wanted = {name: request.GET.get(name, "").strip().replace("\x00", "")[:80] for name in ("q", "state", "organisation")}
+    wanted = {
+        name: request.GET.get(name, "").strip().replace("\x00", "")[:80] for name in ("q", "state", "organisation")
+    }
     rows = _matching(wanted)
     if before := request.GET.get("before", "").replace("\x00", ""):
         last = get_object_or_404(Consent, pk=before)
@@ -103,7 +105,9 @@ def evidence(request: HttpRequest, consent_id: str) -> HttpResponse:
     try:
         pack = evidence_pack(consent, at=timezone.now())
     except KeyDestroyedError:
-        return _detail(request, consent, problem="The person's data was erased. There is nothing left to export.", status=410)
+        return _detail(
+            request, consent, problem="The person's data was erased. There is nothing left to export.", status=410
+        )
     except (KeyStoreError, ledger.LedgerError) as error:
         return _detail(request, consent, problem=error.message, status=503)
     ledger.audit(str(user.pk), "consent.exported", consent.pk, "evidence pack", key_id=consent.key_id)
@@ -136,7 +140,9 @@ def revoke(request: HttpRequest, consent_id: str) -> HttpResponse:
 def _matching(wanted: dict[str, str]) -> QuerySet[Consent]:
     rows = Consent.objects.order_by("-created_at", "-pk")
     if wanted["q"]:
-        rows = rows.filter(Q(pk__startswith=wanted["q"]) | Q(subject_id=wanted["q"]) | Q(uses__job_id=wanted["q"])).distinct()
+        rows = rows.filter(
+            Q(pk__startswith=wanted["q"]) | Q(subject_id=wanted["q"]) | Q(uses__job_id=wanted["q"])
+        ).distinct()
     if wanted["state"]:
         rows = rows.filter(state=wanted["state"])
     if wanted["organisation"]:
@@ -184,9 +190,7 @@ def _detail(request: HttpRequest, consent: Consent, *, problem: str = "", status
 
 
 def _everything(request: HttpRequest, consent: Consent) -> dict[str, Any]:
-    places = dict(
-        consent.events.filter(ledger_entry__seq__isnull=False).values_list("pk", "ledger_entry__seq")
-    )
+    places = dict(consent.events.filter(ledger_entry__seq__isnull=False).values_list("pk", "ledger_entry__seq"))
     found: dict[str, Any] = {
         "minutes": looks.minutes_left(request, consent.pk),
         "scope": scope_rows(scope_of(consent)) if consent.valid_from else [],

@@ -23,9 +23,10 @@ class JobsConfig(AppConfig):
         from consent import services as consent_services
         from consent.erasure import register_eraser, register_kept
         from consent.restriction import register_limit_effect, register_restriction_effect
-        from webapp.jobs import forgetting, intake, restriction, schedule, services
+        from webapp.jobs import flow, forgetting, intake, restriction, schedule, services
 
         consent_services.register_effect(services.on_consent_changed)
+        consent_services.register_companions(flow.companions_of)
         consent_services.register_preview(intake.screened_preview)
         schedule.register()
         register_eraser("jobs", forgetting.forget_person)

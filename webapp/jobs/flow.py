@@ -110,6 +110,13 @@ def on_consent_changed(consent: Consent, old: str, new: str) -> None:
             hiding.hide(Output.objects.filter(job__in=jobs), PERMISSION_ENDS[new])
 
 
+def companions_of(consent_id: str) -> set[str]:
+    """The other consents of the jobs that a change of this one may move."""
+    jobs = Job.objects.filter(Q(donor_consent=consent_id) | Q(target_consent=consent_id)).exclude(state__in=Job.FINAL)
+    pairs = jobs.values_list("donor_consent_id", "target_consent_id")
+    return {each for pair in pairs for each in pair if each is not None} - {consent_id}
+
+
 def consents_changed(job: Job) -> None:
     """A job that awaits consent looks at its consents again: goes on, ends, or waits."""
     with transaction.atomic():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from importlib import import_module
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
@@ -11,7 +10,7 @@ from django.db.models import QuerySet
 
 from webapp import retention
 from webapp.jobs import upkeep
-from webapp.jobs.models import Asset, Job, JobEvent, Output
+from webapp.jobs.models import Asset, Job, JobEvent, JobSource, Output
 from webapp.outbox import services as outbox
 from webapp.outbox.models import OutboxMessage
 from webapp.retention import Forecast
@@ -38,9 +37,10 @@ def _assets_forecast(now: datetime, *, unused: bool) -> Forecast:
         first = rows.exclude(target__in=due).order_by("finished_at").values_list("finished_at", flat=True).first()
         following = first + timedelta(hours=settings.INPUT_RETENTION_HOURS) if first else None
     else:
-        rows = Asset.objects.filter(erased_at__isnull=True).exclude(pk__in=due)
-        rows = rows.exclude(pk__in=Job.objects.values("target")).exclude(pk__in=Job.objects.values("sources"))
-        first = rows.order_by("created_at").values_list("created_at", flat=True).first()
+        idle = Asset.objects.filter(erased_at__isnull=True).exclude(pk__in=due)
+        idle = idle.exclude(pk__in=Job.objects.values("target"))
+        idle = idle.exclude(pk__in=JobSource.objects.values("asset"))
+        first = idle.order_by("created_at").values_list("created_at", flat=True).first()
         wait = timedelta(hours=settings.INPUT_RETENTION_HOURS) + upkeep.UNUSED_ASSETS
         following = first + wait if first else None
     return Forecast(len(due), tuple(due[:20]), following)
@@ -77,9 +77,7 @@ def _messages_forecast(now: datetime) -> Forecast:
 
 
 def _forget_sessions(now: datetime) -> int:
-    count = Session.objects.filter(expire_date__lt=now).count()
-    import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
-    return count
+    return int(Session.objects.filter(expire_date__lt=now).delete()[0])
 
 
 def _sessions_forecast(now: datetime) -> Forecast:

@@ -52,6 +52,7 @@ MAX_SOURCES = 5
 State = Job.State
 
 
+@consent_services.survives_deadlocks
 def submit_job(
     organisation: Organisation,
     user: User | None,
@@ -87,6 +88,8 @@ def submit_job(
     if target_attestation is not None and target_attestation.target_sha256 != target.sha256:
         raise JobsError("attestation_other_target", "The attestation speaks of another file; no job was made.")
     with transaction.atomic():
+        # Held until the job is there: a withdrawal comes before it, and the job is not made, or after, and ends it.
+        consent_services.hold([donor_consent.pk, *([target_consent.pk] if target_consent is not None else [])])
         job = Job(
             organisation=organisation,
             submitted_by=user if user is not None and user.pk else None,

@@ -10,7 +10,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from consent import services as consent_services
-from consent.models import Consent
 from webapp.jobs.models import Asset, Job, JobEvent
 from webapp.outbox import services as outbox
 
@@ -23,6 +22,7 @@ LONGEST_PAUSE = 60.0  # seconds
 _ended: list[Callable[[Job], None]] = []
 
 
+@consent_services.survives_deadlocks
 def move(
     job_id: str,
     from_states: Iterable[str],
@@ -128,7 +128,7 @@ def consent_ids(job_id: str) -> list[str]:
 def _lock_consents(job_id: str) -> None:
     """Consents are locked before jobs, here as in a withdrawal, so that the two cannot wait for each other."""
     if Job.objects.filter(pk=job_id).exists():
-        list(Consent.objects.select_for_update().filter(pk__in=consent_ids(job_id)).order_by("pk").values_list("pk"))
+        consent_services.hold(consent_ids(job_id))
 
 
 def release_uses(job_id: str) -> None:

@@ -74,4 +74,6 @@ def show(request: HttpRequest) -> HttpResponse:
         (words["officer"], settings.DPO_CONTACT),
     ]
     values = {"words": words, "rows": rows, "controller": [each for each in controller if each[1]]}
-    return render(request, "pages/retention.html", values, headers={"Content-Language": str(words["lang"])})
+    response = render(request, "pages/retention.html", values)
+    response.headers["Content-Language"] = str(words["lang"])
+    return response

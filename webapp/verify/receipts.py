@@ -32,7 +32,7 @@ class Receipts(PerAddress):
     rate = "30/min"
 
 
-class _NotAsked(Exception):
+class _NotAskedError(Exception):
     """The form cannot be answered: a key of the page's words, and the HTTP status."""
 
     def __init__(self, word: str, status: int = 422) -> None:
@@ -61,7 +61,7 @@ def page(request: HttpRequest) -> HttpResponse:
     try:
         signed = receipts.receipt_in(_given(request))
         checked = receipts.verify_receipt(signed, receipts.jwks())
-    except _NotAsked as problem:
+    except _NotAskedError as problem:
         return _page(request, locale, text, {"problem": text["check"][problem.word]}, problem.status)
     except ReceiptError as error:
         bad = {"bad": text["check"]["bad"][error.code], "code": error.code}
@@ -74,15 +74,15 @@ def page(request: HttpRequest) -> HttpResponse:
 def _given(request: HttpRequest) -> bytes:
     file, pasted = request.FILES.get("file"), request.POST.get("receipt", "").strip()
     if file and pasted:
-        raise _NotAsked("both")
+        raise _NotAskedError("both")
     if pasted:
         if len(pasted) > LONGEST:
-            raise _NotAsked("too_large", 413)
+            raise _NotAskedError("too_large", 413)
         return pasted.encode(errors="replace")
     if not isinstance(file, UploadedFile) or not file.size:
-        raise _NotAsked("empty")
+        raise _NotAskedError("empty")
     if file.size > LONGEST_FILE:
-        raise _NotAsked("too_large", 413)
+        raise _NotAskedError("too_large", 413)
     return bytes(file.read())
 
 
