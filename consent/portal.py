@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from consent import keys, mail, restriction
+from consent import mail, restriction
 from consent.errors import ConsentError
 from consent.models import Consent, Subject
 from consent.portal_models import Note, PortalSession, Restriction, Wishes, note_id
@@ -126,7 +126,8 @@ def notes_of(session: PortalSession) -> QuerySet[Note]:
 
 def open_notes() -> QuerySet[Note]:
     """What waits for the operator, the oldest first."""
-    return Note.objects.filter(state=Note.State.OPEN, subject__erased_at__isnull=True).order_by("created_at")
+    rows = Note.objects.filter(state=Note.State.OPEN, subject__erased_at__isnull=True)
+    return rows.select_related("subject", "consent").order_by("created_at")
 
 
 def answer_note(note_id: str, *, text: str, by: str) -> None:
@@ -156,12 +157,3 @@ def choose_language(session: PortalSession, locale: str) -> None:
     if locale != session.locale:
         session.locale = locale
         PortalSession.objects.filter(pk=session.pk).update(locale=locale)
-
-
-def readable(consent: Consent) -> bool:
-    """Can the sealed words of this record still be read?"""
-    try:
-        keys.data_key(consent.key_id)
-    except keys.KeyStoreError:
-        return False
-    return True

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from consent import portal, portal_joins
 from consent.errors import ConsentError
 from consent.keys import KeyDestroyedError
-from webapp.console.views import moderator
+from webapp.console.access import moderator
 
 SHOWN = 50
 KINDS = {
@@ -37,7 +37,7 @@ def notes(request: HttpRequest) -> HttpResponse:
                 text = note.text
             except KeyDestroyedError:
                 continue
-            portal_joins.audit(str(person.pk), "note_read", note.consent_id or note.subject_id, "waits for an answer")
+            portal_joins.audit(note.consent, note.subject, str(person.pk), "note.viewed", "to answer it")
             cards.append({"note": note, "kind": KINDS[note.kind], "text": text})
     context = {"cards": cards, "section": "notes", "longest": portal.LONGEST_TEXT}
     return render(request, "console/notes.html", context)

@@ -38,11 +38,10 @@ def erase(request: HttpRequest, session: PortalSession) -> HttpResponseBase:
     if request.method != "POST" or "sure" not in request.POST:
         text = portal_words(session.locale)["erase"]
         missing = text["confirm_needed"] if request.method == "POST" else ""
-        shown = {"can_erase": portal_joins.can_erase(), "problem": missing}
-        return guard.page(request, "erase", session, shown, status=422 if missing else 200)
+        return guard.page(request, "erase", session, {"problem": missing}, status=422 if missing else 200)
     locale = session.locale
-    portal_joins.erase(subject)
-    return guard.let_out(guard.page(request, "erased", locale=locale))
+    report = portal_joins.erase(subject)
+    return guard.let_out(guard.page(request, "erased", context={"finished": report.finished}, locale=locale))
 
 
 async def _in_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

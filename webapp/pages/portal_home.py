@@ -56,7 +56,6 @@ def home(request: HttpRequest, session: PortalSession) -> HttpResponseBase:
             "limit_is": _since(text["wishes"]["limit_is"], wishes.limited_at, locale),
             "can_be_mailed": portal.can_be_mailed(session.subject),
             "gpc": request.headers.get(GPC) == "1",
-            "can_erase": portal_joins.can_erase(),
         },
     )
 
@@ -73,6 +72,8 @@ def consent(request: HttpRequest, session: PortalSession, consent_id: str) -> Ht
         (words["who"], record.organisation_name),
         (words["role"], text["role"][record.role]),
         (words["what"], ", ".join(text["purpose"].get(each, each) for each in record.purposes)),
+        (words["use"], record.intended_use),
+        (words["partners"], ", ".join(record.partners)),
         (words["state"], text["state"][record.state]),
         (words["until"], long_date(record.valid_until, locale)),
         (words["allowed"], fill(words["allowed_value"], count=str(record.max_outputs))),
@@ -83,7 +84,14 @@ def consent(request: HttpRequest, session: PortalSession, consent_id: str) -> Ht
         facts.append((words["level"], text["level"].get(record.assurance, record.assurance)))
     wishes = portal.wishes_of(session.subject)
     works = works_of([record])[record.pk]
-    looks = portal_joins.looks_at([record.pk, *(work.job_id for work in works)])
+    looks = portal_joins.looks_at(
+        {
+            record.pk,
+            *(work.job_id for work in works),
+            *(work.output_id for work in works if work.output_id),
+            *(str(photo["asset_id"]) for photo in record.photos),
+        }
+    )
     given = record.given_at is not None
     return guard.page(
         request,
@@ -91,14 +99,14 @@ def consent(request: HttpRequest, session: PortalSession, consent_id: str) -> Ht
         session,
         {
             "consent": record,
-            "facts": facts,
+            "facts": [(name, value) for name, value in facts if value],
             "works": [_work(work, text, locale) for work in works],
             "held": record.pk in portal.on_hold(session),
             "held_all": _held(wishes),
             "holdable": record.state in portal.HOLDABLE,
             "withdrawable": record.state in portal.WITHDRAWABLE,
             "unanswered": record.state in portal.UNANSWERED,
-            "receipt": "" if not given or not portal_joins.has_receipts() else _receipt_state(record),
+            "receipt": _receipt_state(record) if given else "",
             "looks": _looks(looks, text["looks"], locale),
         },
     )
@@ -185,10 +193,8 @@ def _receipt_state(record: Consent) -> str:
     return "ready" if portal_joins.receipt_of(record) is not None else "soon"
 
 
-def _looks(looks: portal_joins.Looks | None, text: dict[str, str], locale: str) -> str:
-    """A sentence on the operator's views; "" where none are logged."""
-    if looks is None:
-        return ""
+def _looks(looks: portal_joins.Looks, text: dict[str, str], locale: str) -> str:
+    """A sentence on the operator's looks."""
     if looks.last is None:
         return text["none"]
     last = long_date(looks.last, locale)
