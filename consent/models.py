@@ -328,6 +328,7 @@ class Attestation(Sealed):
 from consent.challenge_record import Challenge  # noqa: E402
 from consent.forgetting import Erasure, MasterKey  # noqa: E402
 from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
+from consent.portal_models import Note, PortalAsk, PortalLink, PortalSession, Restriction, Wishes  # noqa: E402
 from consent.receipt_models import Receipt, ReceiptKey  # noqa: E402
 
 __all__ = [
@@ -344,11 +345,17 @@ __all__ = [
     "LedgerLock",
     "LedgerTile",
     "MasterKey",
+    "Note",
+    "PortalAsk",
+    "PortalLink",
+    "PortalSession",
     "Receipt",
     "ReceiptKey",
+    "Restriction",
     "Sealed",
     "Subject",
     "Use",
+    "Wishes",
     "attestation_id",
     "consent_id",
     "data_key_id",

@@ -73,6 +73,11 @@ def subject_for(contact: str) -> Subject:
     return subject
 
 
+def known_subject(contact: str) -> Subject | None:
+    """The subject of a contact (in one spelling), if there is one that was not erased; never makes one."""
+    return Subject.objects.filter(contact_hmac=contact_hmac(contact), erased_at__isnull=True).first()
+
+
 def contact_hmac(contact: str) -> str:
     """The keyed hash by which the person of a contact, in one spelling, is found again."""
     return _keyed("contact", contact)

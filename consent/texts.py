@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "notices"
 LOCALES = ("en", "zh-hans")
 # The version shown to people from now on; older files stay, for the records that point at them.
-CURRENT = {"consent": "2", "declaration": "1", "target_rights": "1"}
+CURRENT = {"consent": "2", "declaration": "1", "target_rights": "1", "face_list": "1"}
 PURPOSE_BOX = "purpose:"
 POLITICAL_BOX = "political"  # the one tick that nobody needs
 
@@ -173,6 +173,11 @@ def declaration_text(locale: str) -> NoticeText:
 def target_rights_text(locale: str) -> NoticeText:
     """What an account attests when the replaced person was not asked; every box must be ticked."""
     return _plain("target_rights", locale)
+
+
+def face_list_text(locale: str) -> NoticeText:
+    """What a person agrees to who has a descriptor of their face put on the list "never my face"."""
+    return _plain("face_list", locale)
 
 
 def rights_bases(locale: str) -> list[tuple[str, str]]:

@@ -78,6 +78,7 @@ app.conf.update(
         "worker.screen_asset": {"queue": "cpu.media"},
         "worker.screen_job": {"queue": "cpu.media"},
         "worker.check_challenge": {"queue": "cpu.media"},
+        "worker.enrol_block": {"queue": "cpu.media"},
         "worker.run_job": {"queue": "gpu.small"},
         "worker.tick": {"queue": "ctl"},
         "worker.sequence": {"queue": "ctl"},

@@ -44,6 +44,7 @@ from worker.gate import measure as measuring
 from worker.gate import policy, profiles
 from worker.inference.client import ensure_engine
 from worker.inference.types import ModelError
+from worker.listing import enrol_block, measure_listed
 from worker.media.errors import ChildError, MediaError
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
@@ -51,6 +52,8 @@ from worker.pipeline.errors import PipelineError
 from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, SpecError, Swap
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["enrol_block", "expire", "retain", "run_job", "screen_asset", "screen_job", "tick"]
 
 SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
@@ -98,6 +101,7 @@ def screen_asset(asset_id: str) -> None:
         signals = measuring.measure(
             path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors, listed=listed
         )
+        signals.append(measure_listed(analysis))
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
         with intake.stored_parts(asset) as parts:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from webapp.console import audit, consents, selfies, views
+from webapp.console import audit, consents, notes, selfies, views
 
 app_name = "console"
 
 urlpatterns = [
+    path("notes", notes.notes, name="notes"),
+    path("notes/<str:note_id>", notes.answer, name="answer"),
     path("reviews", views.reviews, name="reviews"),
     path("reviews/<str:review_id>", views.decide, name="decide"),
     path("reviews/<str:review_id>/look", views.look, name="review_look"),

@@ -133,7 +133,7 @@ def _card(request: HttpRequest, review: Review) -> dict[str, Any]:
         "about": evidence.asset or job,
         "signals": [json.dumps(signal, sort_keys=True) for signal in evidence.signals],
         "name": name if shown else "",
-        "reasons": [(code, words.reason(code)) for code in evidence.reasons],
+        "reasons": [(code, words.reason(code, evidence.signals)) for code in evidence.reasons],
         "not_screened": [words.kind(code) for code in evidence.not_screened],
         "attestation": attestation,
         "statement": attestation.statement if shown and attestation is not None else "",

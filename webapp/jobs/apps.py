@@ -23,7 +23,8 @@ class JobsConfig(AppConfig):
         from consent import challenge
         from consent import services as consent_services
         from consent.erasure import register_eraser, register_kept
-        from webapp.jobs import challenges, flow, forgetting, intake, schedule, services, upkeep
+        from consent.restriction import register_limit_effect, register_restriction_effect
+        from webapp.jobs import challenges, flow, forgetting, intake, restriction, schedule, services, upkeep
 
         consent_services.register_effect(services.on_consent_changed)
         consent_services.register_companions(flow.companions_of)
@@ -32,4 +33,6 @@ class JobsConfig(AppConfig):
         register_eraser("jobs", forgetting.forget_person)
         register_kept("jobs", forgetting.kept_here)
         challenges.register()
-        upkeep.register_retention(challenge.forget_clips)
+        upkeep.register_retention(challenge.forget_clips, "challenge_clips")
+        register_restriction_effect(restriction.stop_jobs)
+        register_limit_effect(restriction.erase_inputs)

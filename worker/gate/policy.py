@@ -17,7 +17,7 @@ SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 
 LEVELS = ("L1", "L2", "L3", "L4")  # of assurance, as in consent.levels (a test compares the two)
 
-SOURCE_NEEDS = ("stay_down", "dimensions", "faces", "own_mark", "credentials")
+SOURCE_NEEDS = ("stay_down", "dimensions", "faces", "own_mark", "credentials", "listed_face")
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
 JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles", "relationship")
 
@@ -137,6 +137,16 @@ def _credentials(signal: Signal, profile: Profile) -> list[Finding]:
     return []
 
 
+def _listed_face(signal: Signal, profile: Profile) -> list[Finding]:
+    """The uploader is not told who is on the list; the reviewer's sentence stands in the console."""
+    if not signal.value["hits"]:
+        return []
+    if signal.value["one_to_many"] is True:
+        message = "A face in this file may not be used here. Nothing was made; write to the operator if you object."
+        return [Finding("reject", "listed_face", message)]
+    return [Finding("review", "listed_face", "A person looks at this file before it can be used.")]
+
+
 def _identity(signal: Signal, profile: Profile) -> list[Finding]:
     worst = float(signal.value["worst"])
     if worst <= IDENTITY_PASS:
@@ -214,6 +224,7 @@ RULES: Mapping[str, Callable[[Signal, Profile], list[Finding]]] = {
     "markable": _markable,
     "own_mark": _own_mark,
     "credentials": _credentials,
+    "listed_face": _listed_face,
     "identity": _identity,
     "pose": _pose,
     "assurance": _assurance,
