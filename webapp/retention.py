@@ -279,6 +279,13 @@ RULES: dict[str, Rule] = {
         MINIMAL,
         _exactly(days=7),
     ),
+    "webhook_log": Rule(
+        Words("What partners were told of: ids and states, and whether it arrived", "告知合作方的事项：编号和状态，以及是否送达"),
+        Words("the event", "事件发生时"),
+        Words("deleted", "删除"),
+        MINIMAL,
+        _exactly(days=30),
+    ),
     "sessions": Rule(
         Words("Log-ins of accounts", "账户登录会话"),
         Words("their end", "会话结束时"),

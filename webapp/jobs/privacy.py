@@ -102,6 +102,7 @@ RECORDS = {
             "manifest_label": ID,
             "manifest_store": CONTENT,  # opaque ids only, no picture, no name
             "time_stamp": T,
+            "copies_deleted_at": E,
             "fingerprint": CONTENT,
             "published_at": T,
             "expires_at": T,

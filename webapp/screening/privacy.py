@@ -36,6 +36,18 @@ RECORDS = {
             "decided_at": T,
         },
     ),
+    # What must not come back: it outlives the erasure of whoever asked for it, and points at nobody.
+    "screening.StayDown": Record(
+        SCREENING,
+        "marks",
+        {"id": T, "mark_id": Category.CONTENT, "reason": T, "spared": Category.CONTENT, "created_at": T},
+    ),
+    "screening.StayDownPicture": Record(
+        SCREENING,
+        "marks",
+        {"id": T, "entry": T, "pdq": Category.CONTENT, "grid_sealed": Category.CONTENT}
+        | {f"band_{number}": Category.CONTENT for number in range(11)},
+    ),
     "screening.ListedFace": Record(
         PROTECTION_OF_FACES,
         "face_list",

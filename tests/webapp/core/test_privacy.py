@@ -39,12 +39,16 @@ def test_what_names_or_reaches_a_depicted_person_is_sealed_or_hashed() -> None:
         "accounts.User.username",
         # Keyed hashes.
         "consent.Block.key_hmac",
+        "consent.PortalAsk.key_hmac",
         "consent.Subject.contact_hmac",
         # Names of encrypted objects.
         "jobs.Asset.analysis_name",
         "jobs.Asset.object_name",
         "jobs.Asset.previews",
         "jobs.Output.object_name",
+        "screening.ListedFace.photo_name",
+        "consent.Challenge.clip_name",
+        "consent.Challenge.stills",
         # Plain, and emptied when somebody shown is erased.
         "jobs.Asset.name",
         "jobs.JobEvent.message",
