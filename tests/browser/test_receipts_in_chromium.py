@@ -52,7 +52,7 @@ def answered(cleo: cast.Account) -> tuple[Consent, str]:
 def test_a_person_keeps_their_receipt_and_checks_it(
     context: BrowserContext, live_server: object, answered: tuple[Consent, str], complaints: list[str], tmp_path: Path
 ) -> None:
-    consent, token = answered
+    _, token = answered
     page = context.new_page()
     page.goto(f"{live_server}/c/{token}")
     page.get_by_role("link", name="Receipt: read, download, check").click()
@@ -94,7 +94,7 @@ def test_an_operator_gives_a_reason_by_keyboard_and_sees_the_record(
     context: BrowserContext, live_server: object, answered: tuple[Consent, str], complaints: list[str]
 ) -> None:
     consent, _ = answered
-    user, session = cast.moderator()
+    _, session = cast.moderator()
     cookie = session.cookies["sessionid"]
     context.add_cookies([{"name": "sessionid", "value": cookie.value, "url": str(live_server)}])
     page = context.new_page()
