@@ -11,8 +11,9 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import mail, receipt_mail
+        from consent import mail, receipt_mail, schedule
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
         register(receipt_mail.TOPIC, receipt_mail.deliver)
+        schedule.register()

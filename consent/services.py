@@ -14,18 +14,20 @@ from consent.answers import (
     withdraw_consent,
 )
 from consent.attestations import attest_declaration, attest_target_rights
+from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
 from consent.mail import link
 from consent.previews import register_preview
-from consent.requests import PhotoRef, TargetRef, find_by_token, request_consent
+from consent.requests import PhotoRef, Scope, TargetRef, find_by_token, request_consent
 from consent.texts import NoticeText, consent_text, declaration_text, rights_bases, target_rights_text
-from consent.transitions import register_effect
-from consent.uses import count_use, facts_of, release_use, reserve_use, state_of
+from consent.transitions import hold, register_companions, register_effect
+from consent.uses import count_use, facts_of, left_of, release_use, reserve_use, state_of
 
 __all__ = [
     "ConsentError",
     "NoticeText",
     "PhotoRef",
+    "Scope",
     "TargetRef",
     "attest_declaration",
     "attest_target_rights",
@@ -36,8 +38,11 @@ __all__ = [
     "facts_of",
     "find_by_token",
     "give_consent",
+    "hold",
+    "left_of",
     "link",
     "refuse_consent",
+    "register_companions",
     "register_effect",
     "register_preview",
     "release_use",
@@ -46,6 +51,7 @@ __all__ = [
     "revoke_consent",
     "rights_bases",
     "state_of",
+    "survives_deadlocks",
     "target_rights_text",
     "view_consent",
     "withdraw_consent",

@@ -73,7 +73,7 @@ def subject_for(contact: str) -> Subject:
 
 
 def contact_hmac(contact: str) -> str:
-    """By what a contact, in one spelling, is found again."""
+    """The keyed hash by which the person of a contact, in one spelling, is found again."""
     return _keyed("contact", contact)
 
 
@@ -113,7 +113,7 @@ def _block_keys(consent: Consent) -> list[str]:
         found.append((organisation, "contact", consent.subject.contact_hmac))
     found.extend((organisation, consent.role, sha256) for sha256 in consent.photo_sha256s)
     if consent.role == Consent.Role.TARGET_PERSON:
-        found.append((organisation, consent.role, consent.target_sha256, str(consent.target_face)))
+        found.extend((organisation, consent.role, each["sha256"], str(each["face"])) for each in consent.targets)
     return [_keyed("block", "|".join(parts)) for parts in found]
 
 

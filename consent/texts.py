@@ -17,14 +17,17 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from consent import territories
+
 if TYPE_CHECKING:
     from consent.models import Consent
 
 FOLDER = Path(__file__).parent / "notices"
 LOCALES = ("en", "zh-hans")
 # The version shown to people from now on; older files stay, for the records that point at them.
-CURRENT = {"consent": "1", "declaration": "1", "target_rights": "1"}
+CURRENT = {"consent": "2", "declaration": "1", "target_rights": "1"}
 PURPOSE_BOX = "purpose:"
+POLITICAL_BOX = "political"  # the one tick that nobody needs
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
     values = {
         "asker": consent.requested_by_name,
         "organisation": consent.organisation_name,
-        "target": raw["target"]["shown" if consent.target_sha256 else "any"],
+        "target": fill(raw["target"][_how_many(len(consent.targets))], count=str(len(consent.targets))),
         "max_outputs": str(consent.max_outputs),
         "until": long_date(consent.valid_until, locale),
         "house": urlsplit(settings.PUBLIC_URL).netloc,
@@ -106,7 +109,15 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
         ("adult", raw["boxes"]["adult"]),
         ("face_processing", raw["boxes"]["face_processing"]),
     ]
-    sections = [section for section in raw["sections"] if section.get("role", consent.role) == consent.role]
+    scope = _scope_values(consent, locale)
+    if "political" in scope:
+        boxes.append((POLITICAL_BOX, raw["boxes"]["political"]))
+    sections = [
+        section
+        for section in raw["sections"]
+        if section.get("role", consent.role) == consent.role and section.get("when", "always") in scope
+    ]
+    values |= scope
     return NoticeText(
         id=f"consent/{consent.role}/{locale}",
         version=raw["version"],
@@ -115,6 +126,32 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
         sections=_sections(sections, values),
         boxes=tuple(boxes),
     )
+
+
+def _how_many(targets: int) -> str:
+    return ("any", "shown")[targets] if targets < 2 else "several"
+
+
+def _scope_values(consent: Consent, locale: str) -> dict[str, str]:
+    """The parts of the scope that this request has, by the `when` of the sections that speak of them."""
+    found = {
+        "always": "",
+        "not_political" if consent.no_political else "political": "",
+        "territories": territories.listed(consent.territories, locale),
+        "partners": ("、" if locale == "zh-hans" else ", ").join(consent.partners),
+        "intended_use": consent.intended_use,
+        "employee": "",
+        "max_seconds": _seconds(consent.max_seconds),
+        "max_total_seconds": _seconds(consent.max_total_seconds),
+    }
+    there = {"always", "political", "not_political"} | {name for name, value in found.items() if value}
+    if consent.relationship == "employee":
+        there.add("employee")
+    return {name: value for name, value in found.items() if name in there}
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def declaration_text(locale: str) -> NoticeText:

@@ -18,4 +18,5 @@ urlpatterns = [
     path("<str:token>/receipt-code.svg", receipt_pages.code, name="receipt_code"),
     re_path(r"^(?P<token>[^/]+)/receipt\.(?P<kind>jwt|json|pdf)$", receipt_pages.download, name="receipt_file"),
     path("<str:token>/target", views.target, name="target"),
+    path("<str:token>/target/<int:index>", views.target, name="target"),
 ]

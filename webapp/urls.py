@@ -13,6 +13,7 @@ urlpatterns = [
     path(".well-known/jwks.json", receipt_pages.jwks, name="jwks"),
     path("c/", include("consent.urls")),
     path("v1/", include("webapp.api.urls")),
+    path("log/", include("webapp.verify.log_urls")),
     path("c2pa/v1/", include("webapp.verify.resolution_urls")),
     path("", include("webapp.verify.urls")),
     path("oembed", status.oembed, name="oembed"),

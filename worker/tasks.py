@@ -16,11 +16,12 @@ from typing import Any
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import worker_ready
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from consent import keys, ledger
+from consent import erasure, keys, ledger
 from consent import services as consent_services
 from watermark import pattern as patterns
 from watermark.labels import IptcError
@@ -35,6 +36,7 @@ from webapp.jobs.meanwhile import upkeep_meanwhile
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
 from webapp.screening import services as screening
+from webapp.screening.stay_down import StayDownList
 from worker import spool
 from worker.faces.errors import FaceError
 from worker.gate import measure as measuring
@@ -91,7 +93,10 @@ def screen_asset(asset_id: str) -> None:
         )
         analysis = Analysis.load(analysis_path)
         mark_keys, anchors = keys_of_house.mark_keys(), keys_of_house.anchors_pem()
-        signals = measuring.measure(path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors)
+        listed = StayDownList(asset.sha256)
+        signals = measuring.measure(
+            path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors, listed=listed
+        )
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
         with intake.stored_parts(asset) as parts:
@@ -138,7 +143,11 @@ def screen_job(job_id: str) -> None:
         path = folder / "analysis-target"
         storage.materialise(job.target.analysis_name, job.target.key_id, path)
         target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
-        signals = measuring.measure_job(chosen, target, donor, levels, running.asset_profiles(job))
+        people = [job.donor_consent, *([job.target_consent] if job.target_consent else [])]
+        relationships = [person.relationship for person in people]
+        signals = measuring.measure_job(
+            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships
+        )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 
 
@@ -211,8 +220,9 @@ def sequence() -> None:
 
 @shared_task(name="worker.expire")
 def expire() -> None:
-    """Each minute: links and permissions whose time is over."""
+    """Each minute: links and permissions whose time is over, and erasures that a crash left half done."""
     consent_services.expire_due(timezone.now())
+    erasure.heal()
 
 
 @shared_task(name="worker.retain")
@@ -220,6 +230,17 @@ def retain() -> None:
     """Each ten minutes: erase what had its time, lost its permission, or belongs to no row."""
     upkeep.retention()
     spool.remove_leftovers(settings.SPOOL_DIR)
+
+
+@worker_ready.connect
+def heal(**_: Any) -> None:
+    """At a worker's start: a crash, or a restored backup, must not leave half of a person behind."""
+    try:
+        erasure.heal(at_start=True)
+    except Exception:
+        logger.exception("Erasures could not be looked at at the start; the scheduler does it within a minute.")
+    finally:
+        connections.close_all()
 
 
 class EvidenceMissingError(Exception):

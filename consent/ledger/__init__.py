@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from consent.ledger.entries import (
+        NewEntry,
         Opening,
         append,
         append_attestation,
         append_event,
+        append_many,
         audit,
         open_entry,
         opens,
@@ -31,9 +33,11 @@ _HOMES = {
     "append": "entries",
     "append_attestation": "entries",
     "append_event": "entries",
+    "append_many": "entries",
     "audit": "entries",
     "open_entry": "entries",
     "opens": "entries",
+    "NewEntry": "entries",
     "Opening": "entries",
     "LedgerError": "errors",
     "Proof": "proofs",
@@ -47,11 +51,13 @@ _HOMES = {
 
 __all__ = [
     "LedgerError",
+    "NewEntry",
     "Opening",
     "Proof",
     "append",
     "append_attestation",
     "append_event",
+    "append_many",
     "audit",
     "checkpoint",
     "given_index",

@@ -30,7 +30,7 @@ def canonical(value: Any) -> bytes:
 
 def commit(salt: bytes, value: Any) -> bytes:
     """HMAC-SHA256 of a JSON value's canonical form under a secret salt: binds, and tells nothing without the salt."""
-    return hmac.new(salt, canonical(value), hashlib.sha256).digest()
+    return hmac.digest(salt, canonical(value), "sha256")
 
 
 def leaf_of(

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +33,20 @@ class Opening:
     payload: Any
 
 
+@dataclass(frozen=True)
+class NewEntry:
+    """What is to be entered; see `append`."""
+
+    kind: str
+    type: str
+    payload: Mapping[str, Any]
+    key_id: str = ""
+    ref: str = ""
+    source: str = ""
+    event: Event | None = None
+    at: datetime | None = None
+
+
 def append(
     kind: str,
     type: str,
@@ -50,28 +64,51 @@ def append(
     what it is about, `source` names the row it speaks of (see `sources`). Raises LedgerError payload_invalid,
     kind_unknown, not_in_transaction; KeyStoreError.
     """
-    if kind not in LedgerEntry.Kind.values:
-        raise LedgerError("kind_unknown", f"The ledger has no kind {kind!r}; nothing was written.", status=500)
+    return append_many([NewEntry(kind, type, payload, key_id, ref, source, event, at)])[0]
+
+
+def append_many(new: Sequence[NewEntry]) -> list[LedgerEntry]:
+    """Several at once: each key is read once, and the rows go in together. Raises as `append`."""
     if not transaction.get_connection().in_atomic_block:
         raise LedgerError(
             "not_in_transaction",
             "An entry is written in the transaction of what it speaks of; nothing was written.",
             status=500,
         )
-    at = at or timezone.now()
     own_key = house.house_key()
-    key_id = key_id or own_key
-    salt, body = secrets.token_bytes(SALT_BYTES), canonical(payload)
-    payload_commit = hmac.new(salt, body, hashlib.sha256).digest()
-    ref_commit = commit(salt, ref)
+    read: dict[str, bytes] = {own_key: keys.data_key(own_key)}
+    own = row_key(read[own_key])
+    entries = []
+    for each in new:
+        key_id = each.key_id or own_key
+        if key_id not in read:
+            read[key_id] = keys.data_key(key_id)
+        entries.append(_committed(each, key_id, read[key_id], own))
+    if len(entries) == 1:
+        entries[0].save(force_insert=True)
+    else:
+        LedgerEntry.objects.bulk_create(entries)
+    return entries
+
+
+def _committed(new: NewEntry, key_id: str, key: bytes, own: bytes) -> LedgerEntry:
+    if new.kind not in LedgerEntry.Kind.values:
+        raise LedgerError("kind_unknown", f"The ledger has no kind {new.kind!r}; nothing was written.", status=500)
+    salt, body = secrets.token_bytes(SALT_BYTES), canonical(new.payload)
+    payload_commit = hmac.digest(salt, body, "sha256")
     entry = LedgerEntry(
-        kind=kind, type=type, at=at, ref=ref, source=source, event=event, key_id=key_id, payload_commit=payload_commit
+        kind=new.kind,
+        type=new.type,
+        at=new.at or timezone.now(),
+        ref=new.ref,
+        source=new.source,
+        event=new.event,
+        key_id=key_id,
+        payload_commit=payload_commit,
+        ref_commit=commit(salt, new.ref),
+        opening_sealed=envelope.seal(key, _place(payload_commit), salt + body),
     )
-    entry.ref_commit = ref_commit
-    key = keys.data_key(key_id)
-    entry.opening_sealed = envelope.seal(key, _place(payload_commit), salt + body)
-    entry.row_commit = row_commit(entry, keys.data_key(own_key) if own_key != key_id else key)
-    entry.save(force_insert=True)
+    entry.row_commit = row_commit(entry, own)
     return entry
 
 
@@ -93,7 +130,12 @@ def opens(entry: LedgerEntry, opening: Opening) -> bool:
     ) and hmac.compare_digest(commit(opening.salt, opening.ref), bytes(entry.ref_commit))
 
 
-def row_commit(entry: LedgerEntry, house_key: bytes) -> bytes:
+def row_key(house_key: bytes) -> bytes:
+    """The key of `row_commit`, from one of the house's data keys."""
+    return envelope.derive(house_key, "ledger/row")
+
+
+def row_commit(entry: LedgerEntry, key: bytes) -> bytes:
     """Binds the columns under the house's key, which outlives every person's, and before there is a leaf.
 
     Without it, an entry could be pointed at an erased person's key, and its payload would count as erased.
@@ -109,7 +151,7 @@ def row_commit(entry: LedgerEntry, house_key: bytes) -> bytes:
         entry.source,
         entry.event_id,
     ]
-    return hmac.new(envelope.derive(house_key, "ledger/row"), canonical(columns), hashlib.sha256).digest()
+    return hmac.digest(key, canonical(columns), "sha256")
 
 
 def event_payload(event: Event) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def checkpoint() -> str:
     """The newest signed head. Raises LedgerError log_empty before the first."""
     note = LedgerCheckpoint.objects.order_by("-size").values_list("note", flat=True).first()
     if note is None:
-        raise LedgerError("log_empty", "Nothing was entered into this log yet. Ask again later.", status=404)
+        raise _empty()
     return note
 
 
@@ -108,6 +108,18 @@ def leaves(start: int, end: int) -> list[bytes]:
     last = min(end, start + MOST_LEAVES) - 1
     found = LedgerEntry.objects.filter(seq__range=(start, last)).order_by("seq").values_list("leaf", flat=True)
     return [bytes(each) for each in found if each is not None]
+
+
+def covered_size() -> int:
+    """How many leaves the newest checkpoint covers. Raises LedgerError log_empty."""
+    size = LedgerCheckpoint.objects.order_by("-size").values_list("size", flat=True).first()
+    if size is None:
+        raise _empty()
+    return size
+
+
+def _empty() -> LedgerError:
+    return LedgerError("log_empty", "Nothing was entered into this log yet. Ask again later.", status=404)
 
 
 def _check_size(size: int) -> None:

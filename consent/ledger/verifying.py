@@ -21,7 +21,7 @@ from consent.envelope import EnvelopeError
 from consent.ledger import house, records, sources, tree
 from consent.ledger.canonical import CHAIN_START, SALT_BYTES, canonical, commit, link
 from consent.ledger.checking import LogChecker, Report
-from consent.ledger.entries import iso, row_commit, unsealed
+from consent.ledger.entries import iso, row_commit, row_key, unsealed
 from consent.ledger.errors import LedgerError
 from consent.ledger.models import LedgerCheckpoint, LedgerEntry, LedgerTile
 from consent.ledger.store import WIDTH, root_of
@@ -89,7 +89,7 @@ class _Verification:
         self.report = report
         self.show = show
         self.key_of = _Keys()
-        self.house_keys = [keys.data_key(each) for each in house.house_keys()]
+        self.row_keys = [row_key(keys.data_key(each)) for each in house.house_keys()]
         self.forgotten: set[str] = set()
         self.missing: list[tuple[str, str]] = []  # (source, where) of entries without their row
         self.above: dict[int, list[bytes]] = {}  # roots of complete tiles that wait for the tile above them
@@ -204,7 +204,7 @@ class _Verification:
         for entry in entries:
             where = f"leaf {entry.seq}" if entry.seq is not None else f"waiting entry {entry.pk}"
             bound = bytes(entry.row_commit)
-            if not any(hmac.compare_digest(row_commit(entry, key), bound) for key in self.house_keys):
+            if not any(hmac.compare_digest(row_commit(entry, key), bound) for key in self.row_keys):
                 self.report.add("entry_edited", where, "The entry's columns are not those that were committed to.")
                 continue
             if entry.source and entry.source not in now:

@@ -21,7 +21,12 @@ class JobsConfig(AppConfig):
             Path(settings.FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)
         import webapp.celery  # noqa: F401 - makes our app the current one, for sending tasks by name
         from consent import services as consent_services
-        from webapp.jobs import intake, services
+        from consent.erasure import register_eraser, register_kept
+        from webapp.jobs import flow, forgetting, intake, schedule, services
 
         consent_services.register_effect(services.on_consent_changed)
+        consent_services.register_companions(flow.companions_of)
         consent_services.register_preview(intake.screened_preview)
+        schedule.register()
+        register_eraser("jobs", forgetting.forget_person)
+        register_kept("jobs", forgetting.kept_here)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from webapp.pages import files, jobs, permission, sessions, wizard
+from webapp.pages import files, jobs, permission, retention, sessions, wizard
 
 app_name = "pages"
 
 urlpatterns = [
     path("", jobs.index, name="jobs"),
+    path("retention", retention.show, name="retention"),
     path("login", sessions.Login.as_view(), name="login"),
     path("logout", sessions.Logout.as_view(), name="logout"),
     path("new", wizard.upload, name="new"),

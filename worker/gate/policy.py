@@ -10,14 +10,14 @@ from worker.gate.profiles import Profile
 from worker.gate.signals import NOT_SCREENED, Signal
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW, MIN_FACE_PIXELS, MOST_TURNED_AWAY
 
-POLICY_VERSION = "2026-11.2"
+POLICY_VERSION = "2026-11.3"
 
 Verdict = Literal["accept", "review", "reject"]
 SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 
-SOURCE_NEEDS = ("dimensions", "faces", "own_mark", "credentials")
+SOURCE_NEEDS = ("stay_down", "dimensions", "faces", "own_mark", "credentials")
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
-JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles")
+JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles", "relationship")
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,29 @@ def _assurance(signal: Signal, profile: Profile) -> list[Finding]:
     return []
 
 
+def _relationship(signal: Signal, profile: Profile) -> list[Finding]:
+    if "employee" not in signal.value["relationships"]:
+        return []
+    # An employee is hardly free to say no (EDPB Guidelines 05/2020, 3.1.1), so a yes alone does not do.
+    message = "A depicted person works for the account, so a moderator looks at the job before anything is made."
+    return [Finding("review", "relationship_employee", message)]
+
+
+def _stay_down(signal: Signal, profile: Profile) -> list[Finding]:
+    match signal.value["found"]:
+        case "":
+            return []
+        case "mark" | "picture":
+            message = (
+                "This is, or was made from, a result whose permission ended, so it may not be used again. It was not "
+                "kept for any job. Use the original, the very file that was sent before; if you have rights in it, "
+                "write to the operator."
+            )
+            return [Finding("reject", "stay_down", message)]
+    message = "The picture looks like a result whose permission ended; a person looks at it."
+    return [Finding("review", "stay_down_unsure", message)]
+
+
 def _asset_profiles(signal: Signal, profile: Profile) -> list[Finding]:
     made = signal.value["profiles"]
     if made and all(name == profile.name for name in made):
@@ -185,4 +208,6 @@ RULES: Mapping[str, Callable[[Signal, Profile], list[Finding]]] = {
     "pose": _pose,
     "assurance": _assurance,
     "asset_profiles": _asset_profiles,
+    "relationship": _relationship,
+    "stay_down": _stay_down,
 }

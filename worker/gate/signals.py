@@ -102,6 +102,16 @@ def asset_profiles(profiles: Sequence[str]) -> Signal:
     return Signal("asset_profiles", "measured", {"profiles": list(profiles)}, "evidence")
 
 
+def stay_down(found: str, looked: int) -> Signal:
+    """Is it a result whose permission ended? `found`: "" no, "mark" or "picture" yes, "alike" perhaps."""
+    return Signal("stay_down", "measured", {"found": found, "looked": looked}, "stay_down")
+
+
+def relationships(found: Sequence[str]) -> Signal:
+    """What each depicted person is to the account, as it says; "" where it did not, or where nobody was asked."""
+    return Signal("relationship", "measured", {"relationships": list(found)}, "consent")
+
+
 def assurance(levels: Sequence[str]) -> Signal:
     """How surely each depicted person was recognised (L1: link and name, L2: live check, attested: nobody asked)."""
     return Signal("assurance", "measured", {"levels": list(levels)}, "consent")

@@ -23,6 +23,7 @@ def decided(profile: str, **changes: Any) -> policy.GateDecision:
         "faces": signals.faces("target", [180.0]),
         "markable": signals.markable(None),
         "own_mark": signals.own_mark(None, "full"),
+        "stay_down": signals.stay_down("", 0),
         "credentials": signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
         **changes,
     }
