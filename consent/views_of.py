@@ -29,7 +29,7 @@ def views_of(subject: Subject) -> list[View]:
     consents = Consent.objects.filter(subject=subject)
     refs = {*consents.values_list("pk", flat=True)}
     for consent in consents:
-        refs |= {photo["asset_id"] for photo in consent.photos} | _targets(consent)
+        refs |= {shown["asset_id"] for shown in (*consent.photos, *consent.targets)}
     refs |= set(Use.objects.filter(consent__subject=subject).values_list("job_id", flat=True))
     found = AuditRecord.objects.filter(subject_ref__in=refs - {""}, action__in=ACTIONS).order_by("-at")
     looks: dict[tuple[str, str, datetime], View] = {}
@@ -38,8 +38,3 @@ def views_of(subject: Subject) -> list[View]:
         what = ACTIONS[record.action]
         looks.setdefault((record.actor_id, what, minute), View(record.at, what))
     return list(looks.values())
-
-
-def _targets(consent: Consent) -> set[str]:
-    targets = getattr(consent, "targets", None)
-    return {target["asset_id"] for target in targets} if targets is not None else {consent.target_asset_id}
