@@ -7,9 +7,11 @@ backup of the main database does not bring an erased person back (DESIGN.md deci
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.db import IntegrityError, OperationalError, ProgrammingError, connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -45,6 +47,7 @@ __all__ = [
     "create_key",
     "data_key",
     "decrypt",
+    "decrypt_many",
     "destroy_key",
     "encrypt",
     "forget_peppers",
@@ -58,6 +61,7 @@ __all__ = [
 
 ALIAS = "keys"
 PEPPER = "pepper:"
+MANY = 500  # keys read by one query
 ROOT = "key_house_root"
 ROOT_OWNER = "house:root"
 
@@ -191,6 +195,36 @@ def encrypt(key_id: str, aad: bytes, data: bytes) -> bytes:
 def decrypt(key_id: str, aad: bytes, sealed: bytes) -> bytes:
     """What `encrypt` sealed. Raises KeyDestroyedError, KeyMissingError, MasterKeyChangedError, TamperedError."""
     return envelope.unseal(data_key(key_id), _bound(key_id, aad), sealed)
+
+
+def decrypt_many(sealed: Sequence[tuple[str, bytes, bytes]]) -> list[bytes | None]:
+    """`decrypt` of many (key id, associated data, bytes), each under a key of its own; None where one was destroyed.
+
+    The keys are read and the master key is derived from once for all, so that ten thousand take well under a second.
+    Raises as `decrypt`.
+    """
+    from consent.models import DataKey
+
+    ids = list(dict.fromkeys(key_id for key_id, _, _ in sealed))
+    records: dict[str, DataKey] = {}
+    wrapping: dict[str, AESGCM] = {}
+    for start in range(0, len(ids), MANY):
+        records |= DataKey.objects.in_bulk(ids[start : start + MANY])
+    plain: list[bytes | None] = []
+    for key_id, aad, value in sealed:
+        record = records.get(key_id)
+        if record is None:
+            raise KeyMissingError(
+                "There is no such key in the key store. Nothing was lost by asking; restore the key store."
+            )
+        if record.destroyed_at is not None:
+            plain.append(None)
+            continue
+        if record.master not in wrapping:
+            wrapping[record.master] = AESGCM(_wrapping(masters.by_fingerprint(record.master)))
+        key = envelope.unseal_with(wrapping[record.master], _wrap_aad(key_id), bytes(record.wrapped))
+        plain.append(envelope.unseal(key, _bound(key_id, aad), value))
+    return plain
 
 
 def seal_stream(key_id: str, source: BinaryIO, target: BinaryIO, aad: bytes) -> None:

@@ -39,6 +39,7 @@ class ConsentFacts:
     no_sexual: bool = True
     no_political: bool = True
     livemode: bool = False
+    restricted: bool = False  # the person put it on hold, alone or with everything else about them
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ MESSAGES = {
     "consent_superseded": "The person gave a newer permission in place of this one. Use that one.",
     "consent_expired": "The permission has ended. Nothing was made; ask the person again.",
     "consent_exhausted": "The permission allows no further result. Nothing was made; ask the person again.",
+    "consent_restricted": "The person put their permission on hold. Nothing is made or published until they lift that.",
     "consent_test_mode": "This permission was asked for in test mode. A live job needs one asked for in live mode.",
     "consent_other_organisation": "There is no such consent in your organisation.",
     "consent_wrong_role": "The person agreed in another role. Ask them again for the role they have in this job.",
@@ -126,6 +128,8 @@ def _failing(consent: ConsentFacts, use: UseFacts) -> Iterator[str]:
             yield "consent_exhausted"
     elif consent.state != "given":
         yield "consent_not_given"
+    if consent.restricted:
+        yield "consent_restricted"
     if use.livemode and not consent.livemode:
         yield "consent_test_mode"
     if consent.role != use.role or consent.role not in ROLES:

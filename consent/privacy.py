@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consent.portal_privacy import RECORDS as PORTAL
 from webapp.privacy import CONSENT, PROTECTION, REPLACEMENT, Category, Record
 
 ID, T, C, N = Category.IDENTIFIER, Category.TECHNICAL, Category.CONTACT, Category.NAME
@@ -179,3 +180,4 @@ RECORDS = {
         },
     ),
 }
+RECORDS |= PORTAL

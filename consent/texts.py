@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from consent import territories
+from consent.levels import reaches
 
 if TYPE_CHECKING:
     from consent.models import Consent
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "notices"
 LOCALES = ("en", "zh-hans")
 # The version shown to people from now on; older files stay, for the records that point at them.
-CURRENT = {"consent": "2", "declaration": "1", "target_rights": "1"}
+CURRENT = {"consent": "2", "declaration": "1", "target_rights": "1", "face_list": "1"}
 PURPOSE_BOX = "purpose:"
 POLITICAL_BOX = "political"  # the one tick that nobody needs
 
@@ -73,6 +74,11 @@ def words(locale: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / f"words.{known_locale(locale)}.toml").read_text(encoding="utf-8"))
 
 
+def camera_words(locale: str) -> dict[str, Any]:
+    """The words of the camera page and of what follows it, in a language."""
+    return tomllib.loads((FOLDER / f"camera.{known_locale(locale)}.toml").read_text(encoding="utf-8"))
+
+
 def fill(text: str, **values: str) -> str:
     """`text` with its $words filled in; a word without a value is an error of ours and raises KeyError."""
     return Template(text).substitute(values)
@@ -102,6 +108,7 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
         "operator": settings.DEFAULT_FROM_EMAIL,
         "input_hours": str(settings.INPUT_RETENTION_HOURS),
         "output_days": str(settings.OUTPUT_RETENTION_DAYS),
+        "selfie_days": str(settings.SELFIE_DISPUTE_DAYS),
     }
     boxes = [(PURPOSE_BOX + purpose, raw["boxes"]["purpose"][purpose]) for purpose in consent.purposes]
     boxes += [
@@ -112,10 +119,14 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
     scope = _scope_values(consent, locale)
     if "political" in scope:
         boxes.append((POLITICAL_BOX, raw["boxes"]["political"]))
+    if reaches(consent.assurance_asked, "L2"):  # before this tick no camera opens
+        boxes.append(("selfie_match", raw["boxes"]["selfie_match"][consent.role]))
     sections = [
         section
         for section in raw["sections"]
-        if section.get("role", consent.role) == consent.role and section.get("when", "always") in scope
+        if section.get("role", consent.role) == consent.role
+        and section.get("when", "always") in scope
+        and reaches(consent.assurance_asked, section.get("level", "L1"))
     ]
     values |= scope
     return NoticeText(
@@ -162,6 +173,11 @@ def declaration_text(locale: str) -> NoticeText:
 def target_rights_text(locale: str) -> NoticeText:
     """What an account attests when the replaced person was not asked; every box must be ticked."""
     return _plain("target_rights", locale)
+
+
+def face_list_text(locale: str) -> NoticeText:
+    """What a person agrees to who has a descriptor of their face put on the list "never my face"."""
+    return _plain("face_list", locale)
 
 
 def rights_bases(locale: str) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from consent import ledger
 from consent.errors import ConsentError
 from consent.key_errors import KeyDestroyedError
+from consent.levels import reaches
 from consent.models import Consent, Event
 from consent.scope import scope_digest
 
@@ -90,14 +91,23 @@ def move(
 ) -> None:
     """Change the state of a locked record, with its event and all effects; `changes` are further columns.
 
-    Raises ConsentError `consent_state_illegal` for a change that section 4 of DESIGN.md does not know, and
-    `consent_state_changed` if somebody else was faster.
+    Raises ConsentError `consent_state_illegal` for a change that section 4 of DESIGN.md does not know,
+    `assurance_required` for a yes below the level asked, and `consent_state_changed` if somebody else was faster.
     """
     old = consent.state
     if new not in LEGAL[old]:
         raise ConsentError(
             "consent_state_illegal",
             f"A consent that is {old} cannot become {new}. Nothing was changed; look at the record again.",
+            status=409,
+        )
+    reached = str(changes.get("assurance", consent.assurance))
+    if new == State.GIVEN and not reaches(reached, consent.assurance_asked):
+        # The one door to `given`: no way around the check, whoever calls.
+        raise ConsentError(
+            "assurance_required",
+            f"This permission needs the level {consent.assurance_asked}; {reached} was reached. Nothing was agreed; "
+            "the check has to pass first.",
             status=409,
         )
     now = timezone.now()

@@ -13,6 +13,8 @@ from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
 from consent.models import Consent, Use
 from consent.policy import MESSAGES, ConsentFacts, Decision, UseFacts, covers
+from consent.restriction import restricted
+from consent.telling import tell_of_use
 from consent.transitions import State, lock, move, record
 
 COUNTING = (Use.State.RESERVED, Use.State.COUNTED)
@@ -39,6 +41,7 @@ def facts_of(consent: Consent) -> ConsentFacts:
         no_sexual=consent.no_sexual,
         no_political=consent.no_political,
         livemode=consent.livemode,
+        restricted=restricted(consent),
     )
 
 
@@ -102,6 +105,7 @@ def count_use(consent_id: str, job_id: str) -> None:
         use.state = Use.State.COUNTED
         use.save(update_fields=["state", "changed_at"])
         record(consent, "used", data={"job": job_id})
+        tell_of_use(consent, job_id)
         counted = consent.uses.filter(state=Use.State.COUNTED).count()
         if counted >= consent.max_outputs and consent.state == State.GIVEN:
             move(consent, State.EXHAUSTED)
@@ -121,6 +125,8 @@ def release_use(consent_id: str, job_id: str) -> None:
 def _not_in_force(consent: Consent) -> str:
     """The rule that forbids publishing now, or ""."""
     if consent.state in (State.GIVEN, State.EXHAUSTED):
+        if restricted(consent):
+            return "consent_restricted"
         return "" if timezone.now() < consent.valid_until else "consent_expired"
     rule = f"consent_{consent.state}"
     return rule if rule in MESSAGES else "consent_not_given"

@@ -17,6 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
+from consent.limits import CLIP_BYTES
 from webapp.net import MEDIA_BYTES
 from webapp.observability import configure_logging
 
@@ -26,6 +27,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 UPLOADS = ("/new", "/verify", "/v1/assets", "/v1/verifications")
+LISTING = "/me/face"  # one photo of the person
 LOOKUPS = ("/c2pa/v1/matches/byContent",)
 SMALL_BODY = 2 << 20
 ENVELOPE = 1 << 20  # multipart boundaries and the other fields of an upload form
@@ -40,6 +42,10 @@ def body_limit(path: str) -> int:
     """Bytes that a request to `path` may carry: uploads as much as media may have, everything else 2 MiB."""
     if path in LOOKUPS:
         return MEDIA_BYTES
+    if path.startswith("/c/") and path.endswith("/clip"):
+        return CLIP_BYTES + ENVELOPE
+    if path.rstrip("/") == LISTING:
+        return int(settings.MAX_PHOTO_BYTES) + ENVELOPE
     if path.rstrip("/") not in UPLOADS:
         return SMALL_BODY
     return int(settings.MAX_VIDEO_BYTES) + PHOTOS_OF_A_JOB * int(settings.MAX_PHOTO_BYTES) + ENVELOPE

@@ -110,6 +110,12 @@ ACCOUNT = Purpose(
 OPERATION = Purpose(
     "operation", "Deliver messages, repeat nothing twice, run the service", "GDPR 6(1)(f)", "accounts, depicted people"
 )
+PROTECTION_OF_FACES = Purpose(
+    "face_list",
+    "Stop uploads with the face of a person who wishes that it is never used here",
+    "GDPR 9(2)(a) explicit consent, by a tick of its own",
+    "depicted people who put themselves on the list",
+)
 PROTECTION = Purpose(
     "protection", "Keep everything encrypted, and forget for good what is to be forgotten", "GDPR 32, 17", "everybody"
 )

@@ -22,6 +22,7 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
 from consent import erasure, keys, ledger
+from consent import levels as consent_levels
 from consent import services as consent_services
 from watermark import pattern as patterns
 from watermark.labels import IptcError
@@ -43,6 +44,7 @@ from worker.gate import measure as measuring
 from worker.gate import policy, profiles
 from worker.inference.client import ensure_engine
 from worker.inference.types import ModelError
+from worker.listing import enrol_block, measure_listed
 from worker.media.errors import ChildError, MediaError
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
@@ -50,6 +52,8 @@ from worker.pipeline.errors import PipelineError
 from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, SpecError, Swap
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["enrol_block", "expire", "retain", "run_job", "screen_asset", "screen_job", "tick"]
 
 SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
@@ -97,6 +101,7 @@ def screen_asset(asset_id: str) -> None:
         signals = measuring.measure(
             path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors, listed=listed
         )
+        signals.append(measure_listed(analysis))
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
         with intake.stored_parts(asset) as parts:
@@ -145,8 +150,9 @@ def screen_job(job_id: str) -> None:
         target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
         people = [job.donor_consent, *([job.target_consent] if job.target_consent else [])]
         relationships = [person.relationship for person in people]
+        least = consent_levels.least([job.purpose], settings.PROFILE).level
         signals = measuring.measure_job(
-            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships
+            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships, least=least
         )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 

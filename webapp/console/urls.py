@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from webapp.console import audit, consents, views
+from webapp.console import audit, consents, notes, selfies, views
 
 app_name = "console"
 
 urlpatterns = [
+    path("notes", notes.notes, name="notes"),
+    path("notes/<str:note_id>", notes.answer, name="answer"),
     path("reviews", views.reviews, name="reviews"),
     path("reviews/<str:review_id>", views.decide, name="decide"),
     path("reviews/<str:review_id>/look", views.look, name="review_look"),
@@ -24,4 +26,9 @@ urlpatterns = [
         name="consent_picture",
     ),
     path("audit", audit.index, name="audit"),
+    path("selfies", selfies.waiting, name="selfies"),
+    path("selfies/<str:challenge_id>/look", selfies.look, name="selfie_look"),
+    path("selfies/<str:challenge_id>", selfies.decide, name="decide_selfie"),
+    path("selfies/<str:challenge_id>/still/<int:index>.jpg", selfies.still, name="selfie_still"),
+    path("selfies/<str:challenge_id>/source/<int:index>.jpg", selfies.source, name="selfie_source"),
 ]

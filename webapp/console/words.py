@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consent import services as consents
@@ -21,6 +22,10 @@ REASONS = {
     "rights_attested": "Nobody asked the replaced person: the job rests on the account's statement of rights.",
     "declared_synthetic": "The file says of itself that it was made or changed by AI.",
     "identity_unsure": "The photos may not all show the person who was asked.",
+    "assurance_too_low": "A permission is less sure than this use needs.",
+    "listed_face": "A face in it is near one on the list of people who want their face never to be used here. "
+    "With the built-in descriptor one in 600 strangers is as near to any one entry by chance, so the likeness alone "
+    "proves nothing: let it through only if this is clearly somebody else, or the person agreed themselves.",
     "assurance_missing": "Nobody answers for the depicted persons.",
 }
 
@@ -30,10 +35,10 @@ def kind(code: str) -> str:
     return KINDS.get(code, code.replace("_", " "))
 
 
-def reason(code: str) -> str:
-    """Why a person has to decide, as a sentence."""
+def reason(code: str, signals: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Why a person has to decide, as a sentence; `signals` are those of the evidence, for the numbers in it."""
     if code in REASONS:
-        return REASONS[code]
+        return REASONS[code] + _chance(code, signals)
     if code.startswith("not_screened_"):
         return f"Nothing here can screen for {kind(code.removeprefix('not_screened_'))}; a person has to look."
     if code.endswith("_missing"):
@@ -43,6 +48,17 @@ def reason(code: str) -> str:
             return f"The check for {kind(code.removesuffix(ending))} did not work."
     words = code.replace("_", " ")
     return f"{words[:1].upper()}{words[1:]}."
+
+
+def _chance(code: str, signals: Sequence[Mapping[str, Any]]) -> str:
+    """The longer the list, the more strangers are near to some entry of it."""
+    listed = next((each["value"] for each in signals if each["kind"] == code == "listed_face"), None)
+    if not listed or listed.get("one_to_many") or "chance" not in listed:
+        return ""
+    entries, chance = listed["entries"], listed["chance"]
+    return (
+        f" The list has {entries} {'entry' if entries == 1 else 'entries'}: {chance:.1%} of strangers hit it by chance."
+    )
 
 
 def basis(code: str) -> str:
@@ -81,3 +97,16 @@ def _lines(value: Any) -> list[str]:
     if value is None or isinstance(value, bool):
         return [{True: "yes", False: "no", None: "no limit"}[value]]
     return [str(value)]
+
+
+SELFIE_REASONS = {
+    "public_use": "The result may be public; a person looks at every such check.",
+    "identity_unsure": "The face in the video may not be the face in the pictures.",
+    "no_reference": "There was no face to compare with.",
+    "screening_incomplete": "A part of the screening did not work.",
+}
+
+
+def selfie_reason(code: str) -> str:
+    """Why a person has to look at a video, as a sentence."""
+    return SELFIE_REASONS.get(code) or reason(code)

@@ -73,7 +73,7 @@ def state(request: HttpRequest, job_id: str) -> JsonResponse:
     """What the open page asks every second. `page` changes whenever the page itself should be loaded anew."""
     job = own_job(request, job_id)
     found = services.job_state(job)
-    answers = ",".join(each["state"] for each in found["consents"])
+    answers = ",".join(_answer(consent) for consent in (job.donor_consent, job.target_consent) if consent is not None)
     progress = words.progress(job.progress)
     label = words.job_state(job).label
     return JsonResponse({**progress, "label": label, "final": found["final"], "page": f"{job.state}:{answers}"})
@@ -168,9 +168,20 @@ def _people(request: HttpRequest, job: Job) -> list[dict[str, Any]]:
                 "state": words.consent_state(consent.state, over=job.state in Job.FINAL),
                 "open": consent.state in OPEN_CONSENT,
                 "link": consents.link(token) if token else "",
+                "answer": _answer(consent),
+                "assurance": words.assurance(
+                    consent.assurance_asked,
+                    consent.assurance if consent.given_at else None,
+                    consents.check_state(consent) if consent.state in OPEN_CONSENT else None,
+                ),
             }
         )
     return people
+
+
+def _answer(consent: Consent) -> str:
+    """Changes whenever the page has something else to say about this person."""
+    return f"{consent.state}.{consents.check_state(consent) or ''}"
 
 
 def _name(consent: Consent) -> str:

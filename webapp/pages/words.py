@@ -152,6 +152,23 @@ def consent_state(state: str, *, over: bool = False) -> State:
     return CONSENT_STATES.get(state, UNKNOWN)
 
 
+# How sure a yes must be, and where the person's video stands (consent.levels, consent.challenge.check_state).
+LEVELS = {"L1": "their link and signature", "L2": "their link and signature, and a live video of them"}
+CHECKS = {
+    "waiting": "They have answered; the video is still to be made.",
+    "checking": "Their video is being checked.",
+    "review": "A reviewer of this service looks at their video.",
+}
+
+
+def assurance(asked: str, reached: str | None, check: str | None) -> str:
+    """What a yes needs here, what was reached, and what is under way; no details of any video."""
+    if reached:
+        return f"Confirmed by {LEVELS.get(reached, reached)} ({reached}; asked for: {asked})."
+    needs = f"A yes needs {LEVELS.get(asked, asked)} ({asked})."
+    return f"{needs} {CHECKS[check]}" if check in CHECKS else needs
+
+
 @dataclass(frozen=True)
 class Failure:
     """A failure in three parts."""

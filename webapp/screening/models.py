@@ -96,3 +96,7 @@ class StayDownPicture(models.Model):
 
     def __str__(self) -> str:
         return f"a picture of {self.entry_id}"
+
+
+# In a module of its own; Django finds it by this import.
+from webapp.screening.listed import ListedFace  # noqa: E402, F401

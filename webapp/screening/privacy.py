@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webapp.privacy import SCREENING, Category, Record
+from webapp.privacy import PROTECTION_OF_FACES, SCREENING, Category, Record
 
 ID, T, E = Category.IDENTIFIER, Category.TECHNICAL, Category.EVIDENCE
 
@@ -34,6 +34,32 @@ RECORDS = {
             "reason": Category.TEXT,
             "opened_at": T,
             "decided_at": T,
+        },
+    ),
+    "screening.ListedFace": Record(
+        PROTECTION_OF_FACES,
+        "face_list",
+        {
+            "id": ID,
+            "key_id": ID,
+            "subject": ID,
+            "state": T,
+            "descriptor_sealed": Category.BIOMETRIC,
+            "model_sha256": T,
+            "list_key_id": ID,
+            "photo_name": Category.FACE_IMAGE,  # where the encrypted photo lies, for as long as it waits to be read
+            "photo_key_id": ID,
+            "notice_version": E,
+            "notice_sha256": E,
+            "locale": Category.LANGUAGE,
+            "failure_code": T,
+            "created_at": E,
+            "listed_at": E,
+            "lease_owner": T,
+            "lease_expires_at": T,
+            "starts": T,
+            "starts_without_progress": T,
+            "queued_at": T,
         },
     ),
 }

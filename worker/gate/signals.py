@@ -85,6 +85,21 @@ def credentials(state: str, *, is_ours: bool, issuer: str | None, source_types: 
     return Signal("credentials", "measured", value, "c2pa")
 
 
+def listed_face(hits: Sequence[int], *, entries: int, threshold: float, one_to_many: bool, chance: float) -> Signal:
+    """Which faces (by index) are as near to an entry of the list "never my face" as `threshold`; no entry is named.
+
+    `one_to_many`: the threshold was measured for that; `chance`: the share of strangers that hit a list of this length.
+    """
+    value = {
+        "hits": list(hits),
+        "entries": entries,
+        "threshold": threshold,
+        "one_to_many": one_to_many,
+        "chance": round(chance, 4),
+    }
+    return Signal("listed_face", "measured", value, "face_descriptor")
+
+
 def identity(distances: Sequence[float]) -> Signal:
     """Distance of each source face to the face the person confirmed (Euclidean, 128-d descriptor; 0 = same picture)."""
     value = {"worst": max(distances, default=0.0), "distances": [round(float(d), 4) for d in distances]}
@@ -112,6 +127,6 @@ def relationships(found: Sequence[str]) -> Signal:
     return Signal("relationship", "measured", {"relationships": list(found)}, "consent")
 
 
-def assurance(levels: Sequence[str]) -> Signal:
+def assurance(levels: Sequence[str], least: str = "L1") -> Signal:
     """How surely each depicted person was recognised (L1: link and name, L2: live check, attested: nobody asked)."""
-    return Signal("assurance", "measured", {"levels": list(levels)}, "consent")
+    return Signal("assurance", "measured", {"levels": list(levels), "least": least}, "consent")
