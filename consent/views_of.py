@@ -24,13 +24,13 @@ class View:
     what: str
 
 
-def views_of(subject: Subject) -> list[View]:
-    """Every look at this person's records and pictures, newest first; several pictures in one minute are one look."""
-    consents = Consent.objects.filter(subject=subject)
-    refs = {*consents.values_list("pk", flat=True)}
-    for consent in consents:
-        refs |= {shown["asset_id"] for shown in (*consent.photos, *consent.targets)}
-    refs |= set(Use.objects.filter(consent__subject=subject).values_list("job_id", flat=True))
+def views_of(subject: Subject, consent: Consent | None = None) -> list[View]:
+    """Every look at this person's records and face, newest first, or of one record; in one minute it is one look."""
+    consents = [consent] if consent is not None else list(Consent.objects.filter(subject=subject))
+    refs = {each.pk for each in consents}
+    for each in consents:
+        refs |= {shown["asset_id"] for shown in (each.photos if each.role == Consent.Role.FACE_DONOR else each.targets)}
+    refs |= set(Use.objects.filter(consent__in=consents).values_list("job_id", flat=True))
     found = AuditRecord.objects.filter(subject_ref__in=refs - {""}, action__in=ACTIONS).order_by("-at")
     looks: dict[tuple[str, str, datetime], View] = {}
     for record in found:
