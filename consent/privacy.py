@@ -155,6 +155,27 @@ RECORDS = {
         {"id": T, "consent": ID, "job_id": ID, "state": E, "seconds": E, "created_at": E, "changed_at": T},
     ),
     "consent.Block": Record(CONSENT, "blocks", {"id": T, "key_hmac": C, "until": T, "created_at": T}),
+    "consent.Receipt": Record(
+        CONSENT,
+        "consent_record",
+        {
+            "id": ID,
+            "key_id": ID,
+            "consent": ID,
+            "kid": T,
+            "jws_sealed": E,
+            "house_jws_sealed": E,
+            "sha256": E,
+            "token_sha256": Category.CREDENTIAL,
+            "ledger_index": T,
+            "issued_at": E,
+        },
+    ),
+    "consent.ReceiptKey": Record(
+        CONSENT,
+        "keys",
+        {"kid": T, "public": T, "key_id": T, "created_at": T, "retired_at": T},
+    ),
     "consent.Attestation": Record(
         REPLACEMENT,
         "declarations",

@@ -48,7 +48,9 @@ class Receiver(Server):
     def _take(self, connected: Any, path: str) -> None:
         request = self.seen[-1]
         headers, _, body = request.partition(b"\r\n\r\n")
-        length = int(next(line for line in headers.split(b"\r\n") if line.lower().startswith(b"content-length")).split()[1])
+        length = int(
+            next(line for line in headers.split(b"\r\n") if line.lower().startswith(b"content-length")).split()[1]
+        )
         while len(body) < length:
             body += connected.recv(4096)
         self.bodies.append(body)
@@ -251,7 +253,8 @@ def test_no_secret_lies_open_in_the_database(cleo: cast.Account, receiver: Recei
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.org/h", "https://user@example.org/h", "https://example.org:8443/h", "ftp://x", "", "x" * 600]
+    "url",
+    ["http://example.org/h", "https://user@example.org/h", "https://example.org:8443/h", "ftp://x", "", "x" * 600],
 )
 def test_an_address_that_could_never_be_told_is_refused(cleo: cast.Account, url: str) -> None:
     with pytest.raises(JobsError) as error:
@@ -278,7 +281,9 @@ def test_the_api_makes_tries_and_replays(cleo: cast.Account, dan: cast.Account, 
     assert made.status_code == 201, made.content
     body = made.json()
     assert body["secret"].startswith("whsec_")
-    assert call("post", "", {"url": receiver.url, "events": ["output.hidden"]}, **{"Idempotency-Key": "k1"}).json() == body
+    assert (
+        call("post", "", {"url": receiver.url, "events": ["output.hidden"]}, **{"Idempotency-Key": "k1"}).json() == body
+    )
     here = f"/{body['id']}"
     assert "secret" not in call("get", here).json()
     assert call("get", here, who=dan).status_code == 404
