@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
