@@ -29,6 +29,7 @@ RECORDS = {
             "finished_at": E,
             "report": E,
         },
+        on_erasure="is the record of it",
     ),
     "consent.Subject": Record(
         CONSENT,
@@ -41,6 +42,7 @@ RECORDS = {
             "created_at": T,
             "erased_at": T,
         },
+        on_erasure="contact and its hash are removed, the key is destroyed; the random id stays",
     ),
     "consent.Consent": Record(
         CONSENT,
@@ -92,6 +94,7 @@ RECORDS = {
             "ended_at": E,
             "changed_at": T,
         },
+        on_erasure="name, message, asker, network and link are removed; scope, dates and hashes stay as proof",
     ),
     "consent.Challenge": Record(
         CONSENT,
@@ -148,34 +151,15 @@ RECORDS = {
         CONSENT,
         "consent_events",
         {"id": T, "consent": ID, "at": E, "type": E, "state": E, "code": E, "data": E},
+        on_erasure="kept: append-only, no personal data",
     ),
     "consent.Use": Record(
         CONSENT,
         "consent_events",
         {"id": T, "consent": ID, "job_id": ID, "state": E, "seconds": E, "created_at": E, "changed_at": T},
+        on_erasure="kept: random ids",
     ),
     "consent.Block": Record(CONSENT, "blocks", {"id": T, "key_hmac": C, "until": T, "created_at": T}),
-    "consent.Receipt": Record(
-        CONSENT,
-        "consent_record",
-        {
-            "id": ID,
-            "key_id": ID,
-            "consent": ID,
-            "kid": T,
-            "jws_sealed": E,
-            "house_jws_sealed": E,
-            "sha256": E,
-            "token_sha256": Category.CREDENTIAL,
-            "ledger_index": T,
-            "issued_at": E,
-        },
-    ),
-    "consent.ReceiptKey": Record(
-        CONSENT,
-        "keys",
-        {"kid": T, "public": T, "key_id": T, "created_at": T, "retired_at": T},
-    ),
     "consent.Attestation": Record(
         REPLACEMENT,
         "declarations",
@@ -216,6 +200,7 @@ RECORDS = {
             "leaf_hash": E,
             "chain": E,
         },
+        on_erasure="kept: its salt is under the destroyed key",
     ),
     "consent.LedgerTile": Record(CONSENT, "none", {"id": T, "level": T, "number": T, "hashes": E, "root": E}),
     "consent.LedgerCheckpoint": Record(CONSENT, "none", {"id": T, "size": T, "root": E, "note": T, "at": T}),

@@ -22,6 +22,7 @@ RECORDS = {
             "not_screened": E,
             "created_at": T,
         },
+        on_erasure="measurements are removed; the decision stays",
     ),
     "screening.Review": Record(
         SCREENING,
@@ -35,6 +36,7 @@ RECORDS = {
             "opened_at": T,
             "decided_at": T,
         },
+        on_erasure="the reason is removed; the decision stays",
     ),
     # What must not come back: it outlives the erasure of whoever asked for it, and points at nobody.
     "screening.StayDown": Record(
