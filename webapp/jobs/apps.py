@@ -23,6 +23,5 @@ class JobsConfig(AppConfig):
         from consent import services as consent_services
         from webapp.jobs import flow, intake, services
 
-        consent_services.register_effect(services.on_consent_changed)
-        consent_services.register_companions(flow.companions_of)
+        consent_services.register_effect(services.on_consent_changed, locks=flow.companions_of)
         consent_services.register_preview(intake.screened_preview)
