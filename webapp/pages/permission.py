@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from consent import levels
 from consent import services as consents
 from consent.models import Attestation, Consent
 from consent.names import is_name
@@ -49,6 +50,7 @@ class Answers:
     cover: str = "ask"  # ask | rights
     target_name: str = ""
     target_contact: str = ""
+    live_video: bool = False  # ask for the level L2 where policy does without
     basis: str = ""
     statement: str = ""
     ticks: dict[str, bool] = field(default_factory=dict)
@@ -100,6 +102,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
+        "video_is_choice": levels.least(words.PURPOSES, settings.PROFILE).level == "L1",
     }
     return render(request, "pages/new_permission.html", context, status=422 if answers.errors else 200)
 
@@ -119,6 +122,7 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         cover="rights" if text("cover") == "rights" else "ask",
         target_name=text("target_name"),
         target_contact=text("target_contact"),
+        live_video="live_video" in data,
         basis=text("basis"),
         statement=text("statement").replace("\r\n", "\n"),
         ticks={name: f"tick_{name}" in data for name, _ in declaration.boxes},
@@ -160,7 +164,14 @@ def _make(
 
     def question(role: str, name: str, contact: str, pictures: list[consents.PhotoRef]) -> Consent:
         consent, token = _request(
-            request, role=role, name=name, contact=contact, photos=pictures, scene=scene, purpose=answers.purpose
+            request,
+            role=role,
+            name=name,
+            contact=contact,
+            photos=pictures,
+            scene=scene,
+            purpose=answers.purpose,
+            assurance="L2" if answers.live_video else "",
         )
         tokens[consent.pk] = token
         return consent
@@ -224,6 +235,7 @@ def _request(
     photos: list[consents.PhotoRef],
     scene: consents.TargetRef,
     purpose: str,
+    assurance: str,
 ) -> tuple[Consent, str]:
     """Ask one person."""
     owner = organisation(request)
@@ -241,6 +253,7 @@ def _request(
         max_outputs=1,
         days=90,
         livemode=is_live(),
+        assurance=assurance,
     )
 
 
