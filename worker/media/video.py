@@ -25,7 +25,7 @@ from worker.media.types import (
     Hdr,
 )
 
-VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "mpeg4"})
+VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4"})
 SAME_TIME: Final = 1e-4
 """Seconds by which a frame may come before the time that was asked for: times travel as rounded numbers."""
 _OPENING_PACKETS: Final = 600
@@ -54,10 +54,11 @@ class VideoReader:
     """One open video. `size` is (width, height) as seen: square pixels, upright, even.
 
     Raises MediaError from the constructor for whatever is wrong with the header or the first picture, and from the
-    iterators for what is wrong later.
+    iterators for what is wrong later. `any_rate` takes a file without a believable frame rate, as browsers record them:
+    the times of its frames are their own.
     """
 
-    def __init__(self, file: BinaryIO, container: str, *, threads: int = 2) -> None:
+    def __init__(self, file: BinaryIO, container: str, *, threads: int = 2, any_rate: bool = False) -> None:
         try:
             # The demuxer is forced and gets a file object: no playlist, no second file and no protocol can be opened.
             self._container = av.open(file, "r", format=container, options={"protocol_whitelist": "file"})
@@ -66,6 +67,7 @@ class VideoReader:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise MediaError("truncated", str(error)) from error
         self.warnings: list[str] = []
+        self._any_rate = any_rate
         try:
             self._choose_streams(threads)
             self._reformatter = VideoReformatter()
@@ -229,7 +231,9 @@ class VideoReader:
         rate = self.stream.average_rate or self.stream.guessed_rate
         self.rate = rate
         self.fps: float = float(rate) if rate else math.nan
-        if not 0 < self.fps <= MAX_FRAME_RATE:
+        if self._any_rate and not 0 < self.fps <= MAX_FRAME_RATE:
+            self.rate, self.fps = None, math.nan
+        elif not 0 < self.fps <= MAX_FRAME_RATE:
             # A header of one frame, or of none, has no rate; that is told apart once a picture was looked for.
             if self.frames is not None and self.frames > 1:
                 raise MediaError("frame_rate_absurd", f"{self.fps} frames per second")
@@ -259,9 +263,9 @@ class VideoReader:
 
     def _describe(self, frame: Any) -> None:
         if math.isnan(self.fps):
-            if self.frames is None and self.duration is not None and self.duration > 1:
+            if not self._any_rate and self.frames is None and self.duration is not None and self.duration > 1:
                 raise MediaError("frame_rate_absurd", "no frame rate")
-            self.fps, self.rate = 25.0, Fraction(25)  # a single picture: any rate shows it
+            self.fps, self.rate = 25.0, Fraction(25)  # a single picture, or one whose rate nobody needs
         if max(frame.width, frame.height) > MAX_VIDEO_SIDE:
             raise MediaError("too_many_pixels", f"{frame.width}x{frame.height}")
         self.rotation = _clockwise(frame.rotation)

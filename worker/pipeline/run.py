@@ -88,7 +88,7 @@ def analyse(
     kind = identify(path).kind
     threads = threads or _cores()
     payload = {"path": str(path), "out": str(out), "models": models, "kind": kind, "threads": threads}
-    with _leaving_nothing(out), _engine(engine_socket) as fd:
+    with _leaving_nothing(out), engine_connection(engine_socket) as fd:
         reply = _call(
             "worker.pipeline.child:analyse_entry",
             payload,
@@ -125,7 +125,7 @@ def run_job(
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
     sources = {photo.path.resolve() for swap in spec.swaps for photo in swap.sources}
-    with _leaving_nothing(spec.output_path), _engine(engine_socket) as fd:
+    with _leaving_nothing(spec.output_path), engine_connection(engine_socket) as fd:
         reply = _call(
             "worker.pipeline.child:job_entry",
             payload,
@@ -200,10 +200,10 @@ def _call(
             compiled=compiled,
         )
     except ChildError as error:
-        raise _known(error) from error
+        raise known_error(error) from error
 
 
-def _known(error: ChildError) -> Exception:
+def known_error(error: ChildError) -> Exception:
     """Return the error that a package of ours raised in the child, as that package's own type."""
     kind = error.kind.rpartition(".")[2]
     if kind == "FaceError" and error.code in get_args(FaceErrorCode):
@@ -224,7 +224,7 @@ def _known(error: ChildError) -> Exception:
 
 
 @contextmanager
-def _engine(path: Path) -> Iterator[int]:
+def engine_connection(path: Path) -> Iterator[int]:
     """Open a connection to the engine for a child that has no way to open one."""
     try:
         sock = dial(path, _DIAL_SECONDS)
