@@ -9,24 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NotRequired, TypedDict, Unpack
 
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from consent import keys, subjects
+from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
 from consent.levels import reaches
 from consent.models import Challenge, Consent
 from consent.names import is_name
 from consent.texts import LOCALES, PURPOSE_BOX, NoticeText, consent_text
-from consent.transitions import State, lock, move, record
+from consent.transitions import State, lock_for_change, move, record
 from consent.yes import Yes, complete
 
 REQUIRED_TICKS = ("person", "adult", "face_processing", "selfie_match")  # those of them that the text has
 UNDER_WAY = (Challenge.State.SUBMITTED, Challenge.State.CHECKING, Challenge.State.REVIEW)
 OPEN = (State.REQUESTED, State.VIEWED)
 LONGEST_NAME = 120
-TRIES = 5
-DEADLOCK = "40P01"  # PostgreSQL's code for a deadlock that it has broken
 
 
 class Form(TypedDict):
@@ -121,19 +120,19 @@ def revoke_consent(consent: Consent, *, reason: str) -> Consent:
 def expire_due(now: datetime | None = None) -> int:
     """Let requests lapse and permissions expire whose time has come; returns how many. Run at any time, by anybody."""
     now = now or timezone.now()
-    due = [(pk, State.LAPSED) for pk in _ids(state__in=OPEN, link_expires_at__lte=now)]
-    due += [(pk, State.EXPIRED) for pk in _ids(state=State.GIVEN, valid_until__lte=now)]
+    due = [*_ids(state__in=OPEN, link_expires_at__lte=now), *_ids(state=State.GIVEN, valid_until__lte=now)]
     done = 0
-    for pk, new in due:
-        with transaction.atomic():
-            consent = lock(pk)
-            if new == State.LAPSED:
-                still_due = consent.state in OPEN and consent.link_expires_at <= now
-            else:
-                still_due = consent.state == State.GIVEN and consent.valid_until <= now
-            if still_due:
-                move(consent, new, draft_sealed=None)
-                done += 1
+
+    def end(consent: Consent) -> None:
+        nonlocal done
+        lapses = consent.state in OPEN and consent.link_expires_at <= now
+        expires = consent.state == State.GIVEN and consent.valid_until <= now
+        if lapses or expires:
+            move(consent, State.LAPSED if lapses else State.EXPIRED, draft_sealed=None)
+            done += 1
+
+    for pk in due:
+        _act_on(pk, end)
     keys.forget_peppers(now)
     return done
 
@@ -143,22 +142,16 @@ def _ids(**due: object) -> list[str]:
 
 
 def _change(consent: Consent, act: Callable[[Consent], None]) -> Consent:
-    """Run `act` on the locked record and bring the caller's copy up to date, once it is done.
-
-    The effects lock further rows, so two people of one job who answer in the same instant can wait for each other;
-    PostgreSQL then undoes one of the two, which is done again here.
-    """
-    for left in reversed(range(TRIES)):
-        try:
-            with transaction.atomic():
-                act(lock(consent.pk))
-            break
-        except OperationalError as error:
-            deadlock = getattr(error.__cause__, "sqlstate", "") == DEADLOCK
-            if not deadlock or not left or transaction.get_connection().in_atomic_block:
-                raise
+    """Run `act` on the locked record and bring the caller's copy up to date, once it is done."""
+    _act_on(consent.pk, act)
     consent.refresh_from_db()
     return consent
+
+
+@survives_deadlocks
+def _act_on(consent_id: str, act: Callable[[Consent], None]) -> None:
+    with transaction.atomic():
+        act(lock_for_change(consent_id))
 
 
 def _view(locked: Consent) -> None:

@@ -11,8 +11,12 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import challenge, mail, transitions
+        from consent import challenge, mail, portal_access, portal_forgetting, receipt_mail, schedule, transitions
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
+        register(portal_access.TOPIC, portal_access.deliver_ask)
+        register(receipt_mail.TOPIC, receipt_mail.deliver)
+        schedule.register()
         transitions.register_effect(challenge.on_consent_changed)
+        portal_forgetting.register()

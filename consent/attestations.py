@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from django.db import transaction
 from django.utils import timezone
 
-from consent import keys
+from consent import keys, ledger
 from consent.errors import ConsentError
 from consent.models import Attestation, attestation_id
 from consent.texts import NoticeText, declaration_text, rights_bases, target_rights_text
@@ -110,4 +110,5 @@ def _attest(
             attestation.key_id = keys.create_key(f"attestation:{attestation.id}")
             attestation.statement_sealed = attestation.seal("statement", statement)
         attestation.save(force_insert=True)
+        ledger.append_attestation(attestation)
     return attestation

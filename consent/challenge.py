@@ -24,7 +24,7 @@ from consent.errors import ConsentError
 from consent.levels import least
 from consent.limits import CLIP_BYTES
 from consent.models import Challenge, Consent
-from consent.transitions import State, lock, record
+from consent.transitions import State, lock_for_change, record
 from consent.yes import Yes, complete
 from webapp.outbox.services import enqueue
 
@@ -75,7 +75,7 @@ def issue_challenge(consent: Consent) -> Challenge:
     """
     with transaction.atomic():
         now = timezone.now()
-        locked = lock(consent.pk)
+        locked = lock_for_change(consent.pk)
         _check_waits(locked, now)
         found = latest(locked)
         if found is not None and found.state == CS.ISSUED:
@@ -123,7 +123,7 @@ def submit_clip(consent: Consent, challenge_id: str, clip: BinaryIO, *, mime: st
     try:
         with transaction.atomic():
             now = timezone.now()
-            locked = lock(consent.pk)
+            locked = lock_for_change(consent.pk)
             _check_waits(locked, now)
             # A moment's lateness between here and the look above is the person's; one decides: the row.
             taken = bool(
@@ -272,7 +272,7 @@ def _judge(challenge: Challenge, by: str, reason: str, *, release: bool) -> Chal
         raise ConsentError("reason_invalid", "Write why, in 3 to 500 characters. Nothing was changed.")
     with transaction.atomic():
         now = timezone.now()
-        locked = lock(challenge.consent_id)
+        locked = lock_for_change(challenge.consent_id)
         found = Challenge.objects.select_for_update().get(pk=challenge.pk)
         yes = Yes.kept(locked) if locked.state in OPEN else None
         if found.state != CS.REVIEW or yes is None:
@@ -330,7 +330,7 @@ def _held(challenge_id: str, owner: str) -> tuple[Consent, Challenge | None]:
     found = Challenge.objects.filter(pk=challenge_id).first()
     if found is None:
         raise ConsentError("challenge_unknown", "There is no such check. Nothing was changed.", status=404)
-    locked = lock(found.consent_id)
+    locked = lock_for_change(found.consent_id)
     held = Challenge.objects.select_for_update().filter(pk=challenge_id, lease_owner=owner, state=CS.CHECKING).first()
     return locked, held
 

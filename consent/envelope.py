@@ -62,10 +62,15 @@ def seal(key: bytes, aad: bytes, data: bytes) -> bytes:
 
 def unseal(key: bytes, aad: bytes, sealed: bytes) -> bytes:
     """What `seal` sealed. Raises TamperedError for any other key, associated data or bytes."""
+    return unseal_with(AESGCM(key), aad, sealed)
+
+
+def unseal_with(cipher: AESGCM, aad: bytes, sealed: bytes) -> bytes:
+    """As `unseal`, with the cipher of a key that opens many."""
     if len(sealed) < 1 + NONCE_SIZE + TAG_SIZE or sealed[:1] != FIELD_VERSION:
         raise TamperedError
     try:
-        return AESGCM(key).decrypt(sealed[1 : 1 + NONCE_SIZE], sealed[1 + NONCE_SIZE :], FIELD_VERSION + aad)
+        return cipher.decrypt(sealed[1 : 1 + NONCE_SIZE], sealed[1 + NONCE_SIZE :], FIELD_VERSION + aad)
     except InvalidTag:
         raise TamperedError from None
 

@@ -6,21 +6,30 @@ backup of the main database does not bring an erased person back (DESIGN.md deci
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 import secrets
-import stat
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from django.conf import settings
-from django.db import connections, transaction
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.db import IntegrityError, OperationalError, ProgrammingError, connections, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from consent import envelope
+from consent import envelope, masters
 from consent.envelope import TamperedError, TruncatedError
+from consent.key_errors import (
+    KeyDestroyedError,
+    KeyMissingError,
+    KeyStoreError,
+    MasterKeyChangedError,
+    MasterKeyUnavailableError,
+    MasterKeyUnusableError,
+)
+from consent.masters import EnvironmentKeyProvider, FileKeyProvider, KeyProvider, provider
+
+if TYPE_CHECKING:
+    from consent.models import DataKey
 
 __all__ = [
     "EnvironmentKeyProvider",
@@ -31,59 +40,30 @@ __all__ = [
     "KeyStoreError",
     "KeyStoreRouter",
     "MasterKeyChangedError",
+    "MasterKeyUnavailableError",
     "MasterKeyUnusableError",
     "TamperedError",
     "TruncatedError",
     "create_key",
     "data_key",
     "decrypt",
+    "decrypt_many",
     "destroy_key",
     "encrypt",
     "forget_peppers",
     "open_stream",
     "pepper",
+    "provider",
+    "rewrap_key",
     "seal_stream",
     "subkey",
 ]
 
 ALIAS = "keys"
 PEPPER = "pepper:"
-MASTER_FILE = "master.key"
-VARIABLE = "IMPRIMATUR_MASTER_KEY"
-
-
-class KeyStoreError(Exception):
-    """The key store cannot do what was asked; `code` is stable, nothing was changed."""
-
-    code = "key_store"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-
-class KeyMissingError(KeyStoreError):
-    """There is no such key."""
-
-    code = "key_missing"
-
-
-class KeyDestroyedError(KeyStoreError):
-    """The key was destroyed on purpose: what lay under it is erased for ever."""
-
-    code = "key_destroyed"
-
-
-class MasterKeyUnusableError(KeyStoreError):
-    """The master key cannot be read, or is not one."""
-
-    code = "master_key_unusable"
-
-
-class MasterKeyChangedError(KeyStoreError):
-    """The house's data keys are wrapped by another master key than the one at hand."""
-
-    code = "master_key_changed"
+MANY = 500  # keys read by one query
+ROOT = "key_house_root"
+ROOT_OWNER = "house:root"
 
 
 class KeyStoreRouter:
@@ -102,108 +82,31 @@ class KeyStoreRouter:
 
 
 def _is_key_table(app_label: str, model_name: str | None) -> bool:
-    return app_label == "consent" and model_name == "datakey"
-
-
-class KeyProvider(Protocol):
-    """Where the master key comes from."""
-
-    def master(self) -> bytes:
-        """The 32 bytes of the master key. Raises MasterKeyUnusableError."""
-        ...
-
-
-class EnvironmentKeyProvider:
-    """The master key as text in the environment (base64 or hexadecimal), or in the file `…_FILE` names."""
-
-    def master(self) -> bytes:
-        if path := os.environ.get(f"{VARIABLE}_FILE"):
-            try:
-                return _parse(Path(path).read_text(encoding="ascii"), path)
-            except (OSError, UnicodeDecodeError) as error:
-                raise _unusable(path, "cannot be read") from error
-        return _parse(os.environ[VARIABLE], VARIABLE)
-
-
-class FileKeyProvider:
-    """The master key in a 0600 file of its own, drawn at the first use, whole or not at all."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def master(self) -> bytes:
-        try:
-            text = self._read()
-        except FileNotFoundError:
-            self._create()
-            text = self._read()
-        return _parse(text, str(self.path))
-
-    def _read(self) -> str:
-        try:
-            with self.path.open(encoding="ascii") as file:
-                if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                    raise _unusable(str(self.path), "may be read by others; allow its owner only (mode 600)")
-                return file.read()
-        except FileNotFoundError:
-            raise
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unusable(str(self.path), "cannot be read") from error
-
-    def _create(self) -> None:
-        """Write a complete file beside it and link it into place: of two processes, one wins and both read its key."""
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                    file.write(base64.urlsafe_b64encode(secrets.token_bytes(envelope.KEY_SIZE)).decode() + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                try:
-                    os.link(temporary, self.path)
-                except FileExistsError:
-                    return
-                folder = os.open(self.path.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise _unusable(str(self.path), "cannot be written") from error
-
-
-def provider() -> KeyProvider:
-    """The environment's master key if there is one, else this machine's file."""
-    if os.environ.get(VARIABLE) or os.environ.get(f"{VARIABLE}_FILE"):
-        return EnvironmentKeyProvider()
-    return FileKeyProvider(Path(settings.KEYS_DIR) / MASTER_FILE)
+    return app_label == "consent" and model_name in {"datakey", "masterkey"}
 
 
 def subkey(purpose: str) -> bytes:
-    """The house's 32-byte key for one purpose (contact hash, marks, link signing), derived from the master key."""
-    return envelope.derive(provider().master(), f"subkey/{purpose}")
+    """The house's 32-byte key for one purpose (contact hash, marks, link signing), derived from the house's root.
+
+    The root is a secret of its own, wrapped by the master key like any data key, so that a new master key changes none
+    of them: marks of ten years ago stay readable and a contact finds its person. Raises as `data_key`.
+    """
+    return envelope.derive(_open(_root()), f"subkey/{purpose}")
 
 
 def create_key(owner: str) -> str:
     """Draw and store a new data key for `owner` (such as "asset:ast_…"); returns its id, `key_…`.
 
     Written at once, outside the caller's transaction: after a roll-back an unused key is left, never data without one.
-    Raises MasterKeyChangedError if the keys already there belong to another master key.
+    Raises MasterKeyChangedError if the keys already there belong to a master key that is nowhere at hand.
     """
     from consent.models import DataKey, data_key_id
 
-    master = provider().master()
-    fingerprint = _fingerprint(master)
-    other = DataKey.objects.filter(destroyed_at__isnull=True).first()
-    if other is not None and other.master != fingerprint:
-        raise _changed(other.master, fingerprint)
+    master = masters.current()
+    masters.by_fingerprint(_root(master).master, master)
     key_id = data_key_id()
-    wrapped = envelope.seal(_wrapping(master), _wrap_aad(key_id), secrets.token_bytes(envelope.KEY_SIZE))
-    DataKey.objects.create(id=key_id, owner=owner, wrapped=wrapped, master=fingerprint)
+    wrapped = _wrap(master, key_id, secrets.token_bytes(envelope.KEY_SIZE))
+    DataKey.objects.create(id=key_id, owner=owner, wrapped=wrapped, master=masters.fingerprint(master))
     return key_id
 
 
@@ -218,10 +121,19 @@ def data_key(key_id: str) -> bytes:
         )
     if record.destroyed_at is not None:
         raise KeyDestroyedError("This was erased: its key was destroyed on purpose. It cannot be brought back.")
-    master = provider().master()
-    if record.master != (fingerprint := _fingerprint(master)):
-        raise _changed(record.master, fingerprint)
-    return envelope.unseal(_wrapping(master), _wrap_aad(key_id), bytes(record.wrapped))
+    return _open(record)
+
+
+def rewrap_key(record: DataKey, master: bytes) -> bool:
+    """Wrap one data key by `master` instead, its data untouched; False if it was destroyed or wrapped anew meanwhile.
+
+    Compared and set, so that a rotation never brings back a key that is being destroyed at this moment.
+    """
+    from consent.models import DataKey
+
+    secret = _open(record)
+    rows = DataKey.objects.filter(pk=record.pk, master=record.master, destroyed_at__isnull=True)
+    return bool(rows.update(wrapped=_wrap(master, record.pk, secret), master=masters.fingerprint(master)))
 
 
 def destroy_key(key_id: str) -> None:
@@ -231,6 +143,8 @@ def destroy_key(key_id: str) -> None:
     """
     from consent.models import DataKey
 
+    if key_id == ROOT:
+        raise KeyStoreError("The house's root is no person's key and cannot be destroyed. Nothing was changed.")
     connection = connections[ALIAS]
     with transaction.atomic(using=ALIAS):
         if connection.vendor == "sqlite":
@@ -260,13 +174,17 @@ def pepper(now: datetime) -> bytes:
 
 def forget_peppers(now: datetime) -> int:
     """Destroy the peppers of months gone by, so that their hashes can be linked to nobody; returns how many."""
-    from consent.models import DataKey
-
-    old = DataKey.objects.filter(owner__startswith=PEPPER, owner__lt=_pepper_owner(now), destroyed_at__isnull=True)
-    ids = list(old.values_list("pk", flat=True))
+    ids = list(old_peppers(now).values_list("pk", flat=True))
     for key_id in ids:
         destroy_key(key_id)
     return len(ids)
+
+
+def old_peppers(now: datetime) -> QuerySet[DataKey]:
+    """The peppers of months gone by that are not destroyed yet."""
+    from consent.models import DataKey
+
+    return DataKey.objects.filter(owner__startswith=PEPPER, owner__lt=_pepper_owner(now), destroyed_at__isnull=True)
 
 
 def encrypt(key_id: str, aad: bytes, data: bytes) -> bytes:
@@ -277,6 +195,36 @@ def encrypt(key_id: str, aad: bytes, data: bytes) -> bytes:
 def decrypt(key_id: str, aad: bytes, sealed: bytes) -> bytes:
     """What `encrypt` sealed. Raises KeyDestroyedError, KeyMissingError, MasterKeyChangedError, TamperedError."""
     return envelope.unseal(data_key(key_id), _bound(key_id, aad), sealed)
+
+
+def decrypt_many(sealed: Sequence[tuple[str, bytes, bytes]]) -> list[bytes | None]:
+    """`decrypt` of many (key id, associated data, bytes), each under a key of its own; None where one was destroyed.
+
+    The keys are read and the master key is derived from once for all, so that ten thousand take well under a second.
+    Raises as `decrypt`.
+    """
+    from consent.models import DataKey
+
+    ids = list(dict.fromkeys(key_id for key_id, _, _ in sealed))
+    records: dict[str, DataKey] = {}
+    wrapping: dict[str, AESGCM] = {}
+    for start in range(0, len(ids), MANY):
+        records |= DataKey.objects.in_bulk(ids[start : start + MANY])
+    plain: list[bytes | None] = []
+    for key_id, aad, value in sealed:
+        record = records.get(key_id)
+        if record is None:
+            raise KeyMissingError(
+                "There is no such key in the key store. Nothing was lost by asking; restore the key store."
+            )
+        if record.destroyed_at is not None:
+            plain.append(None)
+            continue
+        if record.master not in wrapping:
+            wrapping[record.master] = AESGCM(_wrapping(masters.by_fingerprint(record.master)))
+        key = envelope.unseal_with(wrapping[record.master], _wrap_aad(key_id), bytes(record.wrapped))
+        plain.append(envelope.unseal(key, _bound(key_id, aad), value))
+    return plain
 
 
 def seal_stream(key_id: str, source: BinaryIO, target: BinaryIO, aad: bytes) -> None:
@@ -290,6 +238,48 @@ def open_stream(key_id: str, source: BinaryIO, target: BinaryIO, aad: bytes) -> 
     Raises TruncatedError if the end is missing, TamperedError for changed bytes, and as `data_key`.
     """
     envelope.open_stream(data_key(key_id), source, target, _bound(key_id, aad))
+
+
+def _root(master: bytes | None = None) -> DataKey:
+    """The row of the house's root, made at its first use.
+
+    A house that was there before the root had one derived its keys from the master key itself: there the root is that
+    master key, so that everything derived stays as it was. Raises MasterKeyChangedError if such a house has lost it.
+    """
+    from consent.models import DataKey
+
+    try:
+        record = DataKey.objects.filter(pk=ROOT).first()
+    except (OperationalError, ProgrammingError):
+        if "consent_datakey" in connections[ALIAS].introspection.table_names():
+            raise
+        raise KeyStoreError("The key store is empty. Nothing was changed. Run `manage.py prepare` first.") from None
+    if record is not None:
+        return record
+    master = master or masters.current()
+    mine = masters.fingerprint(master)
+    others = DataKey.objects.exclude(pk=ROOT)
+    inherited = others.filter(master=mine).exists()
+    alive = others.filter(destroyed_at__isnull=True).first()
+    if not inherited and alive is not None:
+        master = masters.by_fingerprint(alive.master, master)
+        mine, inherited = alive.master, True
+    secret = master if inherited else secrets.token_bytes(envelope.KEY_SIZE)
+    try:
+        with transaction.atomic(using=ALIAS):
+            DataKey.objects.create(id=ROOT, owner=ROOT_OWNER, wrapped=_wrap(master, ROOT, secret), master=mine)
+    except IntegrityError:
+        pass  # another process was faster
+    return DataKey.objects.get(pk=ROOT)
+
+
+def _open(record: DataKey) -> bytes:
+    master = masters.by_fingerprint(record.master)
+    return envelope.unseal(_wrapping(master), _wrap_aad(record.pk), bytes(record.wrapped))
+
+
+def _wrap(master: bytes, key_id: str, secret: bytes) -> bytes:
+    return envelope.seal(_wrapping(master), _wrap_aad(key_id), secret)
 
 
 def _pepper_owner(now: datetime) -> str:
@@ -306,33 +296,3 @@ def _wrapping(master: bytes) -> bytes:
 
 def _wrap_aad(key_id: str) -> bytes:
     return b"data key|" + key_id.encode()
-
-
-def _fingerprint(master: bytes) -> str:
-    return envelope.derive(master, "fingerprint").hex()[:16]
-
-
-def _changed(wanted: str, found: str) -> MasterKeyChangedError:
-    return MasterKeyChangedError(
-        f"The stored keys are wrapped by the master key {wanted}, this house now has {found}. Nothing was changed or "
-        f"lost. Bring back the right {MASTER_FILE} or {VARIABLE}."
-    )
-
-
-def _unusable(where: str, why: str) -> MasterKeyUnusableError:
-    return MasterKeyUnusableError(f"The master key {where} {why}. Nothing was changed. Correct it, then start again.")
-
-
-def _parse(text: str, where: str) -> bytes:
-    """32 bytes from base64 (either alphabet) or hexadecimal text."""
-    text = text.strip()
-    try:
-        if len(text) == 2 * envelope.KEY_SIZE:
-            key = bytes.fromhex(text)
-        else:
-            key = base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
-    except (ValueError, binascii.Error):
-        key = b""
-    if len(key) != envelope.KEY_SIZE:
-        raise _unusable(where, "is not 32 bytes in base64 or hexadecimal")
-    return key

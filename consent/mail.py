@@ -29,7 +29,7 @@ def send_link(consent: Consent, token: str) -> None:
         link=link(token),
         until=long_date(consent.link_expires_at, consent.locale),
     )
-    _enqueue(consent, text["subject"], body)
+    post(consent.key_id, consent.id, to=consent.subject.contact, subject=text["subject"], body=body)
 
 
 def send_decision(consent: Consent, *, agreed: bool) -> None:
@@ -41,18 +41,23 @@ def send_decision(consent: Consent, *, agreed: bool) -> None:
     body = fill(
         text["passed" if agreed else "failed"].lstrip("\n"), name=consent.name, organisation=consent.organisation_name
     )
-    _enqueue(consent, text["subject"], body)
+    post(consent.key_id, consent.id, to=consent.subject.contact, subject=text["subject"], body=body)
 
 
-def _enqueue(consent: Consent, subject: str, body: str) -> None:
-    message = {"to": consent.subject.contact, "subject": subject, "body": body}
-    sealed = keys.encrypt(consent.key_id, _place(consent.id), json.dumps(message).encode())
-    enqueue(TOPIC, {"consent": consent.id, "key": consent.key_id, "sealed": base64.b64encode(sealed).decode()})
+def post(key_id: str, about: str, *, to: str, subject: str, body: str) -> None:
+    """Write one mail to the outbox, sealed under the person's key; `about` is the id of what it speaks of."""
+    sealed = keys.encrypt(key_id, _place(about), json.dumps({"to": to, "subject": subject, "body": body}).encode())
+    enqueue(TOPIC, {"consent": about, "key": key_id, "sealed": base64.b64encode(sealed).decode()})
 
 
 def link(token: str) -> str:
     """The address of the person's page."""
     return f"{settings.PUBLIC_URL}/c/{token}"
+
+
+def portal() -> str:
+    """The address of the person's portal."""
+    return f"{settings.PUBLIC_URL}/me"
 
 
 def deliver(payload: dict[str, Any]) -> None:

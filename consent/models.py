@@ -112,6 +112,15 @@ class Consent(Sealed):
         FACE_DONOR = "face_donor"
         TARGET_PERSON = "target_person"
 
+    class Relationship(models.TextChoices):
+        """What the person is to the one who asks, as that one says; "" where nobody said."""
+
+        SELF = "self"
+        FRIEND = "friend"
+        EMPLOYEE = "employee"  # not free to say no: told so on their page, and a moderator looks at each job
+        TALENT = "talent"
+        OTHER = "other"
+
     id = models.CharField(primary_key=True, max_length=32, default=consent_id, editable=False)
     organisation_id = models.CharField(max_length=32, db_index=True)  # plain: consent knows no tenant model
     subject = models.ForeignKey(Subject, on_delete=models.PROTECT, related_name="consents")
@@ -125,13 +134,16 @@ class Consent(Sealed):
     # Scope: what exactly is asked for.
     purposes = models.JSONField(default=list)
     photos = models.JSONField(default=list, blank=True)  # [{"asset_id", "sha256", "face"}] of the donor
-    target_asset_id = models.CharField(max_length=32, blank=True, default="")
-    target_sha256 = models.CharField(max_length=64, blank=True, default="")
-    target_face = models.PositiveIntegerField(null=True, blank=True)
+    targets = models.JSONField(default=list, blank=True)  # [{"asset_id", "sha256", "face"}]; none: any (a donor's)
     max_outputs = models.PositiveIntegerField(default=1)
-    max_seconds = models.FloatField(null=True, blank=True)
+    max_seconds = models.FloatField(null=True, blank=True)  # of one output
+    max_total_seconds = models.FloatField(null=True, blank=True)  # of all outputs together
+    partners = models.JSONField(default=list, blank=True)  # names of organisations that may get outputs too
+    territories = models.JSONField(default=list, blank=True)  # ISO 3166-1 alpha-2; none: everywhere
+    intended_use_sealed = models.BinaryField(null=True, blank=True)
+    relationship = models.CharField(max_length=10, choices=Relationship.choices, blank=True, default="")
     no_sexual = models.BooleanField(default=True)
-    no_political = models.BooleanField(default=True)
+    no_political = models.BooleanField(default=True)  # False while open: the person may tick that it may
     valid_from = models.DateTimeField(null=True, blank=True)
     valid_until = models.DateTimeField()
 
@@ -170,10 +182,6 @@ class Consent(Sealed):
             models.Index(fields=["state", "valid_until"], name="consent_due"),
         ]
         constraints = [
-            models.CheckConstraint(
-                condition=models.Q(target_sha256="") ^ models.Q(target_face__isnull=False),
-                name="consent_target_whole",
-            ),
             models.CheckConstraint(condition=models.Q(max_outputs__gte=1), name="consent_allows_something"),
             # The database's own word on the law of levels: nobody is in force below the level that was asked.
             models.CheckConstraint(
@@ -207,6 +215,11 @@ class Consent(Sealed):
         return self.unseal("typed_name")
 
     @property
+    def intended_use(self) -> str:
+        """What the results are for, in the words of the one who asks; "" where they said nothing."""
+        return self.unseal("intended_use")
+
+    @property
     def notice_text(self) -> str:
         """The exact text the person agreed to; its SHA-256 is `notice_sha256`."""
         return self.unseal("notice_text")
@@ -215,6 +228,21 @@ class Consent(Sealed):
     def photo_sha256s(self) -> list[str]:
         """The SHA-256s of the donor's photos this consent binds to."""
         return [photo["sha256"] for photo in self.photos]
+
+    @property
+    def target_asset_id(self) -> str:
+        """The first target's upload, "" where any target is allowed."""
+        return str(self.targets[0]["asset_id"]) if self.targets else ""
+
+    @property
+    def target_sha256(self) -> str:
+        """The first target's SHA-256, "" where any target is allowed."""
+        return str(self.targets[0]["sha256"]) if self.targets else ""
+
+    @property
+    def target_face(self) -> int | None:
+        """The face or track in the first target, None where any target is allowed."""
+        return int(self.targets[0]["face"]) if self.targets else None
 
 
 class Event(models.Model):
@@ -296,4 +324,40 @@ class Attestation(Sealed):
         return self.unseal("statement")
 
 
-from consent.challenge_record import Challenge as Challenge  # noqa: E402, PLC0414 - it stands on the models above
+# Tables of this app that have a module of their own.
+from consent.challenge_record import Challenge  # noqa: E402
+from consent.forgetting import Erasure, MasterKey  # noqa: E402
+from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
+from consent.portal_models import Note, PortalAsk, PortalLink, PortalSession, Restriction, Wishes  # noqa: E402
+from consent.receipt_models import Receipt, ReceiptKey  # noqa: E402
+
+__all__ = [
+    "Attestation",
+    "AuditRecord",
+    "Block",
+    "Challenge",
+    "Consent",
+    "DataKey",
+    "Erasure",
+    "Event",
+    "LedgerCheckpoint",
+    "LedgerEntry",
+    "LedgerLock",
+    "LedgerTile",
+    "MasterKey",
+    "Note",
+    "PortalAsk",
+    "PortalLink",
+    "PortalSession",
+    "Receipt",
+    "ReceiptKey",
+    "Restriction",
+    "Sealed",
+    "Subject",
+    "Use",
+    "Wishes",
+    "attestation_id",
+    "consent_id",
+    "data_key_id",
+    "subject_id",
+]

@@ -33,11 +33,12 @@ def photo(consent: Consent, index: int) -> bytes:
     return _picture(wanted["asset_id"], wanted["face"])
 
 
-def target(consent: Consent) -> bytes:
-    """JPEG of the target, the face in question marked. Raises PreviewMissingError."""
-    if consent.target_face is None:
+def target(consent: Consent, index: int = 0) -> bytes:
+    """JPEG of the target at `index`, the face in question marked. Raises PreviewMissingError."""
+    if not 0 <= index < len(consent.targets):
         raise PreviewMissingError
-    return _picture(consent.target_asset_id, consent.target_face)
+    wanted = consent.targets[index]
+    return _picture(wanted["asset_id"], wanted["face"])
 
 
 def all_there(consent: Consent) -> bool:
@@ -45,8 +46,8 @@ def all_there(consent: Consent) -> bool:
     try:
         for index in range(len(consent.photos)):
             photo(consent, index)
-        if consent.target_face is not None:
-            target(consent)
+        for index in range(len(consent.targets)):
+            target(consent, index)
     except PreviewMissingError:
         return False
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 import secrets
 from collections.abc import Sequence
@@ -14,18 +13,23 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from consent import mail
+from consent import mail, territories
 from consent.errors import ConsentError
 from consent.levels import level_to_ask
-from consent.models import Consent, Event, Subject, consent_id
+from consent.models import Consent, Subject, consent_id
 from consent.names import is_name
 from consent.policy import PURPOSES, ROLES
+from consent.scope import scope_digest
 from consent.subjects import check_may_ask, is_email, plain_contact, subject_for
 from consent.texts import consent_text, known_locale
+from consent.transitions import record
 
 MAX_DAYS = 365
 MAX_OUTPUTS = 100
 MAX_PHOTOS = 10
+MAX_TARGETS = 10
+MAX_PARTNERS = 10
+MAX_SECONDS = 24 * 3600.0
 LONGEST_NOTE = 500
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -39,6 +43,24 @@ class PhotoRef:
     asset_id: str
     sha256: str
     face: int = 0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is asked for beyond who, what for, and how often; all of it narrows what may be made, or says more of it.
+
+    `partners` are names of organisations that may get results too; `territories` ISO 3166-1 alpha-2 codes, none for
+    everywhere. `political`: the person is offered a tick that allows it. `max_seconds` is of one result,
+    `max_total_seconds` of all together.
+    """
+
+    partners: Sequence[str] = ()
+    territories: Sequence[str] = ()
+    intended_use: str = ""
+    relationship: str = ""
+    political: bool = False
+    max_seconds: float | None = None
+    max_total_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,19 +84,21 @@ def request_consent(
     purposes: Sequence[str],
     photos: Sequence[PhotoRef] = (),
     target: TargetRef | None = None,
+    targets: Sequence[TargetRef] = (),
     max_outputs: int = 1,
     days: int = 90,
     livemode: bool,
     note: str = "",
     replaces: str = "",
+    scope: Scope | None = None,
     assurance: str = "",
 ) -> tuple[Consent, str]:
     """Ask one person for one role; returns the record and the link's token, which is shown here once and never again.
 
     A mail with the link goes out if the contact is an e-mail address. `days` counts from now and is when the
     permission ends, not the link (that is open for settings.CONSENT_LINK_DAYS). `replaces` names an earlier consent of
-    the same person to the same organisation, which gives way (`superseded`) once this one is given. `assurance` asks
-    for a higher level than the uses need (consent.levels).
+    the same person to the same organisation, which gives way (`superseded`) once this one is given. `target` is the
+    short form of one in `targets`. `assurance` asks for a higher level than the uses need (consent.levels).
 
     Raises ConsentError: request_invalid (with `fields`), contact_invalid, asking_blocked, asked_too_often,
     assurance_unknown, assurance_not_installed, assurance_too_low.
@@ -83,7 +107,9 @@ def request_consent(
     # Whoever asks twice for one purpose asks once.
     purposes = [purpose for purpose in PURPOSES if purpose in purposes] + sorted(set(purposes) - set(PURPOSES))
     wrong = _wrong_texts(organisation_name=organisation_name, requested_by=requested_by, name=name, note=note)
-    wrong |= _wrong_scope(role, purposes, photos, target)
+    targets = [*([target] if target is not None else []), *targets]
+    scope = scope or Scope()
+    wrong |= _wrong_scope(role, purposes, photos, targets) | _wrong_limits(scope)
     if not 1 <= max_outputs <= MAX_OUTPUTS:
         wrong["max_outputs"] = "out_of_range"
     if not 1 <= days <= MAX_DAYS:
@@ -97,7 +123,7 @@ def request_consent(
     asked = level_to_ask(assurance, purposes, settings.PROFILE)
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
-        subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
+        subject = _held(contact)
         now = timezone.now()
         consent = Consent(
             id=consent_id(),
@@ -110,33 +136,46 @@ def request_consent(
             assurance_asked=asked,
             purposes=purposes,
             photos=[asdict(photo) for photo in photos],
+            targets=[asdict(each) for each in targets],
+            max_seconds=scope.max_seconds,
+            max_total_seconds=scope.max_total_seconds,
+            partners=list(dict.fromkeys(" ".join(each.split()) for each in scope.partners)),
+            territories=sorted(set(scope.territories)),
+            relationship=scope.relationship,
+            no_political=not scope.political,
             max_outputs=max_outputs,
             valid_until=now + timedelta(days=days),
             token_sha256=_hash(token),
             link_expires_at=now + timedelta(days=settings.CONSENT_LINK_DAYS),
             locale=known_locale(locale),
         )
-        if target is not None:
-            consent.target_asset_id, consent.target_sha256, consent.target_face = (
-                target.asset_id,
-                target.sha256,
-                target.face,
-            )
         if replaces:
             consent.supersedes = _replaced(consent, replaces)
         check_may_ask(consent, now)
-        for column, text in (("name", name), ("requested_by", requested_by), ("note", note)):
+        for column, text in (
+            ("name", name),
+            ("requested_by", requested_by),
+            ("note", note),
+            ("intended_use", scope.intended_use),
+        ):
             setattr(consent, f"{column}_sealed", consent.seal(column, text.strip()))
         notice = consent_text(consent, consent.locale)
         consent.notice_id, consent.notice_version, consent.notice_sha256 = notice.id, notice.version, notice.sha256
         consent.save(force_insert=True)
-        Event.objects.create(
-            consent=consent,
-            at=now,
-            type="requested",
-            state=consent.state,
-            data={"purposes": purposes, "photos": consent.photo_sha256s, "days": days, "max_outputs": max_outputs}
-            | {"assurance_asked": asked},
+        record(
+            consent,
+            "requested",
+            data={
+                "purposes": purposes,
+                "photos": consent.photo_sha256s,
+                "targets": [[each.sha256, each.face] for each in targets],
+                "days": days,
+                "max_outputs": max_outputs,
+                "scope": scope_digest(consent, answered=False),
+                "territories": consent.territories,
+                "political": scope.political,
+                "assurance_asked": asked,
+            },
         )
         if is_email(contact):
             mail.send_link(consent, token)
@@ -144,20 +183,35 @@ def request_consent(
 
 
 def find_by_token(token: str) -> Consent:
-    """The request behind a link. The link keeps working after the answer: with it the person sees and withdraws.
+    """The request behind a link, their first one or the receipt's. It works after the answer too: to see and withdraw.
 
     Raises ConsentError `link_unknown` (404), or `link_expired` (410) for a request not answered in time.
     """
     sha256 = _hash(token)
-    consent = Consent.objects.select_related("subject").filter(token_sha256=sha256).first()
+    known = Consent.objects.select_related("subject")
+    consent = known.filter(token_sha256=sha256).first() or known.filter(receipt__token_sha256=sha256).first()
     # The look-up is by hash, so its timing tells nothing about the token; the comparison guards against a collation.
-    if consent is None or not hmac.compare_digest(consent.token_sha256, sha256):
+    if consent is None or sha256 not in _hashes(consent):
         raise ConsentError("link_unknown", "This link is not known. Open it again from the message.", status=404)
     if consent.state in _OPEN and consent.link_expires_at <= timezone.now():
         raise ConsentError(
             "link_expired", "This question was not answered in time. Nothing was agreed; ask again.", status=410
         )
     return consent
+
+
+def _hashes(consent: Consent) -> set[str]:
+    """Of every link that leads to this record."""
+    receipt = getattr(consent, "receipt", None)
+    return {consent.token_sha256} | ({receipt.token_sha256} if receipt else set())
+
+
+def _held(contact: str) -> Subject:
+    """The person of a contact, held until the end of the transaction; never one who is being erased meanwhile."""
+    while True:
+        subject = Subject.objects.select_for_update().get(pk=subject_for(contact).pk)
+        if subject.erased_at is None:
+            return subject
 
 
 def _replaced(consent: Consent, older_id: str) -> Consent:
@@ -192,7 +246,7 @@ def _wrong_texts(*, organisation_name: str, requested_by: str, name: str, note: 
 
 
 def _wrong_scope(
-    role: str, purposes: Sequence[str], photos: Sequence[PhotoRef], target: TargetRef | None
+    role: str, purposes: Sequence[str], photos: Sequence[PhotoRef], targets: Sequence[TargetRef]
 ) -> dict[str, str]:
     wrong: dict[str, str] = {}
     if role not in ROLES:
@@ -211,8 +265,29 @@ def _wrong_scope(
         wrong["photos"] = "photos_missing"
     if role == "target_person" and photos:
         wrong["photos"] = "photos_of_another"  # the donor's photos are the donor's business
-    if target is None and role == "target_person":
+    if not targets and role == "target_person":
         wrong["target"] = "target_missing"
-    if target is not None and (not _SHA256.fullmatch(target.sha256) or target.face < 0):
+    if (
+        len(targets) > MAX_TARGETS
+        or len({(each.sha256, each.face) for each in targets}) < len(targets)
+        or any(not _SHA256.fullmatch(each.sha256) or each.face < 0 for each in targets)
+    ):
         wrong["target"] = "target_invalid"
+    return wrong
+
+
+def _wrong_limits(scope: Scope) -> dict[str, str]:
+    wrong: dict[str, str] = {}
+    if len(scope.partners) > MAX_PARTNERS or not all(is_name(each, longest=120) for each in scope.partners):
+        wrong["partners"] = "text_invalid"
+    if not set(scope.territories) <= territories.codes():
+        wrong["territories"] = "territory_unknown"
+    if len(scope.intended_use) > LONGEST_NOTE:
+        wrong["intended_use"] = "text_too_long"
+    if scope.relationship not in ("", *Consent.Relationship.values):
+        wrong["relationship"] = "relationship_unknown"
+    for name in ("max_seconds", "max_total_seconds"):
+        value = getattr(scope, name)
+        if value is not None and not 0 < value <= MAX_SECONDS:
+            wrong[name] = "out_of_range"
     return wrong

@@ -27,19 +27,21 @@ from consent.challenge import (
     submit_clip,
 )
 from consent.clips import register_clip_storage
+from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
 from consent.mail import link
 from consent.previews import register_preview
-from consent.requests import PhotoRef, TargetRef, find_by_token, request_consent
+from consent.requests import PhotoRef, Scope, TargetRef, find_by_token, request_consent
 from consent.texts import NoticeText, consent_text, declaration_text, rights_bases, target_rights_text
-from consent.transitions import register_effect
-from consent.uses import count_use, facts_of, release_use, reserve_use, state_of
+from consent.transitions import hold, register_companions, register_effect
+from consent.uses import count_use, facts_of, left_of, release_use, reserve_use, state_of
 
 __all__ = [
     "CHECK_STATES",
     "ConsentError",
     "NoticeText",
     "PhotoRef",
+    "Scope",
     "TargetRef",
     "answer_consent",
     "attest_declaration",
@@ -52,10 +54,13 @@ __all__ = [
     "facts_of",
     "find_by_token",
     "give_consent",
+    "hold",
     "issue_challenge",
+    "left_of",
     "link",
     "refuse_consent",
     "register_clip_storage",
+    "register_companions",
     "register_effect",
     "register_preview",
     "reject_challenge",
@@ -70,6 +75,7 @@ __all__ = [
     "settle_check",
     "state_of",
     "submit_clip",
+    "survives_deadlocks",
     "target_rights_text",
     "view_consent",
     "withdraw_consent",

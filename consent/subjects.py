@@ -58,7 +58,7 @@ def is_email(contact: str) -> bool:
 
 def subject_for(contact: str) -> Subject:
     """The subject of a contact (in one spelling), made if new; without a contact always a new one."""
-    known = _keyed("contact", contact) if contact else None
+    known = contact_hmac(contact) if contact else None
     if known and (found := Subject.objects.filter(contact_hmac=known).first()):
         return found
     subject = Subject(id=subject_id(), contact_hmac=known)
@@ -71,6 +71,16 @@ def subject_for(contact: str) -> Subject:
     except IntegrityError:
         return Subject.objects.get(contact_hmac=known)  # another request for the same person was faster
     return subject
+
+
+def known_subject(contact: str) -> Subject | None:
+    """The subject of a contact (in one spelling), if there is one that was not erased; never makes one."""
+    return Subject.objects.filter(contact_hmac=contact_hmac(contact), erased_at__isnull=True).first()
+
+
+def contact_hmac(contact: str) -> str:
+    """The keyed hash by which the person of a contact, in one spelling, is found again."""
+    return _keyed("contact", contact)
 
 
 def check_may_ask(consent: Consent, now: datetime) -> None:
@@ -110,7 +120,7 @@ def _block_keys(consent: Consent) -> list[str]:
         found.append((organisation, "contact", consent.subject.contact_hmac))
     found.extend((organisation, consent.role, sha256) for sha256 in consent.photo_sha256s)
     if consent.role == Consent.Role.TARGET_PERSON:
-        found.append((organisation, consent.role, consent.target_sha256, str(consent.target_face)))
+        found.extend((organisation, consent.role, each["sha256"], str(each["face"])) for each in consent.targets)
     return [_keyed("block", "|".join(parts)) for parts in found]
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from consent import territories
 from consent.levels import reaches
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "notices"
 LOCALES = ("en", "zh-hans")
 # The version shown to people from now on; older files stay, for the records that point at them.
-CURRENT = {"consent": "2", "declaration": "1", "target_rights": "1"}
+CURRENT = {"consent": "2", "declaration": "1", "target_rights": "1", "face_list": "1"}
 PURPOSE_BOX = "purpose:"
+POLITICAL_BOX = "political"  # the one tick that nobody needs
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
     values = {
         "asker": consent.requested_by_name,
         "organisation": consent.organisation_name,
-        "target": raw["target"]["shown" if consent.target_sha256 else "any"],
+        "target": fill(raw["target"][_how_many(len(consent.targets))], count=str(len(consent.targets))),
         "max_outputs": str(consent.max_outputs),
         "until": long_date(consent.valid_until, locale),
         "house": urlsplit(settings.PUBLIC_URL).netloc,
@@ -114,14 +116,19 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
         ("adult", raw["boxes"]["adult"]),
         ("face_processing", raw["boxes"]["face_processing"]),
     ]
+    scope = _scope_values(consent, locale)
+    if "political" in scope:
+        boxes.append((POLITICAL_BOX, raw["boxes"]["political"]))
     if reaches(consent.assurance_asked, "L2"):  # before this tick no camera opens
         boxes.append(("selfie_match", raw["boxes"]["selfie_match"][consent.role]))
     sections = [
         section
         for section in raw["sections"]
         if section.get("role", consent.role) == consent.role
+        and section.get("when", "always") in scope
         and reaches(consent.assurance_asked, section.get("level", "L1"))
     ]
+    values |= scope
     return NoticeText(
         id=f"consent/{consent.role}/{locale}",
         version=raw["version"],
@@ -132,6 +139,32 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
     )
 
 
+def _how_many(targets: int) -> str:
+    return ("any", "shown")[targets] if targets < 2 else "several"
+
+
+def _scope_values(consent: Consent, locale: str) -> dict[str, str]:
+    """The parts of the scope that this request has, by the `when` of the sections that speak of them."""
+    found = {
+        "always": "",
+        "not_political" if consent.no_political else "political": "",
+        "territories": territories.listed(consent.territories, locale),
+        "partners": ("、" if locale == "zh-hans" else ", ").join(consent.partners),
+        "intended_use": consent.intended_use,
+        "employee": "",
+        "max_seconds": _seconds(consent.max_seconds),
+        "max_total_seconds": _seconds(consent.max_total_seconds),
+    }
+    there = {"always", "political", "not_political"} | {name for name, value in found.items() if value}
+    if consent.relationship == "employee":
+        there.add("employee")
+    return {name: value for name, value in found.items() if name in there}
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
 def declaration_text(locale: str) -> NoticeText:
     """What an account declares with every job; every box must be ticked."""
     return _plain("declaration", locale)
@@ -140,6 +173,11 @@ def declaration_text(locale: str) -> NoticeText:
 def target_rights_text(locale: str) -> NoticeText:
     """What an account attests when the replaced person was not asked; every box must be ticked."""
     return _plain("target_rights", locale)
+
+
+def face_list_text(locale: str) -> NoticeText:
+    """What a person agrees to who has a descriptor of their face put on the list "never my face"."""
+    return _plain("face_list", locale)
 
 
 def rights_bases(locale: str) -> list[tuple[str, str]]:

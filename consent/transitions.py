@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from consent import ledger
 from consent.errors import ConsentError
+from consent.key_errors import KeyDestroyedError
 from consent.levels import reaches
 from consent.models import Consent, Event
+from consent.scope import scope_digest
 
 State = Consent.State
 Effect = Callable[[Consent, str, str], None]
@@ -31,6 +35,7 @@ LEGAL: dict[str, frozenset[str]] = {
 }
 
 _effects: list[Effect] = []
+_companions: list[Callable[[str], Iterable[str]]] = []
 
 
 def register_effect(effect: Effect) -> None:
@@ -44,10 +49,36 @@ def lock(consent_id: str) -> Consent:
     """The record as it is now, held until the end of the transaction. Raises ConsentError `not_found`."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("A consent is locked inside a transaction only.")
-    consent = Consent.objects.select_for_update().filter(pk=consent_id).first()
-    if consent is None:
+    return _locked(consent_id, [])
+
+
+def hold(consent_ids: Iterable[str]) -> list[str]:
+    """Nobody changes these consents until the end of the caller's transaction; the ids in the order of locking."""
+    rows = Consent.objects.select_for_update(no_key=True).filter(pk__in=set(consent_ids)).order_by("pk")
+    return list(rows.values_list("pk", flat=True))
+
+
+def lock_for_change(consent_id: str) -> Consent:
+    """As `lock`, together with the consents whose jobs a change of this one may move, all in order of their ids.
+
+    So two people of one job who answer in the same instant do not wait for each other.
+    """
+    return _locked(consent_id, [each for companions in _companions for each in companions(consent_id)])
+
+
+def register_companions(companions: Callable[[str], Iterable[str]]) -> None:
+    """`companions(consent_id)` names the consents that the effects of a change of that one will lock."""
+    if companions not in _companions:
+        _companions.append(companions)
+
+
+def _locked(consent_id: str, companions: Iterable[str]) -> Consent:
+    # Without "no key", whoever writes a row that points at the consent would wait, each in an order of its own.
+    rows = Consent.objects.select_for_update(no_key=True).filter(pk__in={consent_id, *companions}).order_by("pk")
+    found = {consent.pk: consent for consent in rows}
+    if consent_id not in found:
         raise ConsentError("not_found", "There is no such consent. Nothing was changed.", status=404)
-    return consent
+    return found[consent_id]
 
 
 def move(
@@ -89,11 +120,23 @@ def move(
         )
     for column, value in values.items():
         setattr(consent, column, value)
+    if new == State.GIVEN:  # what was granted, so that a row edited later differs from its event
+        data = {**(data or {}), "scope": scope_digest(consent, answered=True)}
     record(consent, new, code=code, data=data)
     for effect in _effects:
         effect(consent, old, new)
 
 
-def record(consent: Consent, type: str, *, code: str = "", data: dict[str, Any] | None = None) -> None:
-    """Append one event. `data` holds no personal data."""
-    Event.objects.create(consent=consent, at=timezone.now(), type=type, state=consent.state, code=code, data=data or {})
+def record(
+    consent: Consent, type: str, *, code: str = "", data: dict[str, Any] | None = None, at: datetime | None = None
+) -> Event:
+    """Append one event, and its entry in the ledger, in the caller's transaction. `data` holds no personal data."""
+    with transaction.atomic():
+        event = Event.objects.create(
+            consent=consent, at=at or timezone.now(), type=type, state=consent.state, code=code, data=data or {}
+        )
+        try:
+            ledger.append_event(event, consent.key_id)
+        except KeyDestroyedError:  # of a person who was erased: under the house's key, so that the log stays whole
+            ledger.append_event(event, "")
+    return event

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, re_path
 
-from consent import camera, views
+from consent import camera, receipt_pages, views
 
 app_name = "consent"
 
@@ -18,5 +18,9 @@ urlpatterns = [
     path("<str:token>/state", camera.state, name="state"),
     path("<str:token>/code", camera.code, name="code"),
     path("<str:token>/photo/<int:index>", views.photo, name="photo"),
+    path("<str:token>/receipt", receipt_pages.page, name="receipt"),
+    path("<str:token>/receipt-code.svg", receipt_pages.code, name="receipt_code"),
+    re_path(r"^(?P<token>[^/]+)/receipt\.(?P<kind>jwt|json|pdf)$", receipt_pages.download, name="receipt_file"),
     path("<str:token>/target", views.target, name="target"),
+    path("<str:token>/target/<int:index>", views.target, name="target"),
 ]

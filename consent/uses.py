@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from django.db import transaction
+from django.db.models import Sum
 from django.utils import timezone
 
+from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
 from consent.models import Consent, Use
 from consent.policy import MESSAGES, ConsentFacts, Decision, UseFacts, covers
+from consent.restriction import restricted
+from consent.telling import tell_of_use
 from consent.transitions import State, lock, move, record
 
 COUNTING = (Use.State.RESERVED, Use.State.COUNTED)
@@ -24,17 +28,35 @@ def facts_of(consent: Consent) -> ConsentFacts:
         role=consent.role,
         purposes=frozenset(consent.purposes),
         photo_sha256s=frozenset(consent.photo_sha256s),
-        target_sha256=consent.target_sha256 or None,
-        target_face=consent.target_face,
+        targets=frozenset((each["sha256"], each["face"]) for each in consent.targets) if consent.targets else None,
         valid_from=consent.valid_from,
         valid_until=consent.valid_until,
         max_outputs=consent.max_outputs,
         uses=consent.uses.filter(state__in=COUNTING).count(),
         max_seconds=consent.max_seconds,
+        max_total_seconds=consent.max_total_seconds,
+        seconds_used=seconds_used(consent),
+        partners=frozenset(consent.partners),
+        territories=frozenset(consent.territories) if consent.territories else None,
         no_sexual=consent.no_sexual,
         no_political=consent.no_political,
         livemode=consent.livemode,
+        restricted=restricted(consent),
     )
+
+
+def seconds_used(consent: Consent) -> float:
+    """Seconds of video made with this permission, or reserved for a job that is at work."""
+    found = consent.uses.filter(state__in=COUNTING).aggregate(total=Sum("seconds"))
+    return float(found["total"] or 0.0)
+
+
+def left_of(consent: Consent) -> tuple[int, float | None]:
+    """(outputs, seconds) that the permission still allows; None seconds: as many as one likes."""
+    outputs = max(0, consent.max_outputs - consent.uses.filter(state__in=COUNTING).count())
+    if consent.max_total_seconds is None:
+        return outputs, None
+    return outputs, max(0.0, consent.max_total_seconds - seconds_used(consent))
 
 
 def state_of(consent_ids: Iterable[str]) -> dict[str, str]:
@@ -42,6 +64,7 @@ def state_of(consent_ids: Iterable[str]) -> dict[str, str]:
     return dict(Consent.objects.filter(pk__in=list(consent_ids)).values_list("pk", "state"))
 
 
+@survives_deadlocks
 def reserve_use(consent_id: str, *, job_id: str, use: UseFacts) -> Decision:
     """Reserve one result for a job, if the permission covers it; again for the same job asks again, counts once.
 
@@ -57,10 +80,11 @@ def reserve_use(consent_id: str, *, job_id: str, use: UseFacts) -> Decision:
         Use.objects.update_or_create(
             consent=consent, job_id=job_id, defaults={"state": Use.State.RESERVED, "seconds": use.seconds}
         )
-        record(consent, "reserved", data={"job": job_id})
+        record(consent, "reserved", data={"job": job_id, "seconds": use.seconds})
         return decision
 
 
+@survives_deadlocks
 def count_use(consent_id: str, job_id: str) -> None:
     """The job publishes: its reservation becomes a use. Call it in the transaction that publishes.
 
@@ -81,11 +105,13 @@ def count_use(consent_id: str, job_id: str) -> None:
         use.state = Use.State.COUNTED
         use.save(update_fields=["state", "changed_at"])
         record(consent, "used", data={"job": job_id})
+        tell_of_use(consent, job_id)
         counted = consent.uses.filter(state=Use.State.COUNTED).count()
         if counted >= consent.max_outputs and consent.state == State.GIVEN:
             move(consent, State.EXHAUSTED)
 
 
+@survives_deadlocks
 def release_use(consent_id: str, job_id: str) -> None:
     """The job will not publish: its reservation is free again. A counted use stays counted; no use is fine."""
     with transaction.atomic():
@@ -99,6 +125,8 @@ def release_use(consent_id: str, job_id: str) -> None:
 def _not_in_force(consent: Consent) -> str:
     """The rule that forbids publishing now, or ""."""
     if consent.state in (State.GIVEN, State.EXHAUSTED):
+        if restricted(consent):
+            return "consent_restricted"
         return "" if timezone.now() < consent.valid_until else "consent_expired"
     rule = f"consent_{consent.state}"
     return rule if rule in MESSAGES else "consent_not_given"

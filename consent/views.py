@@ -24,7 +24,7 @@ from consent.keys import KeyDestroyedError
 from consent.levels import reaches
 from consent.models import Consent
 from consent.previews import register_preview
-from consent.texts import PURPOSE_BOX, fill, known_locale, long_date, words
+from consent.texts import POLITICAL_BOX, PURPOSE_BOX, fill, known_locale, long_date, words
 from consent.transitions import State
 
 __all__ = ["give", "photo", "refuse", "register_preview", "show", "target", "withdraw"]
@@ -158,9 +158,9 @@ def photo(request: HttpRequest, consent: Consent, token: str, index: int) -> Htt
 
 @require_safe
 @_private
-def target(request: HttpRequest, consent: Consent, token: str) -> HttpResponseBase:
-    """The target, small, with the face in question marked."""
-    return _picture(consent, lambda: previews.target(consent))
+def target(request: HttpRequest, consent: Consent, token: str, index: int = 0) -> HttpResponseBase:
+    """A target, small, with the face in question marked."""
+    return _picture(consent, lambda: previews.target(consent, index))
 
 
 def _picture(consent: Consent, make: Callable[[], bytes]) -> HttpResponse:
@@ -217,8 +217,16 @@ def _ask_page(
             "more": [section for section in notice.sections if section.more],
             "note": consent.note,
             "photos": photos,
+            "targets": [
+                {
+                    "index": index,
+                    "alt": text["ask"]["target_alt"] if index == 0 else f"{text['ask']['target_alt']} ({index + 1})",
+                }
+                for index in range(len(consent.targets))
+            ],
             "purposes": [box for box in boxes if box["name"].startswith(PURPOSE_BOX)],
-            "confirmations": [box for box in boxes if not box["name"].startswith(PURPOSE_BOX)],
+            "confirmations": [box for box in boxes if not box["name"].startswith((PURPOSE_BOX, POLITICAL_BOX))],
+            "wishes": [box for box in boxes if box["name"] == POLITICAL_BOX],
             "errors": errors,
             "summary": [(field, labels.get(field, message)) for field, message in errors.items()],
             "problem": text["error"].get(problem, text["error"]["other"]) if problem else "",

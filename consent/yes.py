@@ -10,6 +10,7 @@ from typing import Any, Self
 from django.utils import timezone
 
 from consent.models import Consent, Use
+from consent.texts import POLITICAL_BOX
 from consent.transitions import State, lock, move
 
 
@@ -48,12 +49,14 @@ def complete(locked: Consent, yes: Yes, *, level: str = "L1", evidence: Mapping[
     """
     now = timezone.now()
     extra = dict(evidence or {})
+    political = not locked.no_political and bool(yes.ticks.get(POLITICAL_BOX))
     data: dict[str, Any] = {
         "purposes": yes.purposes,
         "photos": [photo["sha256"] for photo in yes.photos],
         "notice_sha256": yes.notice_sha256,
         "valid_until": locked.valid_until.isoformat(),
         "assurance": level,
+        "political": political,
     }
     if challenge := extra.get("challenge_id"):
         data["challenge"] = challenge
@@ -64,6 +67,7 @@ def complete(locked: Consent, yes: Yes, *, level: str = "L1", evidence: Mapping[
         assurance=level,
         purposes=yes.purposes,
         photos=yes.photos,
+        no_political=not political,
         ticks=yes.ticks,
         typed_name_sealed=locked.seal("typed_name", yes.typed_name),
         locale=yes.locale,

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 SAMPLES = Path(__file__).parent / "samples"
 
+APPEND_ONLY = ("0002_append_only", "0003_ledger")  # migrations that bring append-only triggers
+
 cv2.setNumThreads(1)
 
 
@@ -51,10 +53,20 @@ def _append_only_gives_way(request: pytest.FixtureRequest) -> Iterator[None]:
     from django.db import connection
 
     request.getfixturevalue("transactional_db")
-    triggers = importlib.import_module("consent.migrations.0002_append_only")
-    triggers.install(connection)
+    triggers = [importlib.import_module(f"consent.migrations.{name}") for name in APPEND_ONLY]
+    for each in triggers:
+        each.install(connection)
     yield
-    triggers.remove(connection)
+    for each in triggers:
+        each.remove(connection)
+
+
+@pytest.fixture(autouse=True)
+def _signer_remembers_nothing() -> None:
+    """Every test has a log of its own; the signer lies in the test run's home and would remember an earlier one."""
+    from django.conf import settings
+
+    (Path(settings.KEYS_DIR) / "ledger" / "last-checkpoint").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ Reason = Literal[
     "mark_not_read",  # intact all the same: the manifest's hash holds
     "certificate_expired",  # the manifest can no longer be checked, the mark and the content can
     "withdrawn",
+    "revoked",  # ended by the operator, not by the person
     "taken_down",
     "other_id",  # mark and manifest name different outputs
     "content_mismatch",  # a mark of ours on a picture that we did not publish
@@ -118,8 +119,8 @@ class PossibleMatch:
 
 @dataclass(frozen=True)
 class OutputRecord:
-    """What our records say about one published output. `state`: in_force, withdrawn, taken_down; any other word counts
-    as not in force. `claim_sha256` is that of the manifest we signed (see `Credentials`); "" matches none.
+    """What our records say about one published output. `state`: in_force, withdrawn, revoked, taken_down; any other
+    word counts as not in force. `claim_sha256` is that of the manifest we signed (see `Credentials`); "" matches none.
     `target_cover` says what stands for the person whose face was replaced: consent or attestation. `time_stamp` says
     who vouches for the time of the signature: trusted (a service we know), untrusted, none, missed; "": not known."""
 
@@ -317,7 +318,13 @@ def _foreign(credentials: Credentials) -> tuple[Code, Reason, None]:
 
 
 def _why_not_in_force(record: OutputRecord) -> Reason:
-    return "taken_down" if record.state == "taken_down" else "withdrawn"
+    match record.state:
+        case "taken_down":
+            return "taken_down"
+        case "revoked":
+            return "revoked"
+        case _:
+            return "withdrawn"
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -190,6 +190,11 @@ def _withdrawn(about: Words) -> tuple[str, list[str]]:
         return f"This was taken down{moment}. Please do not share.", [
             f"It was made here with AI{_on(about.published_at)}."
         ]
+    if about.reason == "revoked":
+        return (
+            f"The operator ended the permission{moment}. Please do not share.",
+            [f"It was made here with AI{_on(about.published_at)}, with a permission that is no longer in force."],
+        )
     return (
         f"Permission was withdrawn{moment}. Please do not share.",
         [f"It was made here with AI{_on(about.published_at)}, with a permission that is no longer in force."],

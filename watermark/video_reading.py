@@ -46,6 +46,9 @@ _HIGHER, _MORE = 1.12, 1.5
 """Growth of a stack's lock, or of its frames, since it was last decoded in vain: attempts are few."""
 _BURST = 24
 _BURSTS = 2
+_NEXT = 1e-3
+"""Seconds between neighbours: with a gap, however small, frames that nothing is predicted from may be left out. They
+carry least of a mark and cost as much to decode."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ class _Reader:
         """Look at neighbours of the most hopeful frames."""
         stacks = sorted(self._stacks.items(), key=lambda item: item[1].best, reverse=True)
         for (which, where, size), stack in stacks[:_BURSTS]:
-            for seconds, frame in self._source.frames(stack.best[1], _BURST):
+            for seconds, frame in self._source.frames(stack.best[1], _BURST, _NEXT):
                 look, _ = self._see(seconds, frame)
                 agreement = float(look.agreement[which, where])
                 if look.planes.size != size or seconds in self._seen or agreement <= 0:

@@ -27,6 +27,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 UPLOADS = ("/new", "/verify", "/v1/assets", "/v1/verifications")
+LISTING = "/me/face"  # one photo of the person
 LOOKUPS = ("/c2pa/v1/matches/byContent",)
 SMALL_BODY = 2 << 20
 ENVELOPE = 1 << 20  # multipart boundaries and the other fields of an upload form
@@ -43,6 +44,8 @@ def body_limit(path: str) -> int:
         return MEDIA_BYTES
     if path.startswith("/c/") and path.endswith("/clip"):
         return CLIP_BYTES + ENVELOPE
+    if path.rstrip("/") == LISTING:
+        return int(settings.MAX_PHOTO_BYTES) + ENVELOPE
     if path.rstrip("/") not in UPLOADS:
         return SMALL_BODY
     return int(settings.MAX_VIDEO_BYTES) + PHOTOS_OF_A_JOB * int(settings.MAX_PHOTO_BYTES) + ENVELOPE

@@ -78,8 +78,10 @@ app.conf.update(
         "worker.screen_asset": {"queue": "cpu.media"},
         "worker.screen_job": {"queue": "cpu.media"},
         "worker.check_challenge": {"queue": "cpu.media"},
+        "worker.enrol_block": {"queue": "cpu.media"},
         "worker.run_job": {"queue": "gpu.small"},
         "worker.tick": {"queue": "ctl"},
+        "worker.sequence": {"queue": "ctl"},
         "worker.expire": {"queue": "ctl"},
         "worker.retain": {"queue": "ctl"},
     },
@@ -89,6 +91,7 @@ app.conf.update(
     beat_schedule={
         # A tick nobody took in time is worth nothing: the next one does the same.
         "tick": {"task": "worker.tick", "schedule": 1.0, "options": {"queue": "ctl", "expires": 5}},
+        "sequence": {"task": "worker.sequence", "schedule": 1.0, "options": {"queue": "ctl", "expires": 5}},
         "expire": {"task": "worker.expire", "schedule": 60.0, "options": {"queue": "ctl", "expires": 50}},
         "retain": {"task": "worker.retain", "schedule": 600.0, "options": {"queue": "ctl", "expires": 500}},
     },

@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +160,26 @@ def fetch(url: str, dest: Path, policy: Policy | None = None) -> Fetched:
     raise FetchError("url_redirects")
 
 
+def post(url: str, body: bytes, headers: Mapping[str, str], policy: Policy | None = None) -> int:
+    """POST `body`; the status of the answer, of which nothing else is kept. Redirects are not followed.
+
+    Raises FetchError for an address that is not permitted or did not answer in time.
+    """
+    rules = policy or Policy()
+    deadline = time.monotonic() + rules.total_seconds
+    with _response(url, rules, deadline, body=body, headers=headers) as response:
+        size = 0
+        while size < rules.max_bytes and (piece := response.read1(_CHUNK)):
+            _left(rules, deadline)
+            size += len(piece)  # read, so that the other server may finish; how it ends does not matter
+        return response.status
+
+
+def check(url: str, policy: Policy | None = None) -> None:
+    """Raises FetchError url_invalid for an address that could never be asked. Nobody is asked here."""
+    _place(url, policy or Policy())
+
+
 @dataclass(frozen=True)
 class _Place:
     """A checked address: where to ask, and for what."""
@@ -275,15 +295,18 @@ def _connected(place: _Place, rules: Policy, deadline: float) -> ssl.SSLSocket:
 
 
 @contextmanager
-def _response(url: str, rules: Policy, deadline: float) -> Iterator[http.client.HTTPResponse]:
-    """The answer to one GET, its body not read yet."""
+def _response(
+    url: str, rules: Policy, deadline: float, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Iterator[http.client.HTTPResponse]:
+    """The answer to one GET, or with `body` to one POST; what it says has not been read yet."""
     place = _place(url, rules)
     try:
         with closing(_connected(place, rules, deadline)) as connected:
             connection = http.client.HTTPSConnection(place.host, place.port)
             connection.sock = cast(Any, _Wire(connected, rules, deadline))
-            headers = {"User-Agent": _AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
-            connection.request("GET", place.target, headers=headers)
+            said = {"User-Agent": _AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+            verb = "GET" if body is None else "POST"
+            connection.request(verb, place.target, body=body, headers={**said, **(headers or {})})
             with connection.getresponse() as response:
                 yield response
     except TimeoutError as error:

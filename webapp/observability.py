@@ -12,6 +12,7 @@ import structlog
 
 SECRETS = (
     re.compile(r"(/c/)[^/\s\"'?#]+"),  # a consent link is a bearer secret
+    re.compile(r"(/me/in/)[^/\s\"'?#]+"),  # opens a person's portal
     re.compile(r"(imp_(?:live|test)_[0-9a-z]{1,12}_)[0-9a-f]+"),
     re.compile(r"([?&](?:token|key|signature)=)[^&\s\"']+", re.IGNORECASE),
     re.compile(r"()[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"),

@@ -81,7 +81,9 @@ def database(url: str) -> dict[str, Any]:
             "OPTIONS": {
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 20,
-                "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA foreign_keys=ON;",
+                "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA foreign_keys=ON;"
+                # What is deleted or replaced is overwritten in the file: erased must mean gone from a raw copy, too.
+                "PRAGMA secure_delete=ON;",
             },
             "TEST": {"NAME": None},
         }
@@ -145,6 +147,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
 # --- verification ---------------------------------------------------------------------------------------------------
 TRUST_LIST_FILE = env("TRUST_LIST_FILE")  # PEM: roots of issuers that the operator trusts besides this house
+WEBHOOK_PORTS = [int(port) for port in env_list("WEBHOOK_PORTS", ["443"])]
 FETCH_PORTS = [int(port) for port in env_list("FETCH_PORTS", ["443"])]
 
 # --- Django ---------------------------------------------------------------------------------------------------------
@@ -162,6 +165,7 @@ INSTALLED_APPS = [
     "consent",
     "webapp.jobs",
     "webapp.screening",
+    "webapp.webhooks",
     "webapp.api",
     "webapp.pages",
     "webapp.verify",
@@ -204,6 +208,16 @@ DATABASES = {
     "keys": database(env("KEYS_URL", f"sqlite:///{HOME / 'keys' / 'keys.sqlite3'}")),
 }
 DATABASE_ROUTERS = ["consent.keys.KeyStoreRouter"]
+# The master key: file:PATH, env:NAME, aws-kms:KEY or vault:MOUNT/KEY; empty: IMPRIMATUR_MASTER_KEY, else a file here.
+MASTER_KEY_URI = env("MASTER_KEY_URI")
+MASTER_KEY_PREVIOUS = env_list("MASTER_KEY_PREVIOUS", [])  # places of earlier ones, readable during a change
+MASTER_KEY_ENDPOINT = env("MASTER_KEY_ENDPOINT")  # a private address of AWS KMS
+VAULT_ADDR = env("VAULT_ADDR")
+VAULT_TOKEN = env("VAULT_TOKEN")
+VAULT_ROLE_ID = env("VAULT_ROLE_ID")
+VAULT_SECRET_ID = env("VAULT_SECRET_ID")
+VAULT_NAMESPACE = env("VAULT_NAMESPACE")
+VAULT_CACERT = env("VAULT_CACERT")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/login"
@@ -324,9 +338,26 @@ LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 # --- privacy --------------------------------------------------------------------------------------------------------
 INPUT_RETENTION_HOURS = env_int("INPUT_RETENTION_HOURS", 24)
 OUTPUT_RETENTION_DAYS = env_int("OUTPUT_RETENTION_DAYS", 7)
+# Outputs whose permission ended are hidden at once; their bytes and key go this much later. People are promised 24
+# hours, and the sweeper needs its time, so more than 20 is an error.
+WITHDRAWN_GRACE_HOURS = env_int("WITHDRAWN_GRACE_HOURS", 0)
+if not 0 <= WITHDRAWN_GRACE_HOURS <= 20:
+    raise ImproperlyConfigured("WITHDRAWN_GRACE_HOURS must be 0 to 20: people are promised deletion within 24 hours.")
 CONSENT_LINK_DAYS = 7
 # Of a selfie's clip after the decision, for disputes; its hash and the numbers stay (product.md 1.8: at most 30).
 SELFIE_DISPUTE_DAYS = env_int("SELFIE_DISPUTE_DAYS", 30)
 if not 0 <= SELFIE_DISPUTE_DAYS <= 30:
     raise ImproperlyConfigured(f"SELFIE_DISPUTE_DAYS must be 0 to 30, not {SELFIE_DISPUTE_DAYS}.")
 VERIFICATION_RETENTION_DAYS = env_int("VERIFICATION_RETENTION_DAYS", 30)  # of answers; files are never kept
+# The rest of the schedule (webapp.retention), each with its reason there.
+CHALLENGE_RETENTION_DAYS = min(env_int("CHALLENGE_RETENTION_DAYS", 30), 30)
+CONSENT_RETENTION_YEARS = env_int("CONSENT_RETENTION_YEARS", 3)
+UNANSWERED_RETENTION_DAYS = env_int("UNANSWERED_RETENTION_DAYS", 90)
+EVIDENCE_RETENTION_DAYS = env_int("EVIDENCE_RETENTION_DAYS", 400)  # 180 at least where China's rules hold
+MARK_RETENTION_YEARS = env_int("MARK_RETENTION_YEARS", 10)
+LOG_RETENTION_DAYS = env_int("LOG_RETENTION_DAYS", 180)  # what your log system is set to; only told, not done here
+KEY_BACKUP_DAYS = env_int("KEY_BACKUP_DAYS", 7)  # the same, of the backups of KEYS_URL
+# Who answers for the data (GDPR 13, 30); named in the record of processing and on the pages about it.
+CONTROLLER_NAME = env("CONTROLLER_NAME")
+CONTROLLER_CONTACT = env("CONTROLLER_CONTACT", DEFAULT_FROM_EMAIL)
+DPO_CONTACT = env("DPO_CONTACT")

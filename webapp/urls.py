@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from django.urls import include, path
 
+from consent import receipt_pages
 from webapp.pages import health
 from webapp.verify import status
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
+    path(".well-known/jwks.json", receipt_pages.jwks, name="jwks"),
     path("c/", include("consent.urls")),
     path("v1/", include("webapp.api.urls")),
+    path("log/", include("webapp.verify.log_urls")),
     path("c2pa/v1/", include("webapp.verify.resolution_urls")),
     path("", include("webapp.verify.urls")),
     path("oembed", status.oembed, name="oembed"),

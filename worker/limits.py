@@ -10,6 +10,9 @@ MIN_FACE_PIXELS: Final = 64
 IDENTITY_PASS: Final = 0.45
 """Descriptor distance up to which two faces count as one person (0.2 % false matches in a small test)."""
 
+STRANGERS_ALIKE: Final = 1 / 600
+"""The share of strangers nearer than IDENTITY_PASS to one given face (6 of 3600 pairs)."""
+
 IDENTITY_REVIEW: Final = 0.60
 """Distance up to which a person has to look; above it two faces are two people."""
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import worker_ready
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from consent import keys
+from consent import erasure, keys, ledger
 from consent import levels as consent_levels
 from consent import services as consent_services
 from watermark import pattern as patterns
@@ -36,12 +37,14 @@ from webapp.jobs.meanwhile import upkeep_meanwhile
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
 from webapp.screening import services as screening
+from webapp.screening.stay_down import StayDownList
 from worker import spool
 from worker.faces.errors import FaceError
 from worker.gate import measure as measuring
 from worker.gate import policy, profiles
 from worker.inference.client import ensure_engine
 from worker.inference.types import ModelError
+from worker.listing import enrol_block, measure_listed
 from worker.media.errors import ChildError, MediaError
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
@@ -49,6 +52,8 @@ from worker.pipeline.errors import PipelineError
 from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, SpecError, Swap
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["enrol_block", "expire", "retain", "run_job", "screen_asset", "screen_job", "tick"]
 
 SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
@@ -92,7 +97,11 @@ def screen_asset(asset_id: str) -> None:
         )
         analysis = Analysis.load(analysis_path)
         mark_keys, anchors = keys_of_house.mark_keys(), keys_of_house.anchors_pem()
-        signals = measuring.measure(path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors)
+        listed = StayDownList(asset.sha256)
+        signals = measuring.measure(
+            path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors, listed=listed
+        )
+        signals.append(measure_listed(analysis))
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
         with intake.stored_parts(asset) as parts:
@@ -139,8 +148,12 @@ def screen_job(job_id: str) -> None:
         path = folder / "analysis-target"
         storage.materialise(job.target.analysis_name, job.target.key_id, path)
         target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
+        people = [job.donor_consent, *([job.target_consent] if job.target_consent else [])]
+        relationships = [person.relationship for person in people]
         least = consent_levels.least([job.purpose], settings.PROFILE).level
-        signals = measuring.measure_job(chosen, target, donor, levels, running.asset_profiles(job), least=least)
+        signals = measuring.measure_job(
+            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships, least=least
+        )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 
 
@@ -205,10 +218,17 @@ def tick() -> None:
     upkeep.tick()
 
 
+@shared_task(name="worker.sequence")
+def sequence() -> None:
+    """Each second: places and checkpoints for the ledger's new entries."""
+    ledger.sequence()
+
+
 @shared_task(name="worker.expire")
 def expire() -> None:
-    """Each minute: links and permissions whose time is over."""
+    """Each minute: links and permissions whose time is over, and erasures that a crash left half done."""
     consent_services.expire_due(timezone.now())
+    erasure.heal()
 
 
 @shared_task(name="worker.retain")
@@ -216,6 +236,17 @@ def retain() -> None:
     """Each ten minutes: erase what had its time, lost its permission, or belongs to no row."""
     upkeep.retention()
     spool.remove_leftovers(settings.SPOOL_DIR)
+
+
+@worker_ready.connect
+def heal(**_: Any) -> None:
+    """At a worker's start: a crash, or a restored backup, must not leave half of a person behind."""
+    try:
+        erasure.heal(at_start=True)
+    except Exception:
+        logger.exception("Erasures could not be looked at at the start; the scheduler does it within a minute.")
+    finally:
+        connections.close_all()
 
 
 class EvidenceMissingError(Exception):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,24 @@ class House:
         self.processes.append(process)
         return process
 
+    def start_web(self, port: int) -> str:
+        """Start the web server, as `serve` does; returns its address once it answers."""
+        command = [sys.executable, "-m", "uvicorn", "webapp.asgi:application", "--host", "127.0.0.1", "--port"]
+        with (self.home / "worker-web.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, str(port), "--log-level", "warning"],
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        address = f"http://127.0.0.1:{port}"
+        self.wait(lambda: _answers(f"{address}/healthz"))
+        return address
+
     def kill(self, process: Any) -> None:
         """kill -9 of a worker and everything it started."""
         with contextlib.suppress(ProcessLookupError):
@@ -167,6 +186,14 @@ class House:
         from worker.inference.client import stop_engine
 
         stop_engine(self.home)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 @pytest.fixture

@@ -158,7 +158,10 @@ from consent.policy import UseFacts
 transitions._effects.clear()
 if {create!r}:
     with connection.schema_editor() as editor:
-        for model in (models.Subject, models.Consent, models.Event, models.Use, models.Block):
+        for model in (
+            models.Subject, models.Consent, models.Event, models.Use, models.Block, models.LedgerEntry,
+            models.Restriction, models.Wishes,
+        ):
             editor.create_model(model)
     with connections["keys"].schema_editor() as editor:
         editor.create_model(models.DataKey)

@@ -18,7 +18,9 @@ class ApiConfig(AppConfig):
         from webapp.api.schema import ENUM_NAMES
 
         spectacular_settings.apply_patches({"ENUM_NAME_OVERRIDES": ENUM_NAMES})
-        from webapp.api import idempotency
+        from consent.erasure import register_eraser
+        from webapp.api import forgetting, idempotency
         from webapp.jobs import upkeep
 
-        upkeep.register_retention(idempotency.forget_old)
+        upkeep.register_retention(idempotency.forget_old, "api_answers")
+        register_eraser("api", forgetting.forget_person)

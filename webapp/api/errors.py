@@ -23,6 +23,7 @@ from rest_framework.views import set_rollback
 from consent.envelope import EnvelopeError
 from consent.errors import ConsentError
 from consent.keys import KeyStoreError
+from consent.ledger.errors import LedgerError
 from watermark.mark_errors import MarkError
 from webapp.accounts.services import AccountsError
 from webapp.jobs.errors import JobsError
@@ -76,6 +77,7 @@ CLASSES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (KeysError, 503),
     (KeyStoreError, 503),
     (EnvelopeError, 503),
+    (LedgerError, 503),
 )
 CODES: Final[Mapping[str, int]] = {
     "not_found": 404,

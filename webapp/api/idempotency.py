@@ -100,10 +100,15 @@ def begin(request: Request, key: str) -> IdempotentRequest | Response:
             "This Idempotency-Key was used for another body; nothing was changed. Use a new key for a new request.",
         )
     assert row.response_sealed is not None
-    answer = json.loads(_cipher().decrypt(bytes(row.response_sealed)))
+    answer = json.loads(answer_of(row))
     response = Response(answer["body"], status=row.status, content_type=answer["content_type"])
     response["Idempotent-Replayed"] = "true"
     return response
+
+
+def answer_of(row: IdempotentRequest) -> str:
+    """The stored answer as JSON. Raises InvalidToken if this house's keys do not open it."""
+    return _cipher().decrypt(bytes(row.response_sealed or b"")).decode()
 
 
 def forget_old() -> int:

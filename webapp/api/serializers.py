@@ -8,7 +8,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from consent.levels import LEVELS
-from consent.requests import MAX_PHOTOS
+from consent.models import Consent
+from consent.requests import MAX_PARTNERS, MAX_PHOTOS, MAX_SECONDS, MAX_TARGETS
 from consent.services import CHECK_STATES
 from watermark.jurisdictions import RULES, WORDS
 from watermark.verdict import Code, Reason
@@ -73,8 +74,40 @@ class ConsentRequestCreate(Strict):
     photos = FacePick(  # type: ignore[call-arg]
         many=True, required=False, max_length=MAX_PHOTOS, help_text="The donor's photos (for the role face_donor)."
     )
-    target = FacePick(required=False, allow_null=True)
+    target = FacePick(required=False, allow_null=True, help_text="One target; the short form of `targets`.")
+    targets = FacePick(  # type: ignore[call-arg]
+        many=True, required=False, max_length=MAX_TARGETS, help_text="None: any target (for the role face_donor)."
+    )
     max_outputs = serializers.IntegerField(min_value=1, max_value=1000, default=1)
+    max_seconds = serializers.FloatField(
+        min_value=0.04, max_value=MAX_SECONDS, allow_null=True, default=None, help_text="Longest single result."
+    )
+    max_total_seconds = serializers.FloatField(
+        min_value=0.04, max_value=MAX_SECONDS, allow_null=True, default=None, help_text="All results together."
+    )
+    partners = serializers.ListField(
+        child=serializers.CharField(max_length=120),
+        default=list,
+        max_length=MAX_PARTNERS,
+        help_text="Names of organisations that may get results too; a job names one as its option `partner`.",
+    )
+    territories = serializers.ListField(
+        child=serializers.RegexField(r"^[A-Z]{2}$"),
+        default=list,
+        max_length=249,
+        help_text="ISO 3166-1 alpha-2 codes of where results may be shown; none: everywhere.",
+    )
+    intended_use = serializers.CharField(
+        max_length=500, allow_blank=True, default="", help_text="What the results are for, as the person reads it."
+    )
+    relationship = serializers.ChoiceField(
+        choices=["", *Consent.Relationship.values],
+        default="",
+        help_text="What the person is to you. An employee is told that they may say no, and each job is reviewed.",
+    )
+    political = serializers.BooleanField(
+        default=False, help_text="Offer the person a tick that allows political results."
+    )
     days = serializers.IntegerField(min_value=1, max_value=365, default=90)
     note = serializers.CharField(max_length=500, allow_blank=True, default="")
     assurance = serializers.ChoiceField(
@@ -125,6 +158,16 @@ class JobOptions(Strict):
         max_length=len(RULES),
         help_text="Added to those of the house; none can be taken away.",
     )
+    territories = serializers.ListField(
+        child=serializers.RegexField(r"^[A-Z]{2}$"),
+        required=False,
+        max_length=249,
+        help_text="Where the result is shown; default: where the jurisdictions named here hold, else everywhere.",
+    )
+    partner = serializers.CharField(
+        max_length=120, required=False, allow_blank=True, help_text="Who gets the result besides you."
+    )
+    political = serializers.BooleanField(required=False, help_text="The result is for or against a political cause.")
     jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
     crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
 
@@ -220,7 +263,16 @@ class ConsentOut(serializers.Serializer):
     purposes = serializers.ListField(child=serializers.CharField())
     photos = FaceRef(many=True)
     target = FaceRef(allow_null=True)
+    targets = FaceRef(many=True)
+    partners = serializers.ListField(child=serializers.CharField())
+    territories = serializers.ListField(child=serializers.CharField())
+    relationship = serializers.CharField(allow_blank=True)
+    political = serializers.BooleanField(help_text="Asked for while the request is open; from then on, allowed.")
     max_outputs = serializers.IntegerField()
+    outputs_left = serializers.IntegerField()
+    max_seconds = serializers.FloatField(allow_null=True)
+    max_total_seconds = serializers.FloatField(allow_null=True)
+    seconds_left = serializers.FloatField(allow_null=True)
     valid_until = serializers.DateTimeField()
     link_expires_at = serializers.DateTimeField()
     created_at = serializers.DateTimeField()
@@ -321,6 +373,9 @@ class OutputOut(serializers.Serializer):
     published_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     erased_at = serializers.DateTimeField(allow_null=True)
+    copies_deleted_at = serializers.DateTimeField(
+        allow_null=True, help_text="When you confirmed that your copies are deleted."
+    )
     content_url = serializers.URLField()
     manifest_url = serializers.URLField()
 
@@ -328,6 +383,13 @@ class OutputOut(serializers.Serializer):
 class AssetList(serializers.Serializer):
     object = kind_of("list")
     data = AssetOut(many=True)  # type: ignore[assignment]
+    has_more = serializers.BooleanField()
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+class ConsentList(serializers.Serializer):
+    object = kind_of("list")
+    data = ConsentOut(many=True)  # type: ignore[assignment]
     has_more = serializers.BooleanField()
     next_cursor = serializers.CharField(allow_null=True)
 

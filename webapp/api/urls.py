@@ -11,7 +11,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import AllowAny
 
-from webapp.api import views
+from webapp.api import views, webhooks
 from webapp.api.errors import problem
 from webapp.api.verifications import VerificationDetail, Verifications
 
@@ -35,6 +35,7 @@ urlpatterns = [
     path("assets", views.Assets.as_view(), name="assets"),
     path("assets/<str:asset_id>", views.AssetDetail.as_view(), name="asset"),
     path("consent_requests", views.ConsentRequests.as_view(), name="consent_requests"),
+    path("consents", views.Consents.as_view(), name="consents"),
     path("consents/<str:consent_id>", views.ConsentDetail.as_view(), name="consent"),
     path("attestation_texts/<str:kind>", views.AttestationText.as_view(), name="attestation_text"),
     path("attestations", views.Attestations.as_view(), name="attestations"),
@@ -44,6 +45,21 @@ urlpatterns = [
     path("outputs/<str:output_id>", views.OutputDetail.as_view(), name="output"),
     path("outputs/<str:output_id>/content", views.OutputContent.as_view(), name="output_content"),
     path("outputs/<str:output_id>/manifest", views.OutputManifest.as_view(), name="output_manifest"),
+    path("outputs/<str:output_id>/deletion", views.OutputDeletion.as_view(), name="output_deletion"),
+    path("webhook_endpoints", webhooks.WebhookEndpoints.as_view(), name="webhook_endpoints"),
+    path("webhook_endpoints/<str:endpoint_id>", webhooks.WebhookEndpointDetail.as_view(), name="webhook_endpoint"),
+    path("webhook_endpoints/<str:endpoint_id>/secret", webhooks.WebhookSecret.as_view(), name="webhook_secret"),
+    path("webhook_endpoints/<str:endpoint_id>/test", webhooks.WebhookTest.as_view(), name="webhook_test"),
+    path(
+        "webhook_endpoints/<str:endpoint_id>/deliveries",
+        webhooks.WebhookDeliveries.as_view(),
+        name="webhook_deliveries",
+    ),
+    path(
+        "webhook_endpoints/<str:endpoint_id>/deliveries/<str:delivery_id>/replay",
+        webhooks.WebhookReplay.as_view(),
+        name="webhook_replay",
+    ),
     path("verifications", Verifications.as_view(), name="verifications"),
     path("verifications/<str:verification_id>", VerificationDetail.as_view(), name="verification"),
     path("schema", Schema.as_view(), name="schema"),

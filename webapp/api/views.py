@@ -80,9 +80,8 @@ class AssetDetail(Resource):
 
 def consent_state(consent: Consent) -> dict[str, Any]:
     """A consent as the API shows it: nothing of the person."""
-    target = None
-    if consent.target_asset_id:
-        target = {"asset": consent.target_asset_id, "face": consent.target_face}
+    targets = [{"asset": each["asset_id"], "face": each["face"]} for each in consent.targets]
+    outputs_left, seconds_left = consents.left_of(consent)
     return {
         "id": consent.pk,
         "object": "consent",
@@ -94,8 +93,17 @@ def consent_state(consent: Consent) -> dict[str, Any]:
         "check": consents.check_state(consent),
         "purposes": consent.purposes,
         "photos": [{"asset": photo["asset_id"], "face": photo["face"]} for photo in consent.photos],
-        "target": target,
+        "target": targets[0] if targets else None,
+        "targets": targets,
+        "partners": consent.partners,
+        "territories": consent.territories,
+        "relationship": consent.relationship,
+        "political": not consent.no_political,
         "max_outputs": consent.max_outputs,
+        "outputs_left": outputs_left,
+        "max_seconds": consent.max_seconds,
+        "max_total_seconds": consent.max_total_seconds,
+        "seconds_left": seconds_left,
         "valid_until": consent.valid_until,
         "link_expires_at": consent.link_expires_at,
         "created_at": consent.created_at,
@@ -118,10 +126,10 @@ class ConsentRequests(Resource):
     @once
     def post(self, request: Request) -> Response:
         body = read(shapes.ConsentRequestCreate, request.data)
-        target = None
-        if ref := body.get("target"):
+        targets = []
+        for ref in [*([body["target"]] if body.get("target") else []), *(body.get("targets") or [])]:
             asset = own_asset(request, ref["asset"])
-            target = consents.TargetRef(asset.pk, asset.sha256, jobs.chosen_face(asset, ref["face"]))
+            targets.append(consents.TargetRef(asset.pk, asset.sha256, jobs.chosen_face(asset, ref["face"])))
         photos = []
         for ref in body.get("photos") or []:
             asset = own_asset(request, ref["asset"])
@@ -137,14 +145,46 @@ class ConsentRequests(Resource):
             locale=body["locale"],
             purposes=list(dict.fromkeys(body["purposes"])),
             photos=photos,
-            target=target,
+            targets=targets,
             max_outputs=body["max_outputs"],
             days=body["days"],
             assurance=body.get("assurance", ""),
             livemode=is_live(),
             note=body["note"],
+            scope=consents.Scope(
+                partners=body["partners"],
+                territories=body["territories"],
+                intended_use=body["intended_use"],
+                relationship=body["relationship"],
+                political=body["political"],
+                max_seconds=body["max_seconds"],
+                max_total_seconds=body["max_total_seconds"],
+            ),
         )
         return Response({**consent_state(consent), "link": consents.link(token)}, status=201)
+
+
+class Consents(Resource):
+    """The organisation's questions and what became of them."""
+
+    @documented(
+        "list_consents",
+        "List consents",
+        {200: shapes.ConsentList},
+        *(400, 401, 406),
+        parameters=[*PAGE, OpenApiParameter("state", OpenApiTypes.STR, enum=Consent.State.values)],
+    )
+    def get(self, request: Request) -> Response:
+        rows = Consent.objects.filter(organisation_id=organisation(request).pk)
+        if state := request.query_params.get("state"):
+            if state not in Consent.State.values:
+                raise JobsError(
+                    "state_unknown",
+                    f"There is no consent state of that name. Use {', '.join(Consent.State.values)}.",
+                    status=400,
+                )
+            rows = rows.filter(state=state)
+        return page(request, rows, consent_state)
 
 
 class ConsentDetail(Resource):
@@ -402,3 +442,19 @@ class OutputManifest(Resource):
             content_type="application/c2pa",
             headers={"Content-Disposition": f'attachment; filename="imprimatur-{output.pk}.c2pa"'},
         )
+
+
+class OutputDeletion(Resource):
+    """The duty to delete: a partner says that its copies are gone."""
+
+    @documented(
+        "confirm_output_deletion",
+        "Confirm that your copies of a result whose permission ended are deleted",
+        {200: shapes.OutputOut},
+        *(401, 404, 406, 409),
+        request=None,
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @once
+    def post(self, request: Request, output_id: str) -> Response:
+        return Response(output_state(jobs.confirm_deletion(own_output(request, output_id))))

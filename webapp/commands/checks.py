@@ -85,14 +85,23 @@ def check_databases() -> Iterator[Finding]:
 
 
 def check_keys_and_signer() -> Iterator[Finding]:
-    from consent import keys
+    from consent import keys, rotation
     from webapp.commands import signing_checks
 
     try:
         keys.subkey("check")
-        yield Finding("master key", "ok", "present")
+        where = rotation.status()
+        words = f"{where.master} in {where.uri}"
+        if where.lost:
+            mend = "bring the earlier master key back, or name its place in MASTER_KEY_PREVIOUS"
+            yield Finding("master key", "missing", f"{words}; {where.lost} keys lie under one not at hand", mend)
+        elif where.waiting:
+            mend = "python manage.py keys rewrap"
+            yield Finding("master key", "note", f"{words}; {where.waiting} keys lie under an earlier one", mend)
+        else:
+            yield Finding("master key", "ok", words)
     except Exception as error:
-        yield Finding("master key", "missing", str(error), "python manage.py prepare")
+        yield Finding("master key", "missing", str(error), "python manage.py prepare; see MASTER_KEY_URI")
     mend = "see `python manage.py certs check`; new certificates: certs rotate; for an evaluation: certs init-dev"
     found = signing_checks.findings()
     for finding in found:

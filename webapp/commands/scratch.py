@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from django.db import connection
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 @contextmanager
-def scratch_database() -> Iterator[BaseDatabaseWrapper]:
-    """Within the block the default database is an empty one; the deployment's own is not touched.
+def scratch_database(alias: str = "default") -> Iterator[BaseDatabaseWrapper]:
+    """Within the block the database of this alias is an empty one; the deployment's own is not touched.
 
     PostgreSQL: the user must be allowed to create databases. SQLite: a file in the system's temporary folder.
     """
+    connection = connections[alias]
     name = f"imprimatur_scratch_{secrets.token_hex(4)}"
     before = connection.settings_dict["NAME"]
     test = connection.settings_dict["TEST"]

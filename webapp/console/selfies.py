@@ -1,4 +1,7 @@
-"""Videos of asked people that the check would not decide alone: side by side with the pictures, a reason, a decision."""
+"""Videos of asked people that the check would not decide alone: side by side with the pictures, a reason, a decision.
+
+A face is shown only after a reason was given, which is logged (`looks`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -16,8 +20,9 @@ from consent import keys
 from consent import services as consents
 from consent.models import Challenge
 from webapp import storage
-from webapp.console import words
-from webapp.console.views import LONGEST_REASON, moderator
+from webapp.console import looks, words
+from webapp.console.access import moderator
+from webapp.console.views import LONGEST_REASON
 from webapp.jobs import services as jobs
 
 VERBS = {"release": consents.release_challenge, "reject": consents.reject_challenge}
@@ -37,8 +42,21 @@ ACTIONS = {
 def waiting(request: HttpRequest) -> HttpResponse:
     """All checks that wait for a person, oldest first."""
     moderator(request)
-    cards = [_card(challenge) for challenge in consents.reviews()[:50]]
-    return render(request, "console/selfies.html", {"cards": cards, "section": "reviews", "longest": LONGEST_REASON})
+    return _page(request)
+
+
+@require_POST
+@login_required
+def look(request: HttpRequest, challenge_id: str) -> HttpResponse:
+    """A reason is given: it is logged that the person's faces are seen, then they are shown."""
+    person, challenge = moderator(request), _challenge(challenge_id)
+    try:
+        reason = looks.reason_of(request)
+    except looks.ReasonMissingError as error:
+        return _page(request, problem=(challenge.pk, error.message), status=422)
+    about, key_id = [challenge.consent_id], challenge.consent.key_id
+    looks.open_look(request, person, challenge.pk, action="face.viewed", about=about, reason=reason, key_id=key_id)
+    return redirect(f"{reverse('console:selfies')}#{challenge.pk}-title")
 
 
 @require_POST
@@ -80,6 +98,8 @@ def show_face(request: HttpRequest, challenge_id: str, what: str, index: int) ->
     """The one place where a face of an open check leaves for a moderator's screen."""
     moderator(request)
     challenge = _challenge(challenge_id)
+    if not looks.may_look(request, challenge.pk):
+        raise Http404
     try:
         if what == "still":
             with storage.open_decrypted(challenge.stills[index], challenge.key_id) as file:
@@ -98,10 +118,25 @@ def _challenge(challenge_id: str, *, only_open: bool = True) -> Challenge:
     return get_object_or_404(rows, pk=challenge_id)
 
 
-def _card(challenge: Challenge) -> dict[str, Any]:
+def _page(request: HttpRequest, *, problem: tuple[str, str] = ("", ""), status: int = 200) -> HttpResponse:
+    """The list; `problem` is a check's id and what is wrong with the reason given for it."""
+    context = {
+        "cards": [_card(request, challenge) for challenge in consents.reviews()[:50]],
+        "section": "reviews",
+        "longest": LONGEST_REASON,
+        "reasons": looks.REASONS,
+        "problem_of": problem[0],
+        "problem": problem[1],
+    }
+    return render(request, "console/selfies.html", context, status=status)
+
+
+def _card(request: HttpRequest, challenge: Challenge) -> dict[str, Any]:
     match = challenge.match
     return {
         "challenge": challenge,
+        "shown": looks.may_look(request, challenge.pk),
+        "minutes": looks.minutes_left(request, challenge.pk),
         "consent": challenge.consent,
         "stills": range(len(challenge.stills)),
         "sources": range(len(challenges.wanted_faces(challenge))),

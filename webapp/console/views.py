@@ -1,21 +1,24 @@
-"""What the gate would not decide alone, for a moderator to decide, with a reason that is kept."""
+"""What the gate would not decide alone, for a moderator to decide, with a reason that is kept.
+
+Faces, file names and statements are shown only after a reason was given, which is logged (`looks`).
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from consent import services as consents
-from webapp.accounts.models import User
-from webapp.console import words
+from webapp.console import looks, words
+from webapp.console.access import moderator
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset
 from webapp.screening import services as screening
@@ -25,23 +28,27 @@ LONGEST_REASON = 500
 VERBS = {"release": screening.release_review, "reject": screening.reject_review}
 
 
-def moderator(request: HttpRequest) -> User:
-    """The moderator who is logged in. Raises PermissionDenied for everybody else."""
-    user = cast(User, request.user)
-    if not user.is_staff:
-        raise PermissionDenied
-    return user
-
-
 @require_safe
 @never_cache
 @login_required
 def reviews(request: HttpRequest) -> HttpResponse:
     """All open reviews, oldest first."""
     moderator(request)
-    cards = [_card(review) for review in screening.waiting()[:50]]
-    context = {"cards": cards, "section": "reviews", "longest": LONGEST_REASON, "selfies": consents.reviews().count()}
-    return render(request, "console/reviews.html", context)
+    return _page(request)
+
+
+@require_POST
+@login_required
+def look(request: HttpRequest, review_id: str) -> HttpResponse:
+    """A reason is given: each face of the review is logged as seen, then shown."""
+    person, review = moderator(request), _open_review(review_id)
+    try:
+        reason = looks.reason_of(request)
+    except looks.ReasonMissingError as error:
+        return _page(request, problem=(review.pk, error.message), status=422)
+    about = [asset.pk for asset in _assets(review)]
+    looks.open_look(request, person, review.pk, action="face.viewed", about=about, reason=reason)
+    return redirect(f"{reverse('console:reviews')}#{review.pk}-title")
 
 
 @require_POST
@@ -69,17 +76,35 @@ def decide(request: HttpRequest, review_id: str) -> HttpResponse:
 @never_cache
 @login_required
 def picture(request: HttpRequest, review_id: str, asset_id: str, face: int) -> HttpResponse:
-    """The preview of an asset that an open review is about; no other file is shown here."""
+    """The preview of an asset that an open review is about, after a reason; no other file is shown here."""
     moderator(request)
-    if "\x00" in review_id or "\x00" in asset_id:
-        raise Http404
-    review = get_object_or_404(screening.waiting(), pk=review_id)
-    if asset_id not in {asset.pk for asset in _assets(review)}:
+    review = _open_review(review_id)
+    if not looks.may_look(request, review.pk) or asset_id not in {asset.pk for asset in _assets(review)}:
         raise Http404
     try:
         return HttpResponse(jobs.asset_preview(asset_id, face), content_type="image/jpeg")
     except jobs.JobsError:
         raise Http404 from None
+
+
+def _open_review(review_id: str) -> Review:
+    if "\x00" in review_id:
+        raise Http404
+    return get_object_or_404(screening.waiting(), pk=review_id)
+
+
+def _page(request: HttpRequest, *, problem: tuple[str, str] = ("", ""), status: int = 200) -> HttpResponse:
+    """The list; `problem` is a review's id and what is wrong with the reason given for it."""
+    context = {
+        "cards": [_card(request, review) for review in screening.waiting()[:50]],
+        "section": "reviews",
+        "longest": LONGEST_REASON,
+        "reasons": looks.REASONS,
+        "selfies": consents.reviews().count(),
+        "problem_of": problem[0],
+        "problem": problem[1],
+    }
+    return render(request, "console/reviews.html", context, status=status)
 
 
 def _assets(review: Review) -> list[Asset]:
@@ -90,21 +115,27 @@ def _assets(review: Review) -> list[Asset]:
     return [evidence.job.target, *evidence.job.sources.all()]
 
 
-def _card(review: Review) -> dict[str, Any]:
+def _card(request: HttpRequest, review: Review) -> dict[str, Any]:
+    """What a moderator sees of a review: before a reason nothing that shows or names a person."""
     evidence = review.screening
+    shown = looks.may_look(request, review.pk)
     job = evidence.job
     faces = {} if job is None else {job.target_id: job.target_face}
     pictures = [(asset, faces.get(asset.pk, 0)) for asset in _assets(review) if asset.previews]
     attestation = job.target_attestation if job is not None else None
+    name = evidence.asset.name if evidence.asset is not None else job.target.name if job is not None else ""
     return {
         "review": review,
         "evidence": evidence,
-        "pictures": pictures,
+        "shown": shown,
+        "minutes": looks.minutes_left(request, review.pk),
+        "pictures": pictures if shown else [],
         "about": evidence.asset or job,
         "signals": [json.dumps(signal, sort_keys=True) for signal in evidence.signals],
-        "name": evidence.asset.name if evidence.asset is not None else job.target.name if job is not None else "",
-        "reasons": [(code, words.reason(code)) for code in evidence.reasons],
+        "name": name if shown else "",
+        "reasons": [(code, words.reason(code, evidence.signals)) for code in evidence.reasons],
         "not_screened": [words.kind(code) for code in evidence.not_screened],
         "attestation": attestation,
+        "statement": attestation.statement if shown and attestation is not None else "",
         "basis": words.basis(attestation.basis) if attestation is not None else "",
     }

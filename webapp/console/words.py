@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from consent import services as consents
 
 KINDS = {
@@ -20,6 +23,9 @@ REASONS = {
     "declared_synthetic": "The file says of itself that it was made or changed by AI.",
     "identity_unsure": "The photos may not all show the person who was asked.",
     "assurance_too_low": "A permission is less sure than this use needs.",
+    "listed_face": "A face in it is near one on the list of people who want their face never to be used here. "
+    "With the built-in descriptor one in 600 strangers is as near to any one entry by chance, so the likeness alone "
+    "proves nothing: let it through only if this is clearly somebody else, or the person agreed themselves.",
     "assurance_missing": "Nobody answers for the depicted persons.",
 }
 
@@ -29,10 +35,10 @@ def kind(code: str) -> str:
     return KINDS.get(code, code.replace("_", " "))
 
 
-def reason(code: str) -> str:
-    """Why a person has to decide, as a sentence."""
+def reason(code: str, signals: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Why a person has to decide, as a sentence; `signals` are those of the evidence, for the numbers in it."""
     if code in REASONS:
-        return REASONS[code]
+        return REASONS[code] + _chance(code, signals)
     if code.startswith("not_screened_"):
         return f"Nothing here can screen for {kind(code.removeprefix('not_screened_'))}; a person has to look."
     if code.endswith("_missing"):
@@ -44,9 +50,53 @@ def reason(code: str) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
+def _chance(code: str, signals: Sequence[Mapping[str, Any]]) -> str:
+    """The longer the list, the more strangers are near to some entry of it."""
+    listed = next((each["value"] for each in signals if each["kind"] == code == "listed_face"), None)
+    if not listed or listed.get("one_to_many") or "chance" not in listed:
+        return ""
+    entries, chance = listed["entries"], listed["chance"]
+    return (
+        f" The list has {entries} {'entry' if entries == 1 else 'entries'}: {chance:.1%} of strangers hit it by chance."
+    )
+
+
 def basis(code: str) -> str:
     """What an account says its rights in a target rest on."""
     return dict(consents.rights_bases("en")).get(code, code)
+
+
+def state_tone(state: str) -> str:
+    """The colour of a consent's state."""
+    return {
+        "given": "good",
+        "requested": "active",
+        "viewed": "active",
+        "exhausted": "warn",
+        "withdrawn": "bad",
+        "revoked": "bad",
+        "refused": "bad",
+    }.get(state, "")
+
+
+def scope_rows(scope: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """A permission's scope as labels and lines."""
+    return [(_label(name), _lines(value)) for name, value in scope.items()]
+
+
+def _label(name: str) -> str:
+    plain = "".join(f" {char.lower()}" if char.isupper() else char for char in name.removeprefix("imp:"))
+    return f"{plain[:1].upper()}{plain[1:]}"
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [line for each in value for line in _lines(each)] or ["none"]
+    if isinstance(value, dict):
+        return [", ".join(f"{_label(name).lower()} {each}" for name, each in value.items())]
+    if value is None or isinstance(value, bool):
+        return [{True: "yes", False: "no", None: "no limit"}[value]]
+    return [str(value)]
 
 
 SELFIE_REASONS = {

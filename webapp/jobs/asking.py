@@ -13,13 +13,19 @@ from webapp.jobs.models import Asset
 
 
 def request_consent(
-    *, organisation_id: str, photos: Sequence[PhotoRef], target: TargetRef | None, **asked: Any
+    *,
+    organisation_id: str,
+    photos: Sequence[PhotoRef],
+    target: TargetRef | None = None,
+    targets: Sequence[TargetRef] = (),
+    **asked: Any,
 ) -> tuple[Consent, str]:
     """Ask one person (`consent.services.request_consent`) about files that are ready; the consent and the link's token.
 
     Raises JobsError asset_not_screened (409), not_found (404); ConsentError as the consent's own service.
     """
-    for asset_id in [photo.asset_id for photo in photos] + ([target.asset_id] if target is not None else []):
+    targets = [*([target] if target is not None else []), *targets]
+    for asset_id in [*(each.asset_id for each in photos), *(each.asset_id for each in targets)]:
         asset = Asset.objects.filter(pk=asset_id, organisation=organisation_id).first()
         if asset is None:
             raise not_found("asset")
@@ -31,5 +37,5 @@ def request_consent(
                 status=409,
             )
     return consent_services.request_consent(
-        organisation_id=organisation_id, photos=list(photos), target=target, **asked
+        organisation_id=organisation_id, photos=list(photos), targets=targets, **asked
     )

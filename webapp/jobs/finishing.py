@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
-from consent import keys
+from consent import keys, ledger
 from watermark import image, labels, manifest, video
 from watermark.keys import MarkKey
 from watermark.verdict import MarkReading
@@ -161,6 +161,7 @@ def _request(
         livemode=job.livemode,
         status_url=f"{settings.PUBLIC_URL}/verify/o/{output_id}",
         screening_ref=evidence.pk,
+        ledger_index=ledger.given_index(job.donor_consent.pk),
         profile=evidence.profile,
         not_screened=tuple(evidence.not_screened),
         label_text=spec.label.text if spec.label is not None else "",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
 from consent.models import Consent
-from webapp.jobs import permission, transitions
+from webapp.jobs import hiding, permission, transitions
 from webapp.jobs.models import Asset, Job, Output
 
 State = Job.State
@@ -23,7 +22,8 @@ ENDED = {
     "superseded": ("consent_superseded", "Another consent took the place of this one. Nothing was published."),
     "exhausted": ("consent_exhausted", "The consent is used up. Nothing was made; ask for a new one."),
 }
-PERMISSION_ENDS = ("withdrawn", "revoked")  # what was published under the consent is hidden as well
+# What was published under the consent is hidden as well.
+PERMISSION_ENDS = {"withdrawn": Output.Permission.WITHDRAWN, "revoked": Output.Permission.REVOKED}
 
 
 def assets_changed(job_id: str) -> None:
@@ -107,9 +107,14 @@ def on_consent_changed(consent: Consent, old: str, new: str) -> None:
         for job_id in jobs.filter(state__in=states).values_list("pk", flat=True):
             transitions.move(job_id, states, State.REFUSED, code=code, message=message, cancel_requested=True)
         if new in PERMISSION_ENDS:
-            Output.objects.filter(job__in=jobs, permission=Output.Permission.IN_FORCE).update(
-                permission=Output.Permission.WITHDRAWN, permission_changed_at=timezone.now()
-            )
+            hiding.hide(Output.objects.filter(job__in=jobs), PERMISSION_ENDS[new])
+
+
+def companions_of(consent_id: str) -> set[str]:
+    """The other consents of the jobs that a change of this one may move."""
+    jobs = Job.objects.filter(Q(donor_consent=consent_id) | Q(target_consent=consent_id)).exclude(state__in=Job.FINAL)
+    pairs = jobs.values_list("donor_consent_id", "target_consent_id")
+    return {each for pair in pairs for each in pair if each is not None} - {consent_id}
 
 
 def consents_changed(job: Job) -> None:

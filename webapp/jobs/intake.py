@@ -44,7 +44,7 @@ def receive_asset(
         name=Path(name).name[:200],
     )
     try:
-        with _local(file) as plain:
+        with local_file(file) as plain:
             asset.sha256, asset.size = _digest(plain)
             plain.seek(0)
             asset.key_id = keys.create_key(f"asset:{asset.pk}")
@@ -205,7 +205,7 @@ def _settle(asset_id: str, state: str, *, owner: str | None, code: str = "", mes
     return moved
 
 
-def _local(file: UploadedFile | Path) -> BinaryIO:
+def local_file(file: UploadedFile | Path) -> BinaryIO:
     """The upload as an open local file: where it lies already, or spooled to our own work folder."""
     if isinstance(file, Path):
         return file.open("rb")

@@ -1,4 +1,4 @@
-"""A busy worker keeps the house in order: with every process at a long job, mails and leases would wait for its end."""
+"""A busy worker keeps the house in order: with every process at a long job, mails, leases and the ledger would wait."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from django.db import connections
 
+from consent import ledger
 from webapp.jobs import upkeep
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,10 @@ EVERY_SECONDS = 5.0  # the scheduler's own ticks, where a process is free for th
 
 @contextmanager
 def upkeep_meanwhile(every: float = EVERY_SECONDS) -> Iterator[None]:
-    """Run `upkeep.tick` each `every` seconds in a thread while the block works. Its errors are logged, never raised."""
+    """Run `upkeep.tick` and the ledger's sequencer each `every` seconds in a thread while the block works.
+
+    Their errors are logged, never raised.
+    """
     done = threading.Event()
 
     def rounds() -> None:
@@ -26,6 +30,7 @@ def upkeep_meanwhile(every: float = EVERY_SECONDS) -> Iterator[None]:
             while not done.wait(every):
                 try:
                     upkeep.tick()
+                    ledger.sequence()
                 except Exception:
                     logger.exception("A round of upkeep failed; the next one tries again.")
                     connections.close_all()

@@ -181,7 +181,8 @@ class Output(models.Model):
 
     class Permission(models.TextChoices):
         IN_FORCE = "in_force"
-        WITHDRAWN = "withdrawn"
+        WITHDRAWN = "withdrawn"  # by a person shown in it
+        REVOKED = "revoked"  # their permission was ended by the operator
         TAKEN_DOWN = "taken_down"
 
     class TimeStamp(models.TextChoices):
@@ -208,9 +209,12 @@ class Output(models.Model):
     manifest_store = models.BinaryField()
     time_stamp = models.CharField(max_length=12, choices=TimeStamp.choices, default=TimeStamp.NONE)
     fingerprint = models.JSONField(default=dict)
+    copies_deleted_at = models.DateTimeField(null=True, blank=True)  # as the account says of what it had downloaded
     published_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     erased_at = models.DateTimeField(null=True, blank=True)
+
+    ENDED = (Permission.WITHDRAWN, Permission.REVOKED)  # hidden, and deleted as soon as the grace is over
 
     objects: ClassVar[TenantQuerySet] = TenantQuerySet.as_manager()  # type: ignore[assignment]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self, get_args
 
 from django.conf import settings
 
+from consent import territories
+from consent.names import is_name
 from watermark import jurisdictions as law
 from watermark.jurisdictions import Extent, Place
 from webapp.jobs.errors import JobsError
@@ -15,6 +17,7 @@ from webapp.profile import is_live
 from worker.spec import PHOTO_MIMES, VIDEO_MIMES, Label, MarkMode
 
 PURPOSES = ("personal", "social", "advertising", "film")
+LISTS: Mapping[str, Collection[str]] = {"jurisdictions": law.RULES, "territories": territories.codes()}
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class Options:
     """Choices of one job, with their defaults. `output_mime` "" means: JPEG for a photo, MP4 for a video.
 
     `jurisdictions` are added to the house's. `label_language` "" is the house's. Nothing here makes the label less than
-    what the rules of all these jurisdictions demand.
+    what the rules of all these jurisdictions demand. `territories` (ISO 3166-1 alpha-2) are where the result is shown,
+    `partner` names who gets it besides the organisation, `political` says what it speaks for: the people's permissions
+    must allow all three.
     """
 
     output_mime: str = ""
@@ -31,6 +36,9 @@ class Options:
     label_language: str = ""
     label_extent: Extent = "throughout"
     jurisdictions: tuple[str, ...] = ()
+    territories: tuple[str, ...] = ()
+    partner: str = ""
+    political: bool = False
     jpeg_quality: int = 95
     crf: int = 18
 
@@ -43,7 +51,8 @@ class Options:
                 "option_unknown",
                 f"There is no option {unknown[0]!r}; no job was made. There are {', '.join(cls.__dataclass_fields__)}.",
             )
-        options = cls(**{**raw, "jurisdictions": _named(raw.get("jurisdictions", ()))})
+        lists = {name: _named(name, raw.get(name, ()), known) for name, known in LISTS.items()}
+        options = cls(**{**raw, **lists})
         for name, allowed in (
             ("output_mime", ("", *PHOTO_MIMES, *VIDEO_MIMES)),
             ("mark_mode", get_args(MarkMode)),
@@ -53,6 +62,10 @@ class Options:
         ):
             if getattr(options, name) not in allowed:
                 raise _invalid(name, f"one of {', '.join(filter(None, allowed))}")
+        if type(options.political) is not bool:
+            raise _invalid("political", "true or false")
+        if not isinstance(options.partner, str) or not (options.partner == "" or is_name(options.partner, longest=120)):
+            raise _invalid("partner", "a name of at most 120 characters on one line")
         for name, low, high in (("jpeg_quality", 60, 100), ("crf", 10, 35)):
             value = getattr(options, name)
             if type(value) is not int or not low <= value <= high:
@@ -99,13 +112,24 @@ class Options:
         found = self.notice()
         return Label("\n".join(found.lines), found.place, found.letter_share, found.seconds)
 
+    def shown_in(self) -> frozenset[str] | None:
+        """Where the result is shown, None for everywhere; the account's jurisdictions say it where nothing else does.
+
+        The house's own jurisdictions do not: they are rules that it always keeps, not places it keeps to.
+        """
+        named = self.territories or tuple(
+            code for name in self.jurisdictions for code in territories.OF_JURISDICTION.get(name, ())
+        )
+        return frozenset(named) or None
+
     def _rules(self) -> tuple[str, ...]:
         return (*settings.JURISDICTIONS, *self.jurisdictions)
 
 
-def _named(raw: Any) -> tuple[str, ...]:
-    if not isinstance(raw, list | tuple) or not all(name in law.RULES for name in raw):
-        raise _invalid("jurisdictions", f"a list of {', '.join(law.RULES)}")
+def _named(option: str, raw: Any, known: Collection[str]) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple) or not all(isinstance(name, str) and name in known for name in raw):
+        allowed = ", ".join(law.RULES) if option == "jurisdictions" else "ISO 3166-1 alpha-2 country codes"
+        raise _invalid(option, f"a list of {allowed}")
     return tuple(dict.fromkeys(raw))
 
 

@@ -11,6 +11,7 @@ from consent import services as consent_services
 from consent.models import Consent
 from consent.policy import UseFacts, covers
 from webapp.jobs.models import Job
+from webapp.jobs.options import Options
 
 OPEN = ("requested", "viewed")  # the person has not answered yet
 DONOR = "face_donor"
@@ -34,6 +35,7 @@ def uses(job: Job) -> list[tuple[Consent, UseFacts]]:
         consent.pk: consent
         for consent in Consent.objects.filter(pk__in=[each for each, _ in found if each is not None])
     }
+    chosen = Options.from_mapping(job.options)
     facts = {
         role: UseFacts(
             role=role,
@@ -45,6 +47,9 @@ def uses(job: Job) -> list[tuple[Consent, UseFacts]]:
             seconds=float(job.target.media.get("duration") or 0.0),
             at=timezone.now(),
             livemode=job.livemode,
+            partner=chosen.partner,
+            territories=chosen.shown_in(),
+            political=chosen.political,
         )
         for _, role in found
     }

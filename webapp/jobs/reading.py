@@ -83,18 +83,23 @@ def output_state(output: Output) -> dict[str, Any]:
         "published_at": output.published_at.isoformat(),
         "expires_at": output.expires_at.isoformat() if output.expires_at else None,
         "erased_at": output.erased_at.isoformat() if output.erased_at else None,
+        "copies_deleted_at": output.copies_deleted_at.isoformat() if output.copies_deleted_at else None,
     }
 
 
 def output_file(output: Output) -> IO[bytes]:
     """The published file as an open, seekable file (iterable, `.read`, `.seek`); the caller closes it.
 
-    Raises JobsError output_withdrawn, output_taken_down, output_expired (all 410), storage_failed (503).
+    Raises JobsError output_withdrawn, output_revoked, output_taken_down, output_expired (410), storage_failed (503).
     """
     output.refresh_from_db(fields=["permission", "erased_at"])
     if output.permission == Output.Permission.WITHDRAWN:
         raise JobsError(
             "output_withdrawn", "The permission for this output was withdrawn; it is not shown.", status=410
+        )
+    if output.permission == Output.Permission.REVOKED:
+        raise JobsError(
+            "output_revoked", "The operator ended the permission for this output; it is not shown.", status=410
         )
     if output.permission == Output.Permission.TAKEN_DOWN:
         raise JobsError("output_taken_down", "This output was taken down; it is not shown.", status=410)

@@ -68,7 +68,7 @@ def by_fingerprint(pdq: bytes, radius: int = RADIUS, *, limit: int = 10) -> list
     for (name, value), width, reach in zip(bands(pdq).items(), WIDTHS, reaches(radius), strict=True):
         if reach < 0:
             continue
-        values = [value ^ mask for mask in _masks(width, reach)]
+        values = [value ^ mask for mask in masks(width, reach)]
         rows = OutputFingerprint.objects.filter(**{f"{name}__in": values})
         for key, output_id, seconds, held in rows.values_list("pk", "output_id", "seconds", "pdq")[:MOST_CANDIDATES]:
             if key in seen:
@@ -110,7 +110,7 @@ def reaches(radius: int) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def _masks(width: int, reach: int) -> tuple[int, ...]:
+def masks(width: int, reach: int) -> tuple[int, ...]:
     """All numbers of `width` bits of which at most `reach` are set."""
     chosen = (places for count in range(reach + 1) for places in combinations(range(width), count))
     return tuple(sum(1 << place for place in places) for places in chosen)

@@ -13,7 +13,6 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent import services as consent_services
-from consent.models import Consent
 from watermark.payload import new_mark_id
 from webapp.ids import output_id as new_output_id
 from webapp.jobs import flow, leases, permission, repository, signing, transitions
@@ -93,6 +92,7 @@ def _let_through(records: QuerySet[ScreeningRecord]) -> ScreeningRecord | None:
     return None
 
 
+@consent_services.survives_deadlocks
 def authorise(job_id: str, owner: str) -> bool:
     """The last question before the work: assets ready, gate evidence there, every consent covers and is reserved.
 
@@ -173,6 +173,7 @@ def publish_output(job_id: str, owner: str, draft: Draft) -> Output:
         raise JobsError(error.code, error.message) from error
 
 
+@consent_services.survives_deadlocks
 def _publish(job_id: str, owner: str, draft: Draft) -> Output:
     with transaction.atomic():
         _locked_consents(job_id)
@@ -316,5 +317,4 @@ def _refuse(job_id: str, owner: str, code: str, message: str) -> bool:
 
 def _locked_consents(job_id: str) -> list[str]:
     """Lock the job's consents before the job itself, in order of their ids (on SQLite the transaction is the lock)."""
-    rows = Consent.objects.select_for_update().filter(pk__in=transitions.consent_ids(job_id)).order_by("pk")
-    return [consent.pk for consent in rows]
+    return consent_services.hold(transitions.consent_ids(job_id))

@@ -16,7 +16,7 @@ from consent import services as consent_services
 from consent.models import Attestation, Consent
 from consent.policy import covers
 from webapp.accounts.models import Organisation, User
-from webapp.jobs import flow, permission, transitions
+from webapp.jobs import flow, hiding, permission, transitions
 from webapp.jobs.asking import request_consent
 from webapp.jobs.errors import JobsError, not_found
 from webapp.jobs.face_choice import chosen_face, face_indices
@@ -36,6 +36,7 @@ __all__ = [
     "cancel_job",
     "chosen_face",
     "claim_job",
+    "confirm_deletion",
     "job_state",
     "on_consent_changed",
     "output_file",
@@ -51,6 +52,7 @@ MAX_SOURCES = 5
 State = Job.State
 
 
+@consent_services.survives_deadlocks
 def submit_job(
     organisation: Organisation,
     user: User | None,
@@ -86,6 +88,8 @@ def submit_job(
     if target_attestation is not None and target_attestation.target_sha256 != target.sha256:
         raise JobsError("attestation_other_target", "The attestation speaks of another file; no job was made.")
     with transaction.atomic():
+        # Held until the job is there: a withdrawal comes before it, and the job is not made, or after, and ends it.
+        consent_services.hold([donor_consent.pk, *([target_consent.pk] if target_consent is not None else [])])
         job = Job(
             organisation=organisation,
             submitted_by=user if user is not None and user.pk else None,
@@ -149,11 +153,26 @@ def take_down_output(output: Output, moderator: User, reason: str) -> Output:
     if not reason:
         raise JobsError("reason_required", "A take-down needs its reason. Nothing was changed; add one.")
     with transaction.atomic():
-        taken = Output.objects.filter(pk=output.pk, permission=Output.Permission.IN_FORCE).update(
-            permission=Output.Permission.TAKEN_DOWN, permission_changed_at=timezone.now()
-        )
-        if taken:
+        if hiding.hide(Output.objects.filter(pk=output.pk), Output.Permission.TAKEN_DOWN):
             transitions.note(output.job_id, "taken_down", reason)
+    output.refresh_from_db()
+    return output
+
+
+def confirm_deletion(output: Output) -> Output:
+    """The account says that it has deleted its copies of a result whose permission ended. Again changes nothing.
+
+    Raises JobsError permission_in_force (409): then nobody has to delete anything.
+    """
+    if output.permission == Output.Permission.IN_FORCE:
+        raise JobsError(
+            "permission_in_force",
+            "The permission for this output is in force, so nothing has to be deleted. Nothing was recorded.",
+            status=409,
+        )
+    with transaction.atomic():
+        if Output.objects.filter(pk=output.pk, copies_deleted_at__isnull=True).update(copies_deleted_at=timezone.now()):
+            transitions.note(output.job_id, "copies_deleted", "The account says that it deleted its copies.")
     output.refresh_from_db()
     return output
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from consent import services as consent_services
-from consent.models import Consent
 from webapp.jobs.models import Asset, Job, JobEvent
 from webapp.outbox import services as outbox
 
@@ -20,7 +19,10 @@ MEDIA_QUEUE = "cpu.media"
 State = Job.State
 LONGEST_PAUSE = 60.0  # seconds
 
+_ended: list[Callable[[Job], None]] = []
 
+
+@consent_services.survives_deadlocks
 def move(
     job_id: str,
     from_states: Iterable[str],
@@ -64,7 +66,17 @@ def move(
         )
         if final and to_state != State.SUCCEEDED:
             release_uses(job_id)
+        if final and _ended:
+            job = Job.objects.get(pk=job_id)
+            for listener in _ended:
+                listener(job)
     return True
+
+
+def register_ended(listener: Callable[[Job], None]) -> None:
+    """`listener(job)` is called inside the transaction in which a job comes to its end, whichever it is."""
+    if listener not in _ended:
+        _ended.append(listener)
 
 
 def note(job_id: str, code: str, message: str) -> None:
@@ -116,7 +128,7 @@ def consent_ids(job_id: str) -> list[str]:
 def _lock_consents(job_id: str) -> None:
     """Consents are locked before jobs, here as in a withdrawal, so that the two cannot wait for each other."""
     if Job.objects.filter(pk=job_id).exists():
-        list(Consent.objects.select_for_update().filter(pk__in=consent_ids(job_id)).order_by("pk").values_list("pk"))
+        consent_services.hold(consent_ids(job_id))
 
 
 def release_uses(job_id: str) -> None:

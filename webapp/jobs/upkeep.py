@@ -9,17 +9,18 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from consent import clips, keys
+from consent import clips, keys, receipts
+from webapp import retention as schedule
 from webapp import storage
 from webapp.jobs import challenges, flow, intake, leases, permission, running, transitions, workfolder
 from webapp.jobs.models import Asset, Job, Output
@@ -36,8 +37,6 @@ UNUSED_ASSETS = timedelta(
 KINDS_OF_OBJECTS = frozenset({"asset", "analysis", "preview", "output", clips.PREFIX})
 ORPHANS_AFTER = timedelta(days=1)  # longer than any upload, screening or finishing needs between object and row
 
-_registered: list[Callable[[], object]] = []
-
 
 @dataclass(frozen=True)
 class Upkeep:
@@ -48,15 +47,18 @@ class Upkeep:
     resent: int = 0
     swept_folders: int = 0
     erased: int = 0
+    receipts: int = 0
 
 
 def tick() -> Upkeep:
-    """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead."""
+    """One round of what must not wait: outbox, expired leases, lost messages, folders of the dead, receipts."""
+    outbox.relay_aside()
     return Upkeep(
         delivered=outbox.relay(),
         returned=reap() + challenges.reap(),
         resent=sweep() + challenges.sweep(),
         swept_folders=sweep_folders(),
+        receipts=receipts.issue_due(),
     )
 
 
@@ -154,56 +156,89 @@ def sweep_folders() -> int:
     return count
 
 
-def retention() -> int:
-    """Erase what has had its time or lost its permission, and objects that no row knows; how many."""
-    count = erase_outputs() + erase_assets() + sweep_orphans() + sweep_uploads()
-    outbox.forget_sent()
-    for forget in _registered:
-        forget()
-    return count
+def retention(now: datetime | None = None) -> int:
+    """Erase what has had its time or lost its permission, by the schedule of `webapp.retention`; how many."""
+    return schedule.run(now or timezone.now()).total
 
 
-def register_retention(forget: Callable[[], object]) -> None:
-    """`forget()` deletes what has had its time in another room, at each round of retention; often, even at once."""
-    if forget not in _registered:
-        _registered.append(forget)
+def register_retention(forget: Callable[[], object], rule: str = "short_lived") -> None:
+    """`forget()` deletes what has had its time in another room, at each round of retention; often, even at once.
 
-
-def erase_outputs() -> int:
-    """Delete bytes and key of outputs that expired or lost their permission; the record stays for verification."""
-    count = 0
-    due = Q(expires_at__lt=timezone.now()) | Q(permission=Output.Permission.WITHDRAWN)
-    for output in Output.objects.filter(due, erased_at__isnull=True)[:200]:
-        _erase(output.key_id, [output.object_name])
-        count += Output.objects.filter(pk=output.pk, erased_at__isnull=True).update(erased_at=timezone.now())
-    return count
-
-
-def erase_assets() -> int:
-    """Delete bytes and key of uploads INPUT_RETENTION_HOURS after their last job ended, or never used in time.
-
-    A row says that it is erased before anything is destroyed, and forgets its objects' names only afterwards: one that
-    has names still was begun by a process that died, and is done again.
+    `rule` is the row of the schedule that it carries out; `webapp.retention.register` also takes a forecast.
     """
-    now = timezone.now()
-    ended = now - timedelta(hours=settings.INPUT_RETENTION_HOURS)
-    alive = Job.objects.exclude(state__in=Job.FINAL) | Job.objects.filter(finished_at__gte=ended)
-    kept = {*alive.values_list("target_id", flat=True), *alive.values_list("sources", flat=True)}
-    used = {*Job.objects.values_list("target_id", flat=True), *Job.objects.values_list("sources", flat=True)}
+
+    def run(now: datetime) -> int:
+        gone = forget()
+        return gone if isinstance(gone, int) else 0
+
+    schedule.register(rule, run, key=forget)
+
+
+def erase_outputs(now: datetime | None = None) -> int:
+    """Delete bytes and key of outputs that expired or lost their permission; the record stays for verification."""
+    due = outputs_due(now or timezone.now()).order_by("published_at")[:200]
+    return sum(erase_output_now(output) for output in due)
+
+
+def outputs_due(now: datetime) -> QuerySet[Output]:
+    """Results whose time is over or whose permission was withdrawn."""
+    grace = now - timedelta(hours=settings.WITHDRAWN_GRACE_HOURS)
+    due = Q(expires_at__lt=now) | Q(permission__in=Output.ENDED, permission_changed_at__lte=grace)
+    return Output.objects.filter(due, erased_at__isnull=True)
+
+
+def erase_output_now(output: Output) -> int:
+    """Destroy key and object of a result, whatever its time; 1 if it was not erased yet. Again is fine."""
+    _erase(output.key_id, [output.object_name])
+    return Output.objects.filter(pk=output.pk, erased_at__isnull=True).update(erased_at=timezone.now())
+
+
+def erase_assets(now: datetime | None = None) -> int:
+    """Delete bytes and key of uploads INPUT_RETENTION_HOURS after their last job ended, or never used in time."""
+    return erase_used_assets(now) + erase_unused_assets(now)
+
+
+def erase_used_assets(now: datetime | None = None) -> int:
+    """Of `erase_assets`, those that a job used, and whatever a process that died left half erased."""
     count = 0
     for asset in Asset.objects.filter(erased_at__isnull=False).exclude(object_name="").order_by("erased_at")[:500]:
         _erase_asset(asset)
         count += 1
+    return count + sum(erase_asset_now(asset) for asset in assets_due(now or timezone.now(), unused=False))
+
+
+def erase_unused_assets(now: datetime | None = None) -> int:
+    """Of `erase_assets`, those that no job ever used, once their longer time is over."""
+    return sum(erase_asset_now(asset) for asset in assets_due(now or timezone.now(), unused=True))
+
+
+def assets_due(now: datetime, *, unused: bool) -> Iterator[Asset]:
+    """Uploads whose time is over: of those that a job used, or of those that none did; 500 at a time, oldest first."""
+    ended = now - timedelta(hours=settings.INPUT_RETENTION_HOURS)
+    alive = Job.objects.exclude(state__in=Job.FINAL) | Job.objects.filter(finished_at__gte=ended)
+    kept = {*alive.values_list("target_id", flat=True), *alive.values_list("sources", flat=True)}
+    used = {*Job.objects.values_list("target_id", flat=True), *Job.objects.values_list("sources", flat=True)}
     old = Asset.objects.filter(erased_at__isnull=True, created_at__lt=ended).exclude(state=Asset.State.SCREENING)
     for asset in old.order_by("created_at")[:500]:
-        if asset.pk in kept or (asset.pk not in used and asset.created_at >= ended - UNUSED_ASSETS):
+        if asset.pk in kept or (asset.pk in used) == unused:
             continue
-        # The row first: from here on no new job can be made of it.
-        if not Asset.objects.filter(pk=asset.pk, erased_at__isnull=True).update(erased_at=now, faces=[]):
+        if unused and asset.created_at >= ended - UNUSED_ASSETS:
             continue
+        yield asset
+
+
+def erase_asset_now(asset: Asset) -> int:
+    """Destroy an upload, whatever its time; 1 if it was not erased yet. Again finishes what was half done.
+
+    A row says that it is erased before anything is destroyed, so that no new job can be made of it, and forgets its
+    objects' names only afterwards: one that has names still was begun by a process that died, and is done again.
+    """
+    rows = Asset.objects.filter(pk=asset.pk, erased_at__isnull=True)
+    new = rows.update(erased_at=timezone.now(), faces=[], name="")
+    asset.refresh_from_db()
+    if new or asset.object_name:
         _erase_asset(asset)
-        count += 1
-    return count
+    return new
 
 
 def sweep_orphans() -> int:
@@ -234,7 +269,7 @@ def sweep_uploads() -> int:
 def _erase_asset(asset: Asset) -> None:
     """Key and objects first, then their names; any number of times."""
     _erase(asset.key_id, [asset.object_name, asset.analysis_name, *asset.previews.values()])
-    Asset.objects.filter(pk=asset.pk).update(object_name="", analysis_name="", previews={})
+    Asset.objects.filter(pk=asset.pk).update(object_name="", analysis_name="", previews={}, name="")
 
 
 def _erase(key_id: str, names: list[str]) -> None:

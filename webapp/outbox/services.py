@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -21,10 +22,13 @@ Handler = Callable[[dict[str, Any]], None]
 
 DELIVERY_LEASE = timedelta(seconds=30)  # while one relay delivers, no other takes the message
 LONGEST_PAUSE = 300.0  # seconds between two attempts, after about nine failures
+SLOW_AT_ONCE = 4  # messages on their way to somebody else's server
 KEEP_SENT = timedelta(days=7)
 PAUSE_AFTER_FAILURE = 5.0  # seconds in which a commit does not try a broker that has just failed
 
 _handlers: dict[str, Handler] = {}
+_slow: set[str] = set()
+_aside = threading.Lock()
 _immediate: dict[str, float] = {"paused_until": 0.0}
 
 
@@ -34,9 +38,14 @@ class OutboxError(Exception):
     code = "outbox_misuse"
 
 
-def register(topic: str, handler: Handler) -> None:
-    """`handler(payload)` delivers messages of `topic`; it raises when it could not, and may be called twice."""
+def register(topic: str, handler: Handler, *, slow: bool = False) -> None:
+    """`handler(payload)` delivers messages of `topic`; it raises when it could not, and may be called twice.
+
+    `slow`: it waits for somebody else's server, so `relay` leaves it to `relay_aside`.
+    """
     _handlers[topic] = handler
+    if slow:
+        _slow.add(topic)
 
 
 def enqueue(topic: str, payload: dict[str, Any], *, delay: float = 0) -> OutboxMessage:
@@ -63,12 +72,45 @@ def relay(limit: int = 100, *, topics: Sequence[str] | None = None) -> int:
     """
     try:
         due = OutboxMessage.objects.filter(sent_at__isnull=True, not_before__lte=timezone.now())
-        if topics is not None:
-            due = due.filter(topic__in=topics)
+        due = due.exclude(topic__in=_slow) if topics is None else due.filter(topic__in=topics)
         return sum(_deliver(message) for message in due.order_by("not_before", "pk")[:limit])
     except DatabaseError:
         logger.exception("The outbox could not be read; its messages stay and the next relay takes them.")
         return 0
+
+
+def relay_aside() -> bool:
+    """Deliver what is due of the slow topics in threads of their own, so that nothing else waits for them.
+
+    At most one such round runs in a process. False if there is nothing to do, or one runs already.
+    """
+    try:
+        due = OutboxMessage.objects.filter(sent_at__isnull=True, not_before__lte=timezone.now(), topic__in=_slow)
+        if not due.exists() or not _aside.acquire(blocking=False):
+            return False
+    except DatabaseError:
+        return False
+    threading.Thread(target=_round_aside, name="outbox-aside", daemon=True).start()
+    return True
+
+
+def _round_aside() -> None:
+    try:
+        threads = [threading.Thread(target=_deliver_aside, daemon=True) for _ in range(SLOW_AT_ONCE)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        _aside.release()
+
+
+def _deliver_aside() -> None:
+    """One message after the other, each taken as by any relay: several at once do no harm."""
+    try:
+        relay(topics=sorted(_slow))
+    finally:
+        connections.close_all()
 
 
 def forget_sent() -> int:

@@ -10,3 +10,9 @@ class PagesConfig(AppConfig):
 
     name = "webapp.pages"
     label = "pages"
+
+    def ready(self) -> None:
+        from consent.portal_access import forget_old
+        from webapp.jobs.upkeep import register_retention
+
+        register_retention(forget_old)

@@ -120,10 +120,11 @@ WARNINGS = {
 LOST = "Nothing was published. Your uploads are kept until their normal time runs out."
 AGAIN = "Start a new job with the same files; the people are asked again, because their permission was not used."
 # After these the same files must not simply be sent once more.
-NOT_AGAIN = {"consent_withdrawn", "review_rejected"}
+NOT_AGAIN = {"consent_withdrawn", "consent_revoked", "review_rejected"}
 ADVICE = {
     "consent_refused": "Choose another photo or person. Do not ask the same person again unless they come back to you.",
     "consent_withdrawn": "Respect the decision: delete copies you made of earlier results of this person.",
+    "consent_revoked": "Write to whoever runs this service. Delete copies you made of earlier results of this person.",
     "consent_lapsed": "Start a new job with the same files; it sends a new link.",
     "consent_expired": "Start a new job with the same files; it asks for a new permission.",
     "review_rejected": "Do not send the same again. Write to whoever runs this service if you think it is wrong.",

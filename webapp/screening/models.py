@@ -5,8 +5,12 @@ from __future__ import annotations
 from django.db import models
 
 from webapp.accounts.models import User
-from webapp.ids import review_id, screening_id
+from webapp.ids import new_id, review_id, screening_id
 from webapp.jobs.models import Asset, Job
+
+
+def stay_down_id() -> str:
+    return new_id("std")
 
 
 class ScreeningRecord(models.Model):
@@ -45,3 +49,54 @@ class Review(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.state}"
+
+
+class StayDown(models.Model):
+    """A result whose permission ended: whoever sends it again is refused.
+
+    It points at nothing and names nobody, so that it outlives the erasure of everything it came from. `spared` are
+    SHA-256s of the files the result was made from, which look like it and are not it.
+    """
+
+    class Reason(models.TextChoices):
+        WITHDRAWN = "withdrawn"
+        REVOKED = "revoked"
+        TAKEN_DOWN = "taken_down"
+
+    id = models.CharField(primary_key=True, max_length=32, default=stay_down_id, editable=False)
+    mark_id = models.BinaryField(max_length=8, unique=True)
+    reason = models.CharField(max_length=12, choices=Reason.choices)
+    spared = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.reason}"
+
+
+class StayDownPicture(models.Model):
+    """What such a result looked like: PDQ and its bands as in `OutputFingerprint`, and the grid of luma, sealed."""
+
+    entry = models.ForeignKey(StayDown, on_delete=models.CASCADE, related_name="pictures")
+    pdq = models.BinaryField(max_length=32)
+    grid_sealed = models.BinaryField()
+    band_0 = models.IntegerField()
+    band_1 = models.IntegerField()
+    band_2 = models.IntegerField()
+    band_3 = models.IntegerField()
+    band_4 = models.IntegerField()
+    band_5 = models.IntegerField()
+    band_6 = models.IntegerField()
+    band_7 = models.IntegerField()
+    band_8 = models.IntegerField()
+    band_9 = models.IntegerField()
+    band_10 = models.IntegerField()
+
+    class Meta:
+        indexes = [models.Index(fields=[f"band_{number}"], name=f"stay_down_band_{number}") for number in range(11)]
+
+    def __str__(self) -> str:
+        return f"a picture of {self.entry_id}"
+
+
+# In a module of its own; Django finds it by this import.
+from webapp.screening.listed import ListedFace  # noqa: E402, F401

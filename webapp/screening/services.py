@@ -11,6 +11,7 @@ from django.utils import timezone
 from webapp.accounts.models import User
 from webapp.jobs import flow, intake
 from webapp.jobs.models import Asset, Job
+from webapp.screening import ledgered
 from webapp.screening.models import Review, ScreeningRecord
 
 if TYPE_CHECKING:
@@ -33,16 +34,19 @@ def record(decision: GateDecision, *, asset: Asset | None = None, job: Job | Non
     """Write the evidence of one gate run about one asset or one job; it is never changed afterwards."""
     if (asset is None) == (job is None):
         raise ScreeningError("evidence_unbound", "Evidence is about one asset or one job; nothing was written.")
-    return ScreeningRecord.objects.create(
-        asset=asset,
-        job=job,
-        profile=decision.profile,
-        policy_version=decision.policy_version,
-        signals=[signal.to_dict() for signal in decision.signals],
-        decision=decision.decision,
-        reasons=list(decision.reasons),
-        not_screened=list(decision.not_screened),
-    )
+    with transaction.atomic():
+        evidence = ScreeningRecord.objects.create(
+            asset=asset,
+            job=job,
+            profile=decision.profile,
+            policy_version=decision.policy_version,
+            signals=[signal.to_dict() for signal in decision.signals],
+            decision=decision.decision,
+            reasons=list(decision.reasons),
+            not_screened=list(decision.not_screened),
+        )
+        ledgered.enter_record(evidence)
+    return evidence
 
 
 def settle_asset(decision: GateDecision, asset_id: str, owner: str) -> bool:
@@ -134,7 +138,9 @@ def _decide(review: Review, reviewer: User, reason: str, state: str) -> Review:
     )
     if not decided:
         raise ScreeningError("review_decided", "Somebody has decided this review already. Nothing was changed.")
-    return Review.objects.select_related("screening").get(pk=review.pk)
+    decision = Review.objects.select_related("screening").get(pk=review.pk)
+    ledgered.enter_decision(decision)
+    return decision
 
 
 def _require(moved: bool) -> None:

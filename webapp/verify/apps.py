@@ -17,4 +17,4 @@ class VerifyConfig(AppConfig):
         from webapp.jobs.upkeep import register_retention
         from webapp.verify.kept import forget
 
-        register_retention(forget)
+        register_retention(forget, "verifications")

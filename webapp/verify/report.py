@@ -75,6 +75,7 @@ def permission(record: OutputRecord) -> dict[str, Any]:
     label, tone = {
         "in_force": ("In force", ""),  # no green: an answer is no traffic light
         "withdrawn": ("Withdrawn", "warn"),
+        "revoked": ("Ended by the operator", "warn"),
         "taken_down": ("Taken down", "warn"),
     }.get(record.state, ("Not in force", "warn"))
     gave = "Gave permission" if record.state == "in_force" else "Had given permission"

@@ -25,6 +25,7 @@ BADGE_SIZE = (232, 44)  # pixels
 STATES = {
     "in_force": "permission in force",
     "withdrawn": "permission withdrawn",
+    "revoked": "permission ended",
     "taken_down": "taken down",
 }
 

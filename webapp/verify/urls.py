@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from webapp.verify import status, views
+from webapp.verify import receipts, status, views
 
 app_name = "verify"
 
 urlpatterns = [
     path("verify", views.page, name="page"),
+    path("receipts/check", receipts.page, name="receipt"),
     path("verify/anchors.pem", views.anchors, name="anchors"),
     path("verify/trusted.pem", views.trusted, name="trusted"),
     path("verify/r/<str:answer_id>", views.result, name="result"),

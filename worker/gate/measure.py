@@ -21,7 +21,7 @@ from watermark.keys import MarkKey
 from worker.faces import select
 from worker.faces.landmarks import pose_of
 from worker.faces.types import Pose
-from worker.gate import signals
+from worker.gate import signals, stay_down
 from worker.gate.signals import Signal
 from worker.media import client
 from worker.media.errors import MediaError
@@ -65,9 +65,17 @@ def probe(path: Path, name: str, role: str, limits: SizeLimits) -> MediaInfo:
 
 
 def measure(
-    path: Path, info: MediaInfo, analysis: Analysis, *, role: str, keys: Sequence[MarkKey], anchors_pem: str
+    path: Path,
+    info: MediaInfo,
+    analysis: Analysis,
+    *,
+    role: str,
+    keys: Sequence[MarkKey],
+    anchors_pem: str,
+    listed: stay_down.Listed,
 ) -> list[Signal]:
-    """All signals of one upload: size, faces, markable, a mark of this house, Content Credentials, and the gaps."""
+    """All signals of one upload: size, faces, markable, a mark of this house, Content Credentials, what stays down
+    (`listed`), and the gaps."""
     mark_id, reason, effort = _look(path, info, keys)
     found = [
         signals.dimensions(info.width, info.height, info.duration),
@@ -76,7 +84,7 @@ def measure(
         signals.own_mark(mark_id, effort),
         _credentials(path, info.mime, anchors_pem),
     ]
-    return [*found, *signals.not_installed()]
+    return [*found, stay_down.measure(path, info, found, listed), *signals.not_installed()]
 
 
 def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
@@ -141,17 +149,20 @@ def measure_job(
     levels: Sequence[str],
     profiles: Sequence[str],
     *,
+    relationships: Sequence[str] = (),
     least: str = "L1",
 ) -> list[Signal]:
     """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
 
-    `profiles`: under which each asset was let through. `least`: the level of assurance that the use needs.
+    `profiles`: under which each asset was let through. `relationships`: what each person is to the account. `least`: the
+    level of assurance that the use needs.
     """
     return [
         _identity(chosen, confirmed),
         _pose(chosen, target),
         signals.assurance(levels, least),
         signals.asset_profiles(profiles),
+        signals.relationships(relationships),
         *signals.not_installed(),
     ]
 

@@ -17,9 +17,9 @@ SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 
 LEVELS = ("L1", "L2", "L3", "L4")  # of assurance, as in consent.levels (a test compares the two)
 
-SOURCE_NEEDS = ("dimensions", "faces", "own_mark", "credentials")
+SOURCE_NEEDS = ("stay_down", "dimensions", "faces", "own_mark", "credentials", "listed_face")
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
-JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles")
+JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles", "relationship")
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,16 @@ def _credentials(signal: Signal, profile: Profile) -> list[Finding]:
     return []
 
 
+def _listed_face(signal: Signal, profile: Profile) -> list[Finding]:
+    """The uploader is not told who is on the list; the reviewer's sentence stands in the console."""
+    if not signal.value["hits"]:
+        return []
+    if signal.value["one_to_many"] is True:
+        message = "A face in this file may not be used here. Nothing was made; write to the operator if you object."
+        return [Finding("reject", "listed_face", message)]
+    return [Finding("review", "listed_face", "A person looks at this file before it can be used.")]
+
+
 def _identity(signal: Signal, profile: Profile) -> list[Finding]:
     worst = float(signal.value["worst"])
     if worst <= IDENTITY_PASS:
@@ -160,6 +170,29 @@ def _assurance(signal: Signal, profile: Profile) -> list[Finding]:
         message = "A permission is less sure than this use needs; a person looks at it."
         return [Finding("review", "assurance_too_low", message)]
     return []
+
+
+def _relationship(signal: Signal, profile: Profile) -> list[Finding]:
+    if "employee" not in signal.value["relationships"]:
+        return []
+    # An employee is hardly free to say no (EDPB Guidelines 05/2020, 3.1.1), so a yes alone does not do.
+    message = "A depicted person works for the account, so a moderator looks at the job before anything is made."
+    return [Finding("review", "relationship_employee", message)]
+
+
+def _stay_down(signal: Signal, profile: Profile) -> list[Finding]:
+    match signal.value["found"]:
+        case "":
+            return []
+        case "mark" | "picture":
+            message = (
+                "This is, or was made from, a result whose permission ended, so it may not be used again. It was not "
+                "kept for any job. Use the original, the very file that was sent before; if you have rights in it, "
+                "write to the operator."
+            )
+            return [Finding("reject", "stay_down", message)]
+    message = "The picture looks like a result whose permission ended; a person looks at it."
+    return [Finding("review", "stay_down_unsure", message)]
 
 
 def _reaches(level: str, least: str) -> bool:
@@ -191,8 +224,11 @@ RULES: Mapping[str, Callable[[Signal, Profile], list[Finding]]] = {
     "markable": _markable,
     "own_mark": _own_mark,
     "credentials": _credentials,
+    "listed_face": _listed_face,
     "identity": _identity,
     "pose": _pose,
     "assurance": _assurance,
     "asset_profiles": _asset_profiles,
+    "relationship": _relationship,
+    "stay_down": _stay_down,
 }

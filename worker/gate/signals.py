@@ -85,6 +85,21 @@ def credentials(state: str, *, is_ours: bool, issuer: str | None, source_types: 
     return Signal("credentials", "measured", value, "c2pa")
 
 
+def listed_face(hits: Sequence[int], *, entries: int, threshold: float, one_to_many: bool, chance: float) -> Signal:
+    """Which faces (by index) are as near to an entry of the list "never my face" as `threshold`; no entry is named.
+
+    `one_to_many`: the threshold was measured for that; `chance`: the share of strangers that hit a list of this length.
+    """
+    value = {
+        "hits": list(hits),
+        "entries": entries,
+        "threshold": threshold,
+        "one_to_many": one_to_many,
+        "chance": round(chance, 4),
+    }
+    return Signal("listed_face", "measured", value, "face_descriptor")
+
+
 def identity(distances: Sequence[float]) -> Signal:
     """Distance of each source face to the face the person confirmed (Euclidean, 128-d descriptor; 0 = same picture)."""
     value = {"worst": max(distances, default=0.0), "distances": [round(float(d), 4) for d in distances]}
@@ -100,6 +115,16 @@ def pose(frames: int, turned: int, widest: float) -> Signal:
 def asset_profiles(profiles: Sequence[str]) -> Signal:
     """Under which profile each asset of a job was let through; "" for one without evidence."""
     return Signal("asset_profiles", "measured", {"profiles": list(profiles)}, "evidence")
+
+
+def stay_down(found: str, looked: int) -> Signal:
+    """Is it a result whose permission ended? `found`: "" no, "mark" or "picture" yes, "alike" perhaps."""
+    return Signal("stay_down", "measured", {"found": found, "looked": looked}, "stay_down")
+
+
+def relationships(found: Sequence[str]) -> Signal:
+    """What each depicted person is to the account, as it says; "" where it did not, or where nobody was asked."""
+    return Signal("relationship", "measured", {"relationships": list(found)}, "consent")
 
 
 def assurance(levels: Sequence[str], least: str = "L1") -> Signal:

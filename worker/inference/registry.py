@@ -49,8 +49,21 @@ class ModelContract:
 
 
 @dataclass(frozen=True)
+class OneToMany:
+    """How well a face model finds one among many: the distance that counts as the same, and where it was measured."""
+
+    threshold: float
+    false_matches: float  # share of strangers below the threshold, per entry compared with
+    measured_on: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
-    """A registered model. `sha256` and `size` are those of the ONNX file."""
+    """A registered model. `sha256` and `size` are those of the ONNX file.
+
+    `one_to_many` is set only for a face model whose threshold was measured for a search in a list; the built-in
+    descriptor's was not, so its hits decide nothing by themselves.
+    """
 
     name: str
     role: str
@@ -61,6 +74,7 @@ class ModelCard:
     licence_url: str
     commercial_use: bool
     contract: ModelContract
+    one_to_many: OneToMany | None = None
 
 
 def cards() -> Mapping[str, ModelCard]:
@@ -134,6 +148,7 @@ def _card(name: str, entry: Mapping[str, Any], packages: Mapping[str, SourcePack
             pixels=contract["pixels"],
             meaning=contract["meaning"],
         ),
+        one_to_many=OneToMany(**entry["one_to_many"]) if "one_to_many" in entry else None,
     )
 
 

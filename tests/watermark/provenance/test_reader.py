@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from watermark.credentials import Credentials
-from watermark.credentials_reader import claim_of_store, clean, closed_settings
+from watermark.credentials_parsing import clean
+from watermark.credentials_reader import claim_of_store, closed_settings
 from watermark.manifest import FORMATS, read, read_untrusted
 
 ROOT = Path(__file__).resolve().parents[3]

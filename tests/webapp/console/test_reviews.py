@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
+from consent.models import AuditRecord, LedgerEntry
 from tests.webapp import cast
 from webapp.jobs import intake, leases
 from webapp.jobs.models import Asset
@@ -12,6 +13,14 @@ from webapp.screening import services as screening
 from webapp.screening.models import Review, ScreeningRecord
 
 pytestmark = pytest.mark.django_db
+
+
+def reviewed(cleo: cast.Account, asset: Asset) -> Review:
+    """A ready file back in review, with its previews."""
+    evidence = ScreeningRecord.objects.create(
+        asset=asset, profile="standard", policy_version="1", signals=[], decision="review", reasons=["age_unsure"]
+    )
+    return screening.open_review(evidence)
 
 
 @pytest.fixture
@@ -44,8 +53,56 @@ def test_strangers_and_accounts_do_not_see_reviews(cleo: cast.Account, review: R
     assert review.state == "open"
 
 
+def look(mod: Client, review: Review) -> None:
+    """Mod says why."""
+    answer = mod.post(f"/console/reviews/{review.pk}/look", {"why": "moderation", "reason": "case 7"})
+    assert answer["Location"] == f"/console/reviews#{review.pk}-title"
+
+
+def test_before_a_reason_no_face_and_no_file_name_is_shown(cleo: cast.Account) -> None:
+    review = reviewed(cleo, cast.ready(cleo, "target"))
+    _, mod = cast.moderator()
+    picture = f"/console/reviews/{review.pk}/{review.screening.asset_id}/0.jpg"
+    html = mod.get("/console/reviews").content.decode()
+    assert "grace_hopper" not in html
+    assert ".jpg" not in html
+    assert mod.get(picture).status_code == 404
+    for form in ({}, {"why": "other", "reason": "  "}, {"why": "curiosity", "reason": "x"}):
+        answer = mod.post(f"/console/reviews/{review.pk}/look", form)
+        assert answer.status_code == 422
+        assert "Nothing was shown" in answer.content.decode()
+        assert "grace_hopper" not in answer.content.decode()
+    assert mod.get(picture).status_code == 404
+    assert not AuditRecord.objects.exists()
+    look(mod, review)
+    assert "grace_hopper" in mod.get("/console/reviews").content.decode()
+    assert mod.get(picture)["Content-Type"] == "image/jpeg"
+
+
+def test_a_look_is_logged_with_its_reason_and_lasts_15_minutes_in_one_session(cleo: cast.Account) -> None:
+    review = reviewed(cleo, cast.ready(cleo, "target"))
+    user, mod = cast.moderator()
+    look(mod, review)
+    record = AuditRecord.objects.get()
+    assert (record.actor_id, record.action, record.subject_ref) == (
+        str(user.pk),
+        "face.viewed",
+        review.screening.asset_id,
+    )
+    assert record.reason == "moderation: case 7"
+    assert LedgerEntry.objects.filter(kind="audit", ref=review.screening.asset_id).count() == 1
+    other = Client()
+    other.force_login(user)
+    assert "grace_hopper" not in other.get("/console/reviews").content.decode()
+    session = mod.session
+    session["looks"] = {review.pk: session["looks"][review.pk] - 15 * 60}
+    session.save()
+    assert "grace_hopper" not in mod.get("/console/reviews").content.decode()
+
+
 def test_a_moderator_sees_the_evidence(review: Review) -> None:
     _, mod = cast.moderator()
+    look(mod, review)
     html = mod.get("/console/reviews").content.decode()
     for text in ("age_unsure", "face_forgery", "grace_hopper.jpg", "Cleo&#x27;s studio", "standard, version 1"):
         assert text in html
@@ -80,6 +137,7 @@ def test_a_decision_from_elsewhere_is_refused(review: Review) -> None:
 def test_only_pictures_of_the_review_are_shown(cleo: cast.Account, review: Review) -> None:
     other = cast.ready(cleo, "source")
     _, mod = cast.moderator()
+    look(mod, review)
     assert mod.get(f"/console/reviews/{review.pk}/{other.pk}/0.jpg").status_code == 404
     assert mod.get("/console/reviews/%00/x/0.jpg").status_code == 404
     assert mod.post("/console/reviews/rev_none", {"decision": "release", "reason": "x"}).status_code == 404

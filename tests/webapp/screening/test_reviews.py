@@ -23,7 +23,9 @@ def decided(profile: str, **changes: Any) -> policy.GateDecision:
         "faces": signals.faces("target", [180.0]),
         "markable": signals.markable(None),
         "own_mark": signals.own_mark(None, "full"),
+        "stay_down": signals.stay_down("", 0),
         "credentials": signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
+        "listed_face": signals.listed_face([], entries=0, threshold=0.0, one_to_many=False, chance=0.0),
         **changes,
     }
     return policy.decide_asset([*found.values(), *signals.not_installed()], profiles.named(profile), "target")

@@ -23,6 +23,8 @@ def clean_asset(**changes: Signal) -> list[Signal]:
         "markable": signals.markable(None),
         "own_mark": signals.own_mark(None, "full"),
         "credentials": signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
+        "listed_face": signals.listed_face([], entries=0, threshold=0.0, one_to_many=False, chance=0.0),
+        "stay_down": signals.stay_down("", 0),
     }
     return [*{**found, **changes}.values(), *signals.not_installed()]
 
@@ -35,6 +37,7 @@ def clean_job(
         signals.pose(1, 0, 4.0),
         signals.assurance(levels),
         signals.asset_profiles([profile.name, profile.name]),
+        signals.relationships(["friend", ""]),
         *signals.not_installed(),
     ]
 

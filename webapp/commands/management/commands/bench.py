@@ -22,12 +22,13 @@ class Command(BaseCommand):
         "Measure this machine and this version. `bench` or `bench swap`: a swapped clip on the real engine, media "
         "child and codecs: frames per second of the whole job, milliseconds of each stage, peak memory. "
         "Compare runs on an idle machine; a shared one is noisy. `bench watermark`: the invisible mark under attack. "
-        "`bench repository`: finding an output by its mark or its fingerprint. `bench verify`: checking a file."
+        "`bench repository`: finding an output by its mark or its fingerprint. `bench verify`: checking a file. "
+        "`bench ledger`: entries and proofs of the tamper-evident log."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         _swap_arguments(parser)
-        what = parser.add_subparsers(dest="what", metavar="{swap,watermark,repository,verify}")
+        what = parser.add_subparsers(dest="what", metavar="{swap,watermark,repository,verify,ledger}")
         _swap_arguments(
             what.add_parser("swap", help="speed and memory of a swapped clip (what runs when none is named)")
         )
@@ -51,6 +52,12 @@ class Command(BaseCommand):
         verify.add_argument("--seconds", type=float, default=60.0, help="length of the film (default: %(default)g)")
         verify.add_argument("--rounds", type=int, default=5, help="checks of each file (default: %(default)s)")
 
+        log = what.add_parser(
+            "ledger", help="entries and proofs, on a database and keys that are thrown away afterwards"
+        )
+        log.add_argument("--leaves", type=int, default=1_000_000, help="entries of the log (default: %(default)s)")
+        log.add_argument("--no-verify", action="store_true", help="leave out the verification of the live database")
+
     def handle(self, *args: Any, what: str | None, **options: Any) -> None:
         if what == "repository":
             from webapp.commands import repository_bench
@@ -58,6 +65,14 @@ class Command(BaseCommand):
             if options["entries"] < 1:
                 raise CommandError("At least one entry is needed.")
             for words in repository_bench.run(options["entries"]):
+                self.stdout.write(words)
+            return
+        if what == "ledger":
+            from webapp.commands import ledger_bench
+
+            if options["leaves"] < 1:
+                raise CommandError("At least one leaf is needed.")
+            for words in ledger_bench.run(options["leaves"], verify=not options["no_verify"]):
                 self.stdout.write(words)
             return
         if what == "verify":

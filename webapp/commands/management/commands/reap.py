@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import close_old_connections
 from django.utils import timezone
 
+from consent import erasure
 from consent import services as consent_services
 from webapp.jobs import upkeep
 
@@ -25,6 +26,7 @@ class Command(BaseCommand):
         while True:
             done = asdict(upkeep.tick())
             if retention:
+                done["healed_erasures"] = erasure.heal(at_start=True)
                 done["expired_consents"] = consent_services.expire_due(timezone.now())
                 done["erased"] = upkeep.retention()
             if any(done.values()) or not every:

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from watermark.credentials_reader import clean
+from watermark.credentials_parsing import clean
 from watermark.verdict import Evidence, Verdict, verdict
 from webapp.commands.progress import ProgressBar
 from webapp.net import FetchError

@@ -8,7 +8,7 @@ import consent.challenge_record
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("consent", "0002_append_only"),
+        ("consent", "0006_scope"),
     ]
 
     operations = [

@@ -1,0 +1,435 @@
+"""The retention schedule as data: what is kept how long, from which event on, what happens then, and why.
+
+One table for everybody: the scheduler carries it out, `manage.py privacy retention` says what would go, and the page
+/retention publishes it (740 ILCS 14/15(a) wants a written schedule that the public can read). A leaf: the room that
+holds the data registers how it is deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from django.conf import settings
+
+logger = logging.getLogger(__name__)
+
+Period = Callable[[], timedelta | None]
+
+
+@dataclass(frozen=True)
+class Words:
+    """One sentence in the languages of the house."""
+
+    en: str
+    zh: str
+
+    def in_(self, locale: str) -> str:
+        """The sentence in the language nearest to `locale`."""
+        return self.zh if locale.lower().startswith("zh") else self.en
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row. `period` None: no fixed time, `since` says until when. `who` deletes: this house, or its operator."""
+
+    data: Words
+    since: Words
+    action: Words
+    reason: Words
+    period: Period
+    who: Literal["scheduler", "request", "operator", "nobody"] = "scheduler"
+    public: bool = True
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a rule would do now: how many, the first of their ids, and when the next one will be due."""
+
+    due: int
+    ids: tuple[str, ...] = ()
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """How a rule is carried out: `run` deletes what is due and says how much, `forecast` only looks."""
+
+    run: Callable[[datetime], int]
+    forecast: Callable[[datetime], Forecast | None]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one round did: per rule how many, and the rules that failed."""
+
+    gone: dict[str, int] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return sum(self.gone.values())
+
+
+def _hours(setting: str) -> Period:
+    return lambda: timedelta(hours=getattr(settings, setting))
+
+
+def _days(setting: str) -> Period:
+    return lambda: timedelta(days=getattr(settings, setting))
+
+
+def _years(setting: str) -> Period:
+    return lambda: timedelta(days=365 * getattr(settings, setting))
+
+
+def _exactly(**period: int) -> Period:
+    return lambda: timedelta(**period)
+
+
+def _no_time() -> None:
+    return None
+
+
+MINIMAL = Words("Kept no longer than the purpose needs (GDPR 5(1)(e)).", "保存时间不超过目的所需(GDPR 第5条第1款e项)。")
+PROOF = Words(
+    "Proof that permission was given and claims could be answered (GDPR 7(1), 17(3)(e)); "
+    "never longer than three years after the last contact (740 ILCS 14/15(a)).",
+    "证明已获得同意并应对可能的主张(GDPR 第7条第1款、第17条第3款e项);"
+    "不超过最后一次联系后三年(伊利诺伊州 740 ILCS 14/15(a))。",
+)
+
+RULES: dict[str, Rule] = {
+    "inputs": Rule(
+        Words(
+            "Uploaded photos and videos, the face positions found in them, small previews, file names",
+            "上传的照片和视频、其中检测到的人脸位置、小预览图、文件名",
+        ),
+        Words("the end of the last job that uses them", "使用它们的最后一个任务结束时"),
+        Words("file and key are destroyed", "销毁文件及其密钥"),
+        MINIMAL,
+        _hours("INPUT_RETENTION_HOURS"),
+    ),
+    "unused_inputs": Rule(
+        Words("Uploads that no job uses", "没有任务使用的上传文件"),
+        Words("the upload, plus the time given above", "上传时(另加上述时间)"),
+        Words("file and key are destroyed", "销毁文件及其密钥"),
+        MINIMAL,
+        _days("CONSENT_LINK_DAYS"),
+    ),
+    "templates": Rule(
+        Words("Measurements of faces (biometric templates)", "人脸测量数据(生物特征模板)"),
+        Words("the comparison", "比对完成时"),
+        Words(
+            "kept in memory only during the work; with the encrypted file of an upload they end as that file does",
+            "仅在处理期间存于内存;与上传文件一同加密保存的部分随该文件一起销毁",
+        ),
+        Words("Purpose fulfilled (740 ILCS 14/15(a), GDPR 9).", "目的已实现(740 ILCS 14/15(a)、GDPR 第9条)。"),
+        _no_time,
+        who="nobody",
+    ),
+    "face_list": Rule(
+        Words(
+            "Entries in the list “never my face”: an encrypted measurement of the face, made from a photo that is "
+            "destroyed at once",
+            "“永不使用我的面部”名单中的条目:加密的人脸测量数据,由一张随即销毁的照片得出",
+        ),
+        Words(
+            "the person's removal from the list, limit on biometric data, or erasure",
+            "当事人从名单中移除、限制生物识别数据或要求删除时",
+        ),
+        Words("measurement and key are destroyed", "销毁测量数据及其密钥"),
+        Words(
+            "The person's own wish, by a tick of its own (GDPR 9(2)(a)).",
+            "当事人自己的意愿,单独勾选(GDPR 第9条第2款a项)。",
+        ),
+        _no_time,
+        who="request",
+    ),
+    "outputs": Rule(
+        Words("Results", "生成的结果"),
+        Words("publication; at once when a permission is withdrawn", "发布时;如同意被撤回则立即执行"),
+        Words("file and key are destroyed", "销毁文件及其密钥"),
+        MINIMAL,
+        _days("OUTPUT_RETENTION_DAYS"),
+    ),
+    "challenge_clips": Rule(
+        Words("Clips of a live check by camera", "摄像头真人验证视频"),
+        Words("the decision; a copy for a dispute no longer than this", "作出决定时;争议副本不超过此期限"),
+        Words(
+            "clip and key are destroyed; its hash and scores stay with the record",
+            "销毁视频及其密钥;其哈希值和得分随记录保留",
+        ),
+        MINIMAL,
+        _days("CHALLENGE_RETENTION_DAYS"),
+    ),
+    "consent_record": Rule(
+        Words(
+            "Records of permission: name, contact, signature, the exact words",
+            "同意记录:姓名、联系方式、签名、原文",
+        ),
+        Words("the end of the person's last permission", "当事人最后一项同意结束时"),
+        Words(
+            "the person's key is destroyed, so that nothing of it can be read; hashes in the ledger stay",
+            "销毁当事人的密钥,内容从此无法读取;账本中的哈希值保留",
+        ),
+        PROOF,
+        _years("CONSENT_RETENTION_YEARS"),
+    ),
+    "unanswered": Rule(
+        Words(
+            "Questions that were refused or not answered: name, contact, message",
+            "被拒绝或未答复的请求:姓名、联系方式、留言",
+        ),
+        Words("the refusal, or the end of the link", "拒绝时或链接失效时"),
+        Words("the person's key is destroyed", "销毁当事人的密钥"),
+        MINIMAL,
+        _days("UNANSWERED_RETENTION_DAYS"),
+    ),
+    "consent_events": Rule(
+        Words(
+            "What happened to a permission and when, under random numbers; uses of it",
+            "同意的状态变化、时间及使用情况(仅以随机编号记录)",
+        ),
+        Words("as long as the ledger is kept", "账本保存期间"),
+        Words("kept; names nobody once the person's key is gone", "保留;密钥销毁后不再指向任何人"),
+        PROOF,
+        _no_time,
+        who="nobody",
+    ),
+    "blocks": Rule(
+        Words("The wish not to be asked again, as a keyed hash", "“请勿再询问”的意愿(带密钥的哈希值)"),
+        Words("the day named in the wish", "该意愿指定的日期"),
+        Words("deleted", "删除"),
+        Words("The person's own wish.", "当事人自己的意愿。"),
+        _no_time,
+    ),
+    "peppers": Rule(
+        Words("Keyed hashes of address and browser of an answer", "答复时网络地址和浏览器的带密钥哈希值"),
+        Words("the end of the month of the answer", "答复当月月底"),
+        Words("the key is destroyed: the hashes can be linked to nothing", "销毁密钥:哈希值不再可关联"),
+        MINIMAL,
+        _exactly(days=0),
+    ),
+    "declarations": Rule(
+        Words("What accounts declare about their rights, in their own words", "账户对其权利的书面声明"),
+        Words("the declaration", "作出声明时"),
+        Words(
+            "the key of the words is destroyed; that a declaration was made stays", "销毁文字的密钥;声明存在的事实保留"
+        ),
+        PROOF,
+        _years("CONSENT_RETENTION_YEARS"),
+    ),
+    "jobs": Rule(
+        Words(
+            "Job histories: remarks of people, what automatic checks measured",
+            "任务历史:人工备注与自动检查的测量结果",
+        ),
+        Words("the end of the job", "任务结束时"),
+        Words("remarks and measurements are deleted; states and times stay", "删除备注和测量结果;状态和时间保留"),
+        Words(
+            "Logs of generative services are kept for six months at least (China), and no longer than needed.",
+            "依法至少保存六个月,且不超过必要期限。",
+        ),
+        _days("EVIDENCE_RETENTION_DAYS"),
+    ),
+    "audit": Rule(
+        Words("Who of the operator looked at what, and why", "运营人员查看了什么及其原因"),
+        Words("the look", "查看时"),
+        Words("kept; the reason's words end with the key they lie under", "保留;原因文字随其密钥一同失效"),
+        Words("Proof of who had access (GDPR 5(2), 32).", "访问证明(GDPR 第5条第2款、第32条)。"),
+        _no_time,
+        who="nobody",
+    ),
+    "marks": Rule(
+        Words(
+            "The number of the invisible mark, the signed manifest and the fingerprint of a result",
+            "隐形标识编号、已签名的清单以及结果的内容指纹",
+        ),
+        Words("publication: the life of the mark", "发布时:标识的有效期"),
+        Words("kept under random numbers, so that anybody can check a copy", "以随机编号保留,供任何人核验副本"),
+        Words(
+            "Marking and finding of generated content (EU AI Act 50(2)).",
+            "生成内容的标识与识别(欧盟人工智能法第50条第2款)。",
+        ),
+        _years("MARK_RETENTION_YEARS"),
+        who="nobody",
+    ),
+    "verifications": Rule(
+        Words("Answers to “what is this file?”; never the file", "“这是什么文件?”的答复;从不保存文件本身"),
+        Words("the answer", "答复时"),
+        Words("deleted", "删除"),
+        MINIMAL,
+        _days("VERIFICATION_RETENTION_DAYS"),
+    ),
+    "api_answers": Rule(
+        Words("Answers that partners may fetch twice", "合作方可重复获取的答复"),
+        Words("the answer", "答复时"),
+        Words("deleted", "删除"),
+        MINIMAL,
+        _exactly(hours=24),
+    ),
+    "messages": Rule(
+        Words("Mails and messages on their way", "待发送的邮件和消息"),
+        Words("delivery, at which their content goes", "送达时(内容随即清除)"),
+        Words("deleted", "删除"),
+        MINIMAL,
+        _exactly(days=7),
+    ),
+    "sessions": Rule(
+        Words("Log-ins of accounts", "账户登录会话"),
+        Words("their end", "会话结束时"),
+        Words("deleted", "删除"),
+        MINIMAL,
+        _exactly(days=0),
+    ),
+    "short_lived": Rule(
+        Words("Sign-in links, attempts of delivery, counters", "登录链接、投递尝试、计数器"),
+        Words("their own end", "各自到期时"),
+        Words("deleted", "删除"),
+        MINIMAL,
+        _exactly(days=0),
+    ),
+    "leftovers": Rule(
+        Words("Half-received uploads and files without a record", "未完成的上传和无记录的文件"),
+        Words("the last write", "最后一次写入"),
+        Words("deleted", "删除"),
+        MINIMAL,
+        _exactly(days=1),
+    ),
+    "accounts": Rule(
+        Words("Accounts, organisations, partner keys", "账户、机构、合作方密钥"),
+        Words("the end of the contract", "合同终止时"),
+        Words("deleted by the operator", "由运营者删除"),
+        Words("Contract (GDPR 6(1)(b)).", "合同(GDPR 第6条第1款b项)。"),
+        _no_time,
+        who="operator",
+    ),
+    "logs": Rule(
+        Words("Logs of the service: numbers of records, no names or addresses", "服务日志:仅记录编号,不含姓名或地址"),
+        Words("the entry", "写入时"),
+        Words("deleted by the operator's log system, which must be set to this", "由运营者的日志系统删除(须按此设置)"),
+        Words("Six months at least (China's rules on generated content).", "至少六个月(中国生成合成内容规定)。"),
+        _days("LOG_RETENTION_DAYS"),
+        who="operator",
+    ),
+    "key_backups": Rule(
+        Words("Backups of the key store", "密钥库备份"),
+        Words("the backup", "备份时"),
+        Words(
+            "deleted by the operator: a key that lives on in a backup is not destroyed",
+            "由运营者删除:仍在备份中的密钥不算已销毁",
+        ),
+        Words("Erasure must hold (GDPR 17).", "确保删除有效(GDPR 第17条)。"),
+        _days("KEY_BACKUP_DAYS"),
+        who="operator",
+    ),
+    "keys": Rule(
+        Words("Keys of people and files, wrapped", "当事人及文件的密钥(已包装)"),
+        Words("what they lock", "其所加密的数据"),
+        Words("destroyed with it", "一同销毁"),
+        Words("Security (GDPR 32).", "安全(GDPR 第32条)。"),
+        _no_time,
+        who="nobody",
+        public=False,
+    ),
+    "none": Rule(
+        Words("Tables without personal data", "不含个人数据的表"),
+        Words("-", "-"),
+        Words("kept", "保留"),
+        Words("Not personal data.", "非个人数据。"),
+        _no_time,
+        who="nobody",
+        public=False,
+    ),
+}
+
+_keepers: dict[tuple[str, object], Keeper] = {}
+
+
+def register(
+    rule: str,
+    run: Callable[[datetime], int],
+    forecast: Callable[[datetime], Forecast | None] | None = None,
+    *,
+    key: object = None,
+) -> None:
+    """Say how a rule is carried out; from then on the scheduler does. Several rooms may carry out one rule together.
+
+    `run(now)` deletes what is due and says how much; it is called often, in several processes at once. The same `key`
+    (`run` itself if none is given) twice registers once. Raises KeyError for a rule that is not in the table, or that
+    nobody carries out here.
+    """
+    if RULES[rule].who != "scheduler":
+        raise KeyError(rule)
+    _keepers[rule, key or run] = Keeper(run, forecast or _unknown)
+
+
+def run(now: datetime) -> Done:
+    """Carry out every rule that somebody registered for; one that fails does not stop the others. Any number of times.
+
+    What failed is logged by kind and tried again at the next round: nothing is lost by a round left out.
+    """
+    gone: dict[str, int] = {}
+    failed = []
+    for name, keeper in _ordered():
+        try:
+            gone[name] = gone.get(name, 0) + keeper.run(now)
+        except Exception as error:
+            logger.exception("The retention rule %s failed (%s); it is tried again.", name, type(error).__name__)
+            failed.append(name)
+    return Done(gone, tuple(failed))
+
+
+def forecast(now: datetime) -> Iterator[tuple[str, Forecast | None]]:
+    """What each rule would delete now, in the table's order, None where its room cannot tell; nothing is touched."""
+    for name, keeper in _ordered():
+        yield name, keeper.forecast(now)
+
+
+def published(locale: str) -> list[dict[str, str]]:
+    """The rows that the public page shows: what is carried out here, what the operator does, and what stays."""
+    carried = {rule for rule, _ in _keepers}
+    return [
+        {
+            "name": name,
+            "data": rule.data.in_(locale),
+            "period": period_words(rule.period(), locale),
+            "since": rule.since.in_(locale),
+            "action": rule.action.in_(locale),
+            "reason": rule.reason.in_(locale),
+        }
+        for name, rule in RULES.items()
+        if rule.public and (rule.who != "scheduler" or name in carried)
+    ]
+
+
+def period_words(period: timedelta | None, locale: str = "en") -> str:
+    """A span of time as people say it: "24 hours", "7 days", "3 years"; "" for none."""
+    if period is None:
+        return ""
+    chinese = locale.lower().startswith("zh")
+    for size, en, zh in ((timedelta(days=365), "year", "年"), (timedelta(days=2), "day", "天")):
+        unit = timedelta(days=1) if en == "day" else size
+        if period >= size and not period % unit:
+            count = period // unit
+            return f"{count} {zh}" if chinese else f"{count} {en}{'' if count == 1 else 's'}"
+    count = int(period.total_seconds() // 3600)
+    if not count:
+        return "立即" if chinese else "at once"
+    return f"{count} 小时" if chinese else f"{count} hour{'' if count == 1 else 's'}"
+
+
+def _ordered() -> Iterator[tuple[str, Keeper]]:
+    for name in RULES:
+        for (rule, _), keeper in list(_keepers.items()):
+            if rule == name:
+                yield name, keeper
+
+
+def _unknown(now: datetime) -> Forecast | None:
+    """A room that only deletes and does not look ahead."""
+    return None

@@ -1,0 +1,46 @@
+"""What moderators wrote and the gate measured: gone with the person it is about, and with time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+
+from consent.erasure import Line, Scope
+from webapp.jobs.forgetting import pictures
+from webapp.retention import Forecast
+from webapp.screening.models import Review, ScreeningRecord
+
+
+def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
+    """See `consent.erasure.register_eraser`: remarks may name people, measurements are of their pictures."""
+    about = Q(asset__in=pictures(scope))
+    about |= Q(job__donor_consent__in=scope.consent_ids) | Q(job__target_consent__in=scope.consent_ids)
+    records = ScreeningRecord.objects.filter(pk__in=ScreeningRecord.objects.filter(about).values("pk"))
+    reviews = Review.objects.filter(screening__in=records).exclude(reason="")
+    measured = records.exclude(signals=[])
+    if look_only:
+        yield Line("remarks of moderators", reviews.count())
+        yield Line("measurements of the gate", measured.count())
+        return
+    yield Line("remarks of moderators", reviews.update(reason=""))
+    yield Line("measurements of the gate", measured.update(signals=[]))
+
+
+def forget_old(now: datetime) -> int:
+    """The schedule's row "jobs", of what the gate measured and moderators wrote."""
+    ids = list(_old(now).values_list("pk", flat=True)[:5000])
+    Review.objects.filter(screening__in=ids).update(reason="")
+    return ScreeningRecord.objects.filter(pk__in=ids).update(signals=[])
+
+
+def forecast(now: datetime) -> Forecast:
+    """What `forget_old` would do."""
+    return Forecast(_old(now).count())
+
+
+def _old(now: datetime) -> QuerySet[ScreeningRecord]:
+    limit = now - timedelta(days=settings.EVIDENCE_RETENTION_DAYS)
+    return ScreeningRecord.objects.filter(created_at__lt=limit).exclude(signals=[])

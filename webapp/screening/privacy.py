@@ -1,0 +1,65 @@
+"""The data categories of what the gate saw and people decided (see `webapp.privacy`)."""
+
+from __future__ import annotations
+
+from webapp.privacy import PROTECTION_OF_FACES, SCREENING, Category, Record
+
+ID, T, E = Category.IDENTIFIER, Category.TECHNICAL, Category.EVIDENCE
+
+RECORDS = {
+    "screening.ScreeningRecord": Record(
+        SCREENING,
+        "jobs",
+        {
+            "id": ID,
+            "asset": ID,
+            "job": ID,
+            "profile": T,
+            "policy_version": T,
+            "signals": Category.CONTENT,  # scores and distances; no template of a face
+            "decision": E,
+            "reasons": E,
+            "not_screened": E,
+            "created_at": T,
+        },
+    ),
+    "screening.Review": Record(
+        SCREENING,
+        "jobs",
+        {
+            "id": ID,
+            "screening": ID,
+            "state": E,
+            "reviewer": ID,
+            "reason": Category.TEXT,
+            "opened_at": T,
+            "decided_at": T,
+        },
+    ),
+    "screening.ListedFace": Record(
+        PROTECTION_OF_FACES,
+        "face_list",
+        {
+            "id": ID,
+            "key_id": ID,
+            "subject": ID,
+            "state": T,
+            "descriptor_sealed": Category.BIOMETRIC,
+            "model_sha256": T,
+            "list_key_id": ID,
+            "photo_name": Category.FACE_IMAGE,  # where the encrypted photo lies, for as long as it waits to be read
+            "photo_key_id": ID,
+            "notice_version": E,
+            "notice_sha256": E,
+            "locale": Category.LANGUAGE,
+            "failure_code": T,
+            "created_at": E,
+            "listed_at": E,
+            "lease_owner": T,
+            "lease_expires_at": T,
+            "starts": T,
+            "starts_without_progress": T,
+            "queued_at": T,
+        },
+    ),
+}

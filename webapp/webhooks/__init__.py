@@ -1,0 +1,1 @@
+"""Webhooks: partners are told what happened to consents, jobs and outputs (Standard Webhooks)."""
