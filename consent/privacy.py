@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consent.challenge_privacy import RECORDS as CHALLENGES
 from consent.portal_privacy import RECORDS as PORTAL
 from webapp.privacy import CONSENT, PROTECTION, REPLACEMENT, Category, Record
 
@@ -53,7 +54,10 @@ RECORDS = {
             "state": E,
             "role": E,
             "livemode": T,
+            "assurance_asked": E,
             "assurance": E,
+            "draft_sealed": N,
+            "answered_at": DID,
             "supersedes": ID,
             "purposes": E,
             "photos": CONTENT,  # ids and SHA-256s of the pictures, never the pictures
@@ -156,4 +160,4 @@ RECORDS = {
         },
     ),
 }
-RECORDS |= PORTAL
+RECORDS |= PORTAL | CHALLENGES

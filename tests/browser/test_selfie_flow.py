@@ -66,6 +66,7 @@ def _show_oneself(browser: Browser, page: Page, link: str, portrait: Path, clip:
     render(portrait, _issue(page, link), clip, fps=FPS, lead=LEAD, tail=TAIL)
     with _camera(browser, clip) as phone:
         _record(phone, f"{link}{words.get('query', '')}", words["start"], words["record"])
+        phone.locator("[data-poll]").wait_for(timeout=CHECK_MILLISECONDS)
         expect(phone.get_by_role("heading", name=words["thanks"])).to_be_visible(timeout=CHECK_MILLISECONDS)
 
 
