@@ -11,7 +11,16 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import challenge, mail, portal_access, portal_forgetting, receipt_mail, schedule, transitions
+        from consent import (
+            challenge,
+            challenge_forgetting,
+            mail,
+            portal_access,
+            portal_forgetting,
+            receipt_mail,
+            schedule,
+            transitions,
+        )
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
@@ -20,3 +29,4 @@ class ConsentConfig(AppConfig):
         schedule.register()
         transitions.register_effect(challenge.on_consent_changed)
         portal_forgetting.register()
+        challenge_forgetting.register()

@@ -249,10 +249,15 @@ def forget_clips(now: datetime | None = None) -> int:
     now = now or timezone.now()
     count = 0
     for challenge in Challenge.objects.filter(clip_until__lte=now).exclude(clip_name="")[:200]:
-        for name in (challenge.clip_name, *challenge.stills):
-            clips.delete(name)
-        count += Challenge.objects.filter(pk=challenge.pk).update(clip_name="", stills=[])
+        count += delete_clip(challenge)
     return count
+
+
+def delete_clip(challenge: Challenge) -> int:
+    """Delete the clip and the stills of one challenge, then their names: what is begun can be done again. 1 or 0."""
+    for name in (challenge.clip_name, *challenge.stills):
+        clips.delete(name)
+    return Challenge.objects.filter(pk=challenge.pk).exclude(clip_name="").update(clip_name="", stills=[])
 
 
 def on_consent_changed(consent: Consent, old: str, new: str) -> None:
@@ -305,7 +310,7 @@ def _fail(locked: Consent, challenge: Challenge, codes: list[str], by: str, now:
 
 def _end(challenge: Challenge, state: str, codes: list[str], now: datetime, *, by: str = "", keep: bool = True) -> None:
     """The last state of a challenge. A copy for disputes stays for the time the retention allows."""
-    kept_for = timedelta(days=settings.SELFIE_DISPUTE_DAYS if keep else 0)
+    kept_for = timedelta(days=settings.CHALLENGE_RETENTION_DAYS if keep else 0)
     _update(
         challenge,
         state,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consent.challenge_privacy import RECORDS as CHALLENGES
 from consent.portal_privacy import RECORDS as PORTAL
 from webapp.privacy import CONSENT, PROTECTION, REPLACEMENT, Category, Record
 
@@ -55,10 +56,10 @@ RECORDS = {
             "state": E,
             "role": E,
             "livemode": T,
-            "assurance": E,
             "assurance_asked": E,
+            "assurance": E,
             "draft_sealed": TEXT,  # the answered form while its check is under way
-            "answered_at": E,
+            "answered_at": DID,
             "supersedes": ID,
             "purposes": E,
             "photos": CONTENT,  # ids and SHA-256s of the pictures, never the pictures
@@ -219,4 +220,4 @@ RECORDS = {
         },
     ),
 }
-RECORDS |= PORTAL
+RECORDS |= PORTAL | CHALLENGES

@@ -60,7 +60,6 @@ __all__ = [
     "link",
     "refuse_consent",
     "register_clip_storage",
-    "register_companions",
     "register_effect",
     "register_preview",
     "reject_challenge",

@@ -108,7 +108,7 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
         "operator": settings.DEFAULT_FROM_EMAIL,
         "input_hours": str(settings.INPUT_RETENTION_HOURS),
         "output_days": str(settings.OUTPUT_RETENTION_DAYS),
-        "selfie_days": str(settings.SELFIE_DISPUTE_DAYS),
+        "selfie_days": str(settings.CHALLENGE_RETENTION_DAYS),
     }
     boxes = [(PURPOSE_BOX + purpose, raw["boxes"]["purpose"][purpose]) for purpose in consent.purposes]
     boxes += [

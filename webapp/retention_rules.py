@@ -125,8 +125,8 @@ RULES: dict[str, Rule] = {
         Words("Clips of a live check by camera", "摄像头真人验证视频"),
         Words("the decision; a copy for a dispute no longer than this", "作出决定时；争议副本不超过此期限"),
         Words(
-            "clip and key are destroyed; its hash and scores stay with the record",
-            "销毁视频及其密钥；其哈希值和得分随记录保留",
+            "the encrypted clip is deleted; its hash and scores stay with the record",
+            "删除加密保存的视频；其哈希值和得分随记录保留",
         ),
         MINIMAL,
         _days("CHALLENGE_RETENTION_DAYS"),

@@ -26,12 +26,13 @@ from webapp.jobs import challenges, leases, workfolder
 from webapp.jobs.meanwhile import upkeep_meanwhile
 from worker.gate import liveness
 from worker.gate.stills import stills as stills_of
-
 from worker.inference.client import ensure_engine
+from worker.inference.types import ModelError
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
 from worker.media.errors import ChildError, MediaError
 from worker.pipeline.analysis import Analysis
-from worker.tasks import DATABASE_AWAY, OURS, PASSING, _described, _drop_broken_connections
+from worker.pipeline.errors import PipelineError
+from worker.tasks import DATABASE_AWAY, PASSING, _described, _drop_broken_connections
 
 logger = logging.getLogger(__name__)
 
@@ -166,9 +167,8 @@ def _endings(challenge_id: str, owner: str, lease: leases.Lease) -> Iterator[Non
         logger.warning("Challenge %s ended with %s.", challenge_id, code, exc_info=code == "internal_error")
         if code == DATABASE_AWAY:
             _drop_broken_connections()
-        if code in PASSING:
+        # A bad clip is a report; an error means that nothing was decided, so the same clip is checked once more.
+        if code in PASSING or isinstance(error, MediaError | ChildError | PipelineError | ModelError):
             consents.return_check(challenge_id, owner, passing=True)
-        elif isinstance(error, MediaError | ChildError) and code not in OURS and code != "internal_error":
-            fail("clip_unreadable")
         else:
             fail("check_failed")

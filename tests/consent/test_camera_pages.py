@@ -78,7 +78,7 @@ def ada(client: Client, house: House) -> Person:
 
 
 def test_the_room_and_the_check_know_the_same_movements() -> None:
-    assert challenges.ACTIONS == tuple(liveness.ACTIONS)
+    assert tuple(liveness.ACTIONS) == challenges.ACTIONS
     for locale in ("en", "zh-hans"):
         assert set(camera_words(locale)["actions"]) == set(challenges.ACTIONS)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from consent import challenge as challenges
-from consent import services
+from consent import erasure, services
 from consent.errors import ConsentError
 from consent.models import Challenge, Consent
 from tests.consent.conftest import House
@@ -276,7 +276,7 @@ def test_a_question_that_closed_ends_its_check_and_its_clip(studio) -> None:
 
 
 def test_the_clip_goes_when_its_dispute_time_is_over_or_the_permission_is_taken_back(studio, settings) -> None:
-    settings.SELFIE_DISPUTE_DAYS = 30
+    settings.CHALLENGE_RETENTION_DAYS = 30
     challenge = studio.check(studio.send(studio.issued()))
     assert challenges.forget_clips() == 0
     assert challenges.forget_clips(timezone.now() + timedelta(days=30, seconds=1)) == 1
@@ -445,3 +445,20 @@ def test_no_path_leads_to_given_below_the_level_asked(db) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_an_erasure_takes_the_clip_at_once_and_what_was_written_about_it(studio) -> None:
+    challenge = studio.check(studio.send(studio.issued()), "review", ("identity_unsure",))
+    services.release_challenge(challenge, by="usr_mod", reason="The same person, a new beard.")
+    challenge.refresh_from_db()
+    name = challenge.clip_name
+    assert storage.exists(name)
+    assert "videos of live checks, with their stills" in {
+        line.what for line in erasure.survey(challenge.consent.subject)
+    }
+    report = erasure.erase_subject(challenge.consent.subject, by="operator")
+    assert report.finished
+    assert not storage.exists(name)
+    challenge.refresh_from_db()
+    assert (challenge.clip_name, challenge.stills, challenge.reason_sealed) == ("", [], None)
+    assert challenge.clip_sha256

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consent import levels
@@ -12,6 +12,7 @@ from consent.policy import PURPOSES
 from worker.gate import policy as gate
 
 purposes = st.lists(st.sampled_from(PURPOSES), min_size=1, max_size=4, unique=True)
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 profiles = st.sampled_from(["evaluation", "standard", "strict", "", "unheard of"])
 
 
@@ -21,6 +22,7 @@ def test_the_gate_knows_the_same_ladder() -> None:
     assert {level for level, (_, state) in levels.PARTS.items() if state == "installed"} == levels.INSTALLED
 
 
+@unhurried
 @given(purposes, profiles)
 def test_only_the_evaluation_does_without_a_selfie(uses: list[str], profile: str) -> None:
     needed = levels.least(uses, profile)
@@ -28,6 +30,7 @@ def test_only_the_evaluation_does_without_a_selfie(uses: list[str], profile: str
     assert needed.review == (profile != "evaluation" and uses != ["personal"])
 
 
+@unhurried
 @given(purposes, purposes, profiles)
 def test_more_uses_never_need_less(some: list[str], others: list[str], profile: str) -> None:
     fewer, more = levels.least(some, profile), levels.least([*some, *others], profile)
@@ -35,6 +38,7 @@ def test_more_uses_never_need_less(some: list[str], others: list[str], profile: 
     assert more.review >= fewer.review
 
 
+@unhurried
 @given(st.one_of(st.none(), st.text(max_size=4), st.sampled_from(levels.LEVELS)), purposes, profiles)
 def test_a_wish_raises_the_level_or_is_refused(wish: str | None, uses: list[str], profile: str) -> None:
     needed = levels.least(uses, profile).level
@@ -68,6 +72,7 @@ def test_each_wrong_wish_has_its_own_code(wish: str, code: str) -> None:
     assert refused.value.fields == {"assurance": code}
 
 
+@unhurried
 @given(st.text(max_size=3), st.text(max_size=3))
 def test_what_is_not_on_the_ladder_reaches_nothing(level: str, asked: str) -> None:
     expected = level in levels.LEVELS and asked in levels.LEVELS and level >= asked

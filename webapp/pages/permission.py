@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from consent import levels
 from consent import services as consents
 from consent.models import Attestation, Consent
 from consent.names import is_name
@@ -53,6 +54,7 @@ class Answers:
     target_name: str = ""
     target_contact: str = ""
     target_relationship: str = ""
+    live_video: bool = False  # ask for the level L2 where policy does without
     basis: str = ""
     statement: str = ""
     ticks: dict[str, bool] = field(default_factory=dict)
@@ -105,6 +107,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
+        "video_is_choice": levels.least(words.PURPOSES, settings.PROFILE).level == "L1",
     }
     return render(request, "pages/new_permission.html", context, status=422 if answers.errors else 200)
 
@@ -127,6 +130,7 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         target_name=text("target_name"),
         target_contact=text("target_contact"),
         target_relationship=text("target_relationship"),
+        live_video="live_video" in data,
         basis=text("basis"),
         statement=text("statement").replace("\r\n", "\n"),
         ticks={name: f"tick_{name}" in data for name, _ in declaration.boxes},
@@ -181,6 +185,7 @@ def _make(
             scene=scene,
             purpose=answers.purpose,
             scope=consents.Scope(intended_use=answers.intended_use, relationship=relationship),
+            assurance="L2" if answers.live_video else "",
         )
         tokens[consent.pk] = token
         return consent
@@ -249,6 +254,7 @@ def _request(
     scene: consents.TargetRef,
     purpose: str,
     scope: consents.Scope,
+    assurance: str,
 ) -> tuple[Consent, str]:
     """Ask one person."""
     owner = organisation(request)
@@ -267,6 +273,7 @@ def _request(
         days=90,
         livemode=is_live(),
         scope=scope,
+        assurance=assurance,
     )
 
 

@@ -154,8 +154,8 @@ def measure_job(
 ) -> list[Signal]:
     """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
 
-    `profiles`: under which each asset was let through. `relationships`: what each person is to the account. `least`: the
-    level of assurance that the use needs.
+    `profiles`: under which each asset was let through. `relationships`: what each person is to the account. `least`:
+    the level of assurance that the use needs.
     """
     return [
         _identity(chosen, confirmed),
