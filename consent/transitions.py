@@ -62,7 +62,12 @@ def lock_for_change(consent_id: str) -> Consent:
 
     So two people of one job who answer in the same instant do not wait for each other.
     """
-    return _locked(consent_id, [each for companions in _companions for each in companions(consent_id)])
+    return _locked(consent_id, companions_of(consent_id))
+
+
+def companions_of(consent_id: str) -> list[str]:
+    """The consents that the effects of a change of this one will lock."""
+    return [each for companions in _companions for each in companions(consent_id)]
 
 
 def register_companions(companions: Callable[[str], Iterable[str]]) -> None:
