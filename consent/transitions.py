@@ -69,8 +69,13 @@ def lock_for_change(consent_id: str) -> Consent:
 
     So two people of one job who answer in the same instant do not wait for each other.
     """
+    return _locked(consent_id, companions_of(consent_id))
+
+
+def companions_of(consent_id: str) -> list[str]:
+    """The consents that the effects of a change of this one will lock."""
     known = [_companions[effect] for effect in _effects if effect in _companions]
-    return _locked(consent_id, [each for companions in known for each in companions(consent_id)])
+    return [each for companions in known for each in companions(consent_id)]
 
 
 def _locked(consent_id: str, companions: Iterable[str]) -> Consent:

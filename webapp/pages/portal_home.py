@@ -76,7 +76,7 @@ def consent(request: HttpRequest, session: PortalSession, consent_id: str) -> Ht
         (words["partners"], ", ".join(record.partners)),
         (words["state"], text["state"][record.state]),
         (words["until"], long_date(record.valid_until, locale)),
-        (words["allowed"], fill(words["allowed_value"], count=str(record.max_outputs))),
+        (words["allowed"], str(record.max_outputs)),
         (words["asked_on"], long_date(record.created_at, locale)),
     ]
     if record.given_at is not None:
