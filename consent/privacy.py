@@ -144,6 +144,7 @@ RECORDS = {
             "ledger_index": T,
             "issued_at": E,
         },
+        on_erasure="both copies and the link are removed; the hash stays",
     ),
     "consent.ReceiptKey": Record(
         PROTECTION, "none", {"kid": T, "public": T, "key_id": ID, "created_at": T, "retired_at": T}
