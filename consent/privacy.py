@@ -97,38 +97,6 @@ RECORDS = {
         },
         on_erasure="name, message, asker, network and link are removed; scope, dates and hashes stay as proof",
     ),
-    "consent.Challenge": Record(
-        CONSENT,
-        "challenge_clips",
-        {
-            "id": ID,
-            "key_id": ID,
-            "consent": ID,
-            "state": E,
-            "actions": E,
-            "issued_at": E,
-            "expires_at": T,
-            "submitted_at": E,
-            "decided_at": E,
-            # Where the encrypted clip and its stills lie, until `clip_until`.
-            "clip_name": Category.FACE_IMAGE,
-            "stills": Category.FACE_IMAGE,
-            "clip_sha256": CONTENT,
-            "clip_mime": T,
-            "clip_size": T,
-            "clip_until": T,
-            "codes": E,
-            "report": E,  # movements and distances; no template of a face
-            "match": E,
-            "decided_by": ID,
-            "reason_sealed": TEXT,
-            "queued_at": T,
-            "lease_owner": T,
-            "lease_expires_at": T,
-            "starts": T,
-            "starts_without_progress": T,
-        },
-    ),
     "consent.Receipt": Record(
         CONSENT,
         "consent_record",
@@ -144,7 +112,7 @@ RECORDS = {
             "ledger_index": T,
             "issued_at": E,
         },
-        on_erasure="both copies and the link are removed; the hash stays",
+        on_erasure="both copies and the link are removed; number, hash and place in the log stay",
     ),
     "consent.ReceiptKey": Record(
         PROTECTION, "none", {"kid": T, "public": T, "key_id": ID, "created_at": T, "retired_at": T}

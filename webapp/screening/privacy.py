@@ -75,5 +75,6 @@ RECORDS = {
             "starts_without_progress": T,
             "queued_at": T,
         },
+        on_erasure="deleted",
     ),
 }
