@@ -17,6 +17,7 @@ class ConsentConfig(AppConfig):
             mail,
             portal_access,
             portal_forgetting,
+            receipt_forgetting,
             receipt_mail,
             schedule,
             transitions,
@@ -30,3 +31,4 @@ class ConsentConfig(AppConfig):
         transitions.register_effect(challenge.on_consent_changed)
         portal_forgetting.register()
         challenge_forgetting.register()
+        receipt_forgetting.register()
