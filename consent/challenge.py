@@ -31,6 +31,8 @@ from webapp.outbox.services import enqueue
 # As the person sees themselves: left is their own left. The check knows the same six (a test compares the two).
 ACTIONS = ("turn_left", "turn_right", "look_up", "open_mouth", "blink", "smile")
 ACTIONS_ASKED = 3
+SHOW_DEPTH = frozenset({"turn_left", "turn_right", "look_up"})
+"""Each list holds one of these: what the others ask for, a flat picture that is animated could do too."""
 LIFETIME = timedelta(minutes=5)
 CLIPS_PER_DAY = 5  # of one request: guessing is not to be tried for long
 ISSUED_PER_DAY = 20  # nobody waits for three easy movements either
@@ -88,12 +90,20 @@ def issue_challenge(consent: Consent) -> Challenge:
         issued = Challenge.objects.create(
             consent=locked,
             key_id=locked.key_id,
-            actions=_random.sample(ACTIONS, ACTIONS_ASKED),
+            actions=_drawn(),
             issued_at=now,
             expires_at=now + LIFETIME,
         )
         record(locked, "challenge_issued", data={"challenge": issued.pk})
         return issued
+
+
+def _drawn() -> list[str]:
+    """Different movements in random order, at least one of which shows that the head is solid: one of 114 lists."""
+    while True:
+        actions = _random.sample(ACTIONS, ACTIONS_ASKED)
+        if SHOW_DEPTH & set(actions):
+            return actions
 
 
 def submit_clip(consent: Consent, challenge_id: str, clip: BinaryIO, *, mime: str, size: int) -> Challenge:

@@ -37,5 +37,6 @@ RECORDS = {
             "starts": T,
             "starts_without_progress": T,
         },
+        on_erasure="clip, stills and remarks are removed; movements and distances stay as proof",
     ),
 }

@@ -22,7 +22,7 @@ OPEN_NOTES = 10  # of one person, at a time
 
 UNANSWERED = (Consent.State.REQUESTED, Consent.State.VIEWED)
 WITHDRAWABLE = (Consent.State.GIVEN, Consent.State.EXHAUSTED, Consent.State.EXPIRED, Consent.State.SUPERSEDED)
-HOLDABLE = (Consent.State.GIVEN, Consent.State.EXHAUSTED)
+HOLDABLE = restriction.HOLDABLE
 
 
 def consents_of(session: PortalSession) -> QuerySet[Consent]:

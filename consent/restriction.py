@@ -12,12 +12,15 @@ from collections.abc import Callable
 from django.db import transaction
 from django.utils import timezone
 
+from consent.deadlocks import survives_deadlocks
 from consent.models import Consent, Subject
 from consent.portal_models import Restriction, Wishes
-from consent.transitions import lock, record
+from consent.transitions import companions_of, hold, lock_for_change, record
 
 ConsentEffect = Callable[[Consent], None]
 SubjectEffect = Callable[[Subject], None]
+
+HOLDABLE = (Consent.State.GIVEN, Consent.State.EXHAUSTED)
 
 _on_restricted: list[ConsentEffect] = []
 _on_limited: list[SubjectEffect] = []
@@ -43,24 +46,27 @@ def restricted(consent: Consent) -> bool:
     return wishes is not None and (wishes.restricted_at is not None or wishes.limited_at is not None)
 
 
+@survives_deadlocks
 def restrict_consent(consent: Consent) -> None:
     """Put one consent on hold; again is fine."""
     with transaction.atomic():
-        locked = lock(consent.pk)
+        locked = lock_for_change(consent.pk)
         _, made = Restriction.objects.get_or_create(consent=locked, defaults={"since": timezone.now()})
         if made:
             record(locked, "restricted")
             _stop(locked)
 
 
+@survives_deadlocks
 def lift_consent(consent: Consent) -> None:
     """Take the hold off one consent; without one is fine."""
     with transaction.atomic():
-        locked = lock(consent.pk)
+        locked = lock_for_change(consent.pk)
         if Restriction.objects.filter(consent=locked).delete()[0]:
             record(locked, "restriction_lifted")
 
 
+@survives_deadlocks
 def restrict_all(subject: Subject) -> None:
     """Put everything of a person on hold, also what they will be asked later; again is fine."""
     with transaction.atomic():
@@ -74,6 +80,7 @@ def restrict_all(subject: Subject) -> None:
                 _stop(consent)
 
 
+@survives_deadlocks
 def lift_all(subject: Subject) -> None:
     """Take that hold off; consents that were put on hold one by one stay so."""
     with transaction.atomic():
@@ -86,6 +93,7 @@ def lift_all(subject: Subject) -> None:
                 record(consent, "restriction_lifted", code="everything")
 
 
+@survives_deadlocks
 def limit_biometrics(subject: Subject) -> None:
     """Hold everything, and destroy every descriptor and every photo of the person's face that is kept as an input."""
     with transaction.atomic():
@@ -102,6 +110,7 @@ def limit_biometrics(subject: Subject) -> None:
             effect(subject)
 
 
+@survives_deadlocks
 def unlimit_biometrics(subject: Subject) -> None:
     """Allow it again. What was destroyed does not come back."""
     with transaction.atomic():
@@ -129,6 +138,8 @@ def _lock_all(subject: Subject) -> list[Consent]:
 
     Returned are those that stand for something: holding a question or a refusal would mean nothing.
     """
-    Subject.objects.select_for_update().get(pk=subject.pk)
-    rows = list(Consent.objects.select_for_update().filter(subject=subject).order_by("pk"))
-    return [consent for consent in rows if consent.state in (Consent.State.GIVEN, Consent.State.EXHAUSTED)]
+    Subject.objects.select_for_update(no_key=True).get(pk=subject.pk)
+    own = list(Consent.objects.filter(subject=subject).values_list("pk", flat=True))
+    hold({*own, *(each for consent_id in own for each in companions_of(consent_id))})
+    rows = Consent.objects.filter(subject=subject, state__in=HOLDABLE)
+    return list(rows.order_by("pk"))

@@ -33,7 +33,7 @@ from consent.mail import link
 from consent.previews import register_preview
 from consent.requests import PhotoRef, Scope, TargetRef, find_by_token, request_consent
 from consent.texts import NoticeText, consent_text, declaration_text, rights_bases, target_rights_text
-from consent.transitions import hold, register_companions, register_effect
+from consent.transitions import hold, register_effect
 from consent.uses import count_use, facts_of, left_of, release_use, reserve_use, state_of
 
 __all__ = [
@@ -60,7 +60,6 @@ __all__ = [
     "link",
     "refuse_consent",
     "register_clip_storage",
-    "register_companions",
     "register_effect",
     "register_preview",
     "reject_challenge",

@@ -18,6 +18,7 @@ from consent.scope import scope_digest
 
 State = Consent.State
 Effect = Callable[[Consent, str, str], None]
+Companions = Callable[[str], Iterable[str]]
 
 # DESIGN.md section 4. Withdrawing and revoking also end a permission that is used up or has run out, because results
 # made under it may still be held here.
@@ -35,14 +36,19 @@ LEGAL: dict[str, frozenset[str]] = {
 }
 
 _effects: list[Effect] = []
-_companions: list[Callable[[str], Iterable[str]]] = []
+_companions: dict[Effect, Companions] = {}
 
 
-def register_effect(effect: Effect) -> None:
+def register_effect(effect: Effect, *, locks: Companions | None = None) -> None:
     """`effect(consent, old, new)` is called inside the transaction of every change of state; if it raises, the change
-    is undone. Registering the same function twice registers it once."""
+    is undone. Registering the same function twice registers it once.
+
+    `locks(consent_id)` names further consents that the effect will lock: they are locked first, all in one order.
+    """
     if effect not in _effects:
         _effects.append(effect)
+    if locks is not None:
+        _companions[effect] = locks
 
 
 def lock(consent_id: str) -> Consent:
@@ -63,13 +69,13 @@ def lock_for_change(consent_id: str) -> Consent:
 
     So two people of one job who answer in the same instant do not wait for each other.
     """
-    return _locked(consent_id, [each for companions in _companions for each in companions(consent_id)])
+    return _locked(consent_id, companions_of(consent_id))
 
 
-def register_companions(companions: Callable[[str], Iterable[str]]) -> None:
-    """`companions(consent_id)` names the consents that the effects of a change of that one will lock."""
-    if companions not in _companions:
-        _companions.append(companions)
+def companions_of(consent_id: str) -> list[str]:
+    """The consents that the effects of a change of this one will lock."""
+    known = [_companions[effect] for effect in _effects if effect in _companions]
+    return [each for companions in known for each in companions(consent_id)]
 
 
 def _locked(consent_id: str, companions: Iterable[str]) -> Consent:

@@ -26,8 +26,7 @@ class JobsConfig(AppConfig):
         from consent.restriction import register_limit_effect, register_restriction_effect
         from webapp.jobs import challenges, flow, forgetting, intake, restriction, schedule, services, upkeep
 
-        consent_services.register_effect(services.on_consent_changed)
-        consent_services.register_companions(flow.companions_of)
+        consent_services.register_effect(services.on_consent_changed, locks=flow.companions_of)
         consent_services.register_preview(intake.screened_preview)
         schedule.register()
         register_eraser("jobs", forgetting.forget_person)

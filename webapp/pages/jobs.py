@@ -63,6 +63,7 @@ def detail(request: HttpRequest, job_id: str) -> HttpResponse:
         "purpose": words.PURPOSES.get(job.purpose, (job.purpose, ""))[0],
         "may_cancel": job.state not in Job.FINAL and job.state != Job.State.FINISHING,
         "links_shown": any(person["link"] for person in people),
+        "hidden": words.hidden(published(job)),
     }
     return render(request, "pages/job.html", context)
 
@@ -141,6 +142,23 @@ def result(request: HttpRequest, job_id: str) -> HttpResponse:
         "size": output.size,
     }
     return render(request, "pages/result.html", context)
+
+
+@require_POST
+@for_account
+def copies_deleted(request: HttpRequest, job_id: str) -> HttpResponse:
+    """The account says that it deleted its copies of a result whose permission ended."""
+    job = own_job(request, job_id)
+    output = published(job)
+    if output is None:
+        return redirect("pages:job", job_id=job.pk)
+    try:
+        services.confirm_deletion(output)
+    except services.JobsError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, "Thank you. It is noted with the job.")
+    return redirect("pages:result", job_id=job.pk)
 
 
 def title(job: Job) -> str:

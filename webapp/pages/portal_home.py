@@ -76,7 +76,7 @@ def consent(request: HttpRequest, session: PortalSession, consent_id: str) -> Ht
         (words["partners"], ", ".join(record.partners)),
         (words["state"], text["state"][record.state]),
         (words["until"], long_date(record.valid_until, locale)),
-        (words["allowed"], fill(words["allowed_value"], count=str(record.max_outputs))),
+        (words["allowed"], str(record.max_outputs)),
         (words["asked_on"], long_date(record.created_at, locale)),
     ]
     if record.given_at is not None:
@@ -84,14 +84,7 @@ def consent(request: HttpRequest, session: PortalSession, consent_id: str) -> Ht
         facts.append((words["level"], text["level"].get(record.assurance, record.assurance)))
     wishes = portal.wishes_of(session.subject)
     works = works_of([record])[record.pk]
-    looks = portal_joins.looks_at(
-        {
-            record.pk,
-            *(work.job_id for work in works),
-            *(work.output_id for work in works if work.output_id),
-            *(str(photo["asset_id"]) for photo in record.photos),
-        }
-    )
+    looks = portal_joins.looks_at(record)
     given = record.given_at is not None
     return guard.page(
         request,

@@ -9,9 +9,8 @@ from django.test import Client
 
 from consent import clips
 from consent import services as consents
-from consent.models import Challenge
+from consent.models import AuditRecord, Challenge
 from tests.webapp import cast
-from webapp.console import looks
 from webapp.jobs import challenges as work
 from webapp.jobs import leases
 from webapp.jobs import services as jobs
@@ -79,10 +78,30 @@ def test_nobody_but_a_moderator_sees_a_face(cleo: cast.Account, waiting: Challen
     assert waiting.state == "review"
 
 
+def look(mod: Client, challenge: Challenge) -> None:
+    answer = mod.post(f"/console/selfies/{challenge.pk}/look", {"why": "moderation", "reason": "case 7"})
+    assert answer.status_code == 302
+
+
+def test_no_face_is_shown_before_a_reason_and_the_look_is_in_the_log(waiting: Challenge) -> None:
+    moderator, mod = cast.moderator()
+    page, still, source = (mod.get(path) for path in _addresses(waiting))
+    assert "still/0.jpg" not in page.content.decode()
+    assert (still.status_code, source.status_code) == (404, 404)
+    assert mod.post(f"/console/selfies/{waiting.pk}/look", {"why": ""}).status_code == 422
+    assert not AuditRecord.objects.exists()
+    look(mod, waiting)
+    record = AuditRecord.objects.get()
+    assert (record.actor_id, record.action, record.subject_ref) == (
+        str(moderator.pk),
+        "face.viewed",
+        waiting.consent_id,
+    )
+
+
 def test_a_moderator_sees_both_sides_and_decides_once(waiting: Challenge) -> None:
     _, mod = cast.moderator()
-    assert [mod.get(path).status_code for path in _addresses(waiting)] == [200, 404, 404]  # no reason, no face
-    mod.post(f"/console/selfies/{waiting.pk}/look", {"why": looks.REASONS[0][0], "reason": "Case 7."})
+    look(mod, waiting)
     page, still, source = (mod.get(path) for path in _addresses(waiting))
     html = page.content.decode()
     for text in ("source_unsure", "0.52", waiting.consent.pk, "still/0.jpg", "source/0.jpg"):
@@ -106,6 +125,6 @@ def test_a_moderator_sees_both_sides_and_decides_once(waiting: Challenge) -> Non
 @pytest.mark.parametrize("path", ["still/7.jpg", "source/7.jpg", "still/0.jpg?x=%00"])
 def test_what_is_not_there_is_not_found(waiting: Challenge, path: str) -> None:
     _, mod = cast.moderator()
-    mod.post(f"/console/selfies/{waiting.pk}/look", {"why": looks.REASONS[0][0], "reason": "Case 7."})
+    look(mod, waiting)
     assert mod.get(f"/console/selfies/{waiting.pk}x/{path}").status_code == 404
     assert mod.get(f"/console/selfies/{waiting.pk}/{path}").status_code == (200 if "?" in path else 404)

@@ -225,6 +225,24 @@ def test_an_interrupted_entry_starts_again_and_one_that_waits_too_long_is_given_
     assert not storage.exists(photo)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_erasing_a_person_takes_them_off_the_list(stage: Any) -> None:
+    from consent.erasure import erase_subject
+
+    subject = subject_for("eileen@example.org")
+    waiting = enrol(subject)
+    fill(subject, 1)
+    listed = ListedFace.objects.exclude(pk=waiting.pk).get()
+    report = erase_subject(subject, by="person")
+    assert report.finished
+    assert ListedFace.objects.count() == 0
+    assert not storage.exists(waiting.photo_name)
+    for key_id in (waiting.key_id, waiting.photo_key_id, listed.key_id):
+        with pytest.raises(keys.KeyDestroyedError):
+            keys.data_key(key_id)
+    assert any("list of faces" in line.what for line in report.destroyed)
+
+
 def fill(subject: Subject, count: int) -> None:
     """`count` entries with random descriptors, as `finish` leaves them."""
     key_id, key = face_list.list_key()

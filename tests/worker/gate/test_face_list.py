@@ -104,6 +104,7 @@ def clean(**changes: Any) -> list[signals.Signal]:
         "markable": signals.markable(None),
         "own_mark": signals.own_mark(None, "full"),
         "credentials": signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
+        "stay_down": signals.stay_down("", 0),
         "listed_face": signals.listed_face([], entries=3, threshold=0.45, one_to_many=False, chance=0.005),
         **changes,
     }
