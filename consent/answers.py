@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from django.db import transaction
 from django.utils import timezone
@@ -14,14 +15,29 @@ from django.utils import timezone
 from consent import keys, subjects
 from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
-from consent.models import Consent, Use
+from consent.levels import reaches
+from consent.models import Challenge, Consent
 from consent.names import is_name
-from consent.texts import LOCALES, POLITICAL_BOX, PURPOSE_BOX, NoticeText, consent_text
-from consent.transitions import State, lock, lock_for_change, move
+from consent.texts import LOCALES, PURPOSE_BOX, NoticeText, consent_text
+from consent.transitions import State, lock_for_change, move, record
+from consent.yes import Yes, complete
 
-REQUIRED_TICKS = ("person", "adult", "face_processing")
+REQUIRED_TICKS = ("person", "adult", "face_processing", "selfie_match")  # those of them that the text has
+UNDER_WAY = (Challenge.State.SUBMITTED, Challenge.State.CHECKING, Challenge.State.REVIEW)
 OPEN = (State.REQUESTED, State.VIEWED)
 LONGEST_NAME = 120
+
+
+class Form(TypedDict):
+    """What comes back with the form, and from which browser and address."""
+
+    ticks: Mapping[str, bool]
+    typed_name: str
+    confirmed_photos: Sequence[str]
+    notice_sha256: str
+    user_agent: NotRequired[str]
+    ip: NotRequired[str]
+    locale: NotRequired[str]
 
 
 def view_consent(consent: Consent) -> Consent:
@@ -29,69 +45,55 @@ def view_consent(consent: Consent) -> Consent:
     return _change(consent, _view)
 
 
-def give_consent(
-    consent: Consent,
-    *,
-    ticks: Mapping[str, bool],
-    typed_name: str,
-    confirmed_photos: Sequence[str],
-    notice_sha256: str,
-    user_agent: str = "",
-    ip: str = "",
-    locale: str = "",
-) -> Consent:
+def give_consent(consent: Consent, **form: Unpack[Form]) -> Consent:
     """Record the person's yes, as far as it goes: the purposes ticked and the photos (SHA-256) confirmed.
 
     Raises ConsentError: `consent_incomplete` with the fields that are missing, `consent_form_invalid` for ticks or
     photos that were not on the page, `notice_changed` if the text is not the one that was hashed, `link_expired`,
-    `consent_not_open`.
+    `consent_not_open`, `assurance_required` where the link and ticks alone are not enough.
     """
 
     def give(locked: Consent) -> None:
-        now = timezone.now()
-        _check_open(locked, now)
-        notice = _notice_read(locked, notice_sha256, locale)
-        purposes, photos = _check_form(locked, notice, ticks, typed_name, confirmed_photos)
+        yes = _read_form(locked, form)
         _view(locked)
-        move(
-            locked,
-            State.GIVEN,
-            data={
-                "purposes": purposes,
-                "photos": [photo["sha256"] for photo in photos],
-                "notice_sha256": notice.sha256,
-                "valid_until": locked.valid_until.isoformat(),
-                "assurance": locked.assurance,
-                "political": not locked.no_political and bool(ticks.get(POLITICAL_BOX)),
-            },
-            purposes=purposes,
-            photos=photos,
-            no_political=locked.no_political or not ticks.get(POLITICAL_BOX),
-            ticks={name: bool(ticks.get(name)) for name, _ in notice.boxes},
-            typed_name_sealed=locked.seal("typed_name", " ".join(typed_name.split())),
-            locale=notice.locale,
-            notice_id=notice.id,
-            notice_version=notice.version,
-            notice_sha256=notice.sha256,
-            notice_text_sealed=locked.seal("notice_text", notice.text),
-            evidence=_evidence(user_agent, ip, now),
-            valid_from=now,
-            given_at=now,
-        )
-        _supersede_older(locked)
+        complete(locked, yes)
 
     return _change(consent, give)
 
 
+def answer_consent(consent: Consent, **form: Unpack[Form]) -> Consent:
+    """The person's yes by form: given at once where that is enough, else kept sealed until the check has passed.
+
+    Sending the form again replaces what was kept, until a clip is being checked. Raises as `give_consent`, and
+    `challenge_pending` while a check is under way.
+    """
+
+    def answer(locked: Consent) -> None:
+        yes = _read_form(locked, form)
+        _view(locked)
+        if reaches(locked.assurance, locked.assurance_asked):
+            complete(locked, yes)
+            return
+        if locked.challenges.filter(state__in=UNDER_WAY).exists():
+            raise ConsentError(
+                "challenge_pending", "Your video is being checked. Nothing changed; wait for the result.", status=409
+            )
+        before = Yes.kept(locked)
+        yes.keep(locked)
+        if before is None:
+            record(locked, "answered", data={"notice_sha256": yes.notice_sha256, "asked": locked.assurance_asked})
+
+    return _change(consent, answer)
+
+
 def refuse_consent(consent: Consent, *, block: bool = False) -> Consent:
-    """Record the person's no; with `block` the organisation may not ask again for 90 days."""
+    """Record the person's no: the organisation may not ask again for 90 days, with `block` never."""
 
     def refuse(locked: Consent) -> None:
         _check_open(locked, timezone.now())
         _view(locked)
-        move(locked, State.REFUSED, code="asking_blocked" if block else "")
-        if block:
-            subjects.block_asking(locked, timezone.now())
+        move(locked, State.REFUSED, code="asking_blocked" if block else "", draft_sealed=None)
+        subjects.block_asking(locked, timezone.now(), for_good=block)
 
     return _change(consent, refuse)
 
@@ -126,7 +128,7 @@ def expire_due(now: datetime | None = None) -> int:
         lapses = consent.state in OPEN and consent.link_expires_at <= now
         expires = consent.state == State.GIVEN and consent.valid_until <= now
         if lapses or expires:
-            move(consent, State.LAPSED if lapses else State.EXPIRED)
+            move(consent, State.LAPSED if lapses else State.EXPIRED, draft_sealed=None)
             done += 1
 
     for pk in due:
@@ -168,6 +170,27 @@ def _check_open(locked: Consent, now: datetime) -> None:
         )
 
 
+def _read_form(locked: Consent, form: Form) -> Yes:
+    """The form, checked against the record as it is now."""
+    now = timezone.now()
+    _check_open(locked, now)
+    notice = _notice_read(locked, form["notice_sha256"], form.get("locale", ""))
+    ticks, name = form["ticks"], form["typed_name"]
+    purposes, photos = _check_form(locked, notice, ticks, name, form["confirmed_photos"])
+    return Yes(
+        purposes=purposes,
+        photos=photos,
+        ticks={box: bool(ticks.get(box)) for box, _ in notice.boxes},
+        typed_name=" ".join(name.split()),
+        locale=notice.locale,
+        notice_id=notice.id,
+        notice_version=notice.version,
+        notice_sha256=notice.sha256,
+        notice_text=notice.text,
+        evidence=_evidence(form.get("user_agent", ""), form.get("ip", ""), now),
+    )
+
+
 def _notice_read(locked: Consent, sha256: str, locale: str) -> NoticeText:
     """The text as it stands now, if it is the one whose hash came back with the form."""
     for language in (locale,) if locale else dict.fromkeys((locked.locale, *LOCALES)):
@@ -183,7 +206,7 @@ def _notice_read(locked: Consent, sha256: str, locale: str) -> NoticeText:
 
 def _check_form(
     locked: Consent, notice: NoticeText, ticks: Mapping[str, bool], typed_name: str, confirmed_photos: Sequence[str]
-) -> tuple[list[str], list[dict[str, object]]]:
+) -> tuple[list[str], list[dict[str, Any]]]:
     """(purposes ticked, photos confirmed), both as the request orders them."""
     if not set(ticks) <= {name for name, _ in notice.boxes} or not set(confirmed_photos) <= set(locked.photo_sha256s):
         raise ConsentError(
@@ -196,7 +219,8 @@ def _check_form(
         missing["photos"] = "photo_required"
     if not purposes:
         missing["purposes"] = "purpose_required"
-    missing |= {name: "tick_required" for name in REQUIRED_TICKS if not ticks.get(name)}
+    shown = {name for name, _ in notice.boxes}
+    missing |= {name: "tick_required" for name in REQUIRED_TICKS if name in shown and not ticks.get(name)}
     name = " ".join(typed_name.split())
     if not is_name(name, least=2, longest=LONGEST_NAME):
         missing["typed_name"] = "name_required"
@@ -207,19 +231,6 @@ def _check_form(
             fields=missing,
         )
     return purposes, photos
-
-
-def _supersede_older(given: Consent) -> None:
-    """The permission this one was asked to replace gives way, unless a job is using it just now.
-
-    Only where the request said so: two questions about the same pictures are otherwise two permissions, and a job that
-    waits on the first must not be refused because the person also agreed to the second.
-    """
-    if given.supersedes_id is None:
-        return
-    older = lock(given.supersedes_id)
-    if older.state == State.GIVEN and not older.uses.filter(state=Use.State.RESERVED).exists():
-        move(older, State.SUPERSEDED, data={"by": given.pk})
 
 
 _BROWSERS = (

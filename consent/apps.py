@@ -11,11 +11,22 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import mail, portal_access, portal_forgetting, receipt_mail, schedule
+        from consent import (
+            challenge,
+            challenge_forgetting,
+            mail,
+            portal_access,
+            portal_forgetting,
+            receipt_mail,
+            schedule,
+            transitions,
+        )
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)
         register(portal_access.TOPIC, portal_access.deliver_ask)
         register(receipt_mail.TOPIC, receipt_mail.deliver)
         schedule.register()
+        transitions.register_effect(challenge.on_consent_changed)
         portal_forgetting.register()
+        challenge_forgetting.register()

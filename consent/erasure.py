@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from django.db import connections, transaction
 from django.db.models import Q, QuerySet
@@ -99,8 +100,9 @@ def erase_subject(subject: Subject, *, by: str) -> ErasureReport:
     """Forget a person, on their own word or the operator's, or because their time is over (`Erasure.By`).
 
     Permissions in force are withdrawn first, with all that follows for jobs and results. Again is fine. What fails on
-    the way is logged, the report says that it is not finished, and `heal` goes on. Raises ConsentError `in_force` if
-    retention comes upon a permission that still holds.
+    the way is logged, the report says that it is not finished, and `heal` goes on. Call it outside a transaction: a
+    destroyed key stays destroyed whatever is rolled back. Raises ConsentError `in_force` if retention comes upon a
+    permission that still holds.
     """
     with transaction.atomic():
         subject = Subject.objects.select_for_update().get(pk=subject.pk)
@@ -281,18 +283,22 @@ def _overwrite(subject: Subject, scope: Scope) -> Iterator[Line]:
     with VACUUM. Copies that were made before are the operator's (see the schedule's row on backups).
     """
     for alias in ("default", keys.ALIAS):
-        connection = connections[alias]
-        if connection.in_atomic_block:  # a caller's transaction: the scheduler's next round does it
-            continue
-        with connection.cursor() as cursor:
-            if connection.vendor == "sqlite":
-                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                busy = cursor.fetchone()[0]
-                if busy:
-                    raise ConsentError("database_busy", "The log could not be emptied yet; it is tried again.")
-            elif connection.vendor == "postgresql":
-                cursor.execute("VACUUM")
+        if connections[alias].in_atomic_block:  # a caller's transaction, which holds the old rows until its end
+            transaction.on_commit(partial(_give_back, alias), using=alias, robust=True)
+        else:
+            _give_back(alias)
     yield from ()
+
+
+def _give_back(alias: str) -> None:
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if cursor.fetchone()[0]:
+                raise ConsentError("database_busy", "The log could not be emptied yet; it is tried again.")
+        elif connection.vendor == "postgresql":
+            cursor.execute("VACUUM")
 
 
 def _prove(subject: Subject, scope: Scope) -> Iterator[Line]:

@@ -96,6 +96,8 @@ def record_of(consent: Consent, *, at: datetime) -> dict[str, Any]:
             "name": consent.name,
             "contact": consent.subject.contact,
             "note": consent.note,
+            "intended_use": consent.intended_use,
+            "relationship": consent.relationship,
             "at": iso(consent.created_at),
         },
         "scope": scope_of(consent) if consent.valid_from else None,
@@ -113,6 +115,7 @@ def record_of(consent: Consent, *, at: datetime) -> dict[str, Any]:
             "evidence": dict(sorted(consent.evidence.items())),
         },
         "photos": consent.photos,
+        "targets": consent.targets,
         "replaces": consent.supersedes_id,
         "receipt": getattr(receipts.receipt_row(consent), "pk", None),
         "events": [_event(event) for event in consent.events.order_by("id")],
@@ -178,6 +181,8 @@ def chronicle(record: dict[str, Any], proofs: dict[str, Any], signed: str | None
             ("Asked by", f"{asked['by']}, {asked['organisation']['name']}\n{asked['organisation']['id']}"),
             ("Asked at", _time(asked["at"])),
             ("Their message", asked["note"] or "none"),
+            ("What the results are for", asked["intended_use"] or "not said"),
+            ("Relationship, as they say", asked["relationship"] or "not said"),
             ("Mode", "live" if record["livemode"] else "test"),
         ]
     )

@@ -11,7 +11,8 @@ from django.core.mail import EmailMessage
 
 from consent import keys
 from consent.models import Consent
-from consent.texts import fill, long_date, words
+from consent.subjects import is_email
+from consent.texts import camera_words, fill, long_date, words
 from webapp.outbox.services import enqueue
 
 TOPIC = "consent_mail"
@@ -27,6 +28,18 @@ def send_link(consent: Consent, token: str) -> None:
         organisation=consent.organisation_name,
         link=link(token),
         until=long_date(consent.link_expires_at, consent.locale),
+    )
+    post(consent.key_id, consent.id, to=consent.subject.contact, subject=text["subject"], body=body)
+
+
+def send_decision(consent: Consent, *, agreed: bool) -> None:
+    """Tell the person what a reviewer decided about their video, if they can be written to; without the link, which
+    only they have."""
+    if not is_email(consent.subject.contact):
+        return
+    text = camera_words(consent.locale)["mail"]
+    body = fill(
+        text["passed" if agreed else "failed"].lstrip("\n"), name=consent.name, organisation=consent.organisation_name
     )
     post(consent.key_id, consent.id, to=consent.subject.contact, subject=text["subject"], body=body)
 

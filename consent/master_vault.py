@@ -58,14 +58,7 @@ class VaultWrapper:
             raise unusable(self.place, "needs VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID")
         self._address, self._mount, self._key = address.rstrip("/"), mount, key
         self._token, self._role_id, self._secret_id, self._namespace = token, role_id, secret_id, namespace
-        try:
-            context = ssl.create_default_context(cafile=ca_file or None)
-        except (OSError, ssl.SSLError) as error:
-            raise unusable(self.place, "needs VAULT_CACERT to be a file of certificates") from error
-        # Without proxies from the environment: the answer holds the master key.
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect()
-        )
+        self._ca_file = ca_file
 
     @classmethod
     def from_settings(cls, place: str) -> Self:
@@ -102,6 +95,19 @@ class VaultWrapper:
         except (KeyError, binascii.Error) as error:
             raise unusable(self.place, "was answered with something that is no key") from error
 
+    def _opener(self) -> urllib.request.OpenerDirector:
+        """Made when the Vault is asked, which is seldom: reading the machine's roots takes longer than the call.
+
+        Without proxies from the environment: the answer holds the master key.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise unusable(self.place, "needs VAULT_CACERT to be a file of certificates") from error
+        return urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect()
+        )
+
     def _transit(self, verb: str, body: dict[str, str]) -> dict[str, Any]:
         token = self._token or self._log_in()
         return self._post(f"{quote(self._mount)}/{verb}/{quote(self._key)}", body, token)["data"]
@@ -124,7 +130,7 @@ class VaultWrapper:
             f"{self._address}/v1/{path}", data=json.dumps(body).encode(), headers=headers, method="POST"
         )
         try:
-            with self._opener.open(request, timeout=SECONDS) as answer:
+            with self._opener().open(request, timeout=SECONDS) as answer:
                 found = json.loads(answer.read(LARGEST_ANSWER))
         except urllib.error.HTTPError as error:
             # 412 and 472/473 are a standby or a lagging replica, 5xx a sealed or failing Vault.

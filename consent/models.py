@@ -127,7 +127,8 @@ class Consent(Sealed):
     state = models.CharField(max_length=12, choices=State.choices, default=State.REQUESTED)
     role = models.CharField(max_length=16, choices=Role.choices)
     livemode = models.BooleanField(default=False)
-    assurance = models.CharField(max_length=2, default="L1")
+    assurance_asked = models.CharField(max_length=2, default="L1")  # consent.levels: what a yes needs here
+    assurance = models.CharField(max_length=2, default="L1")  # what was reached; the link alone is L1
     supersedes = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
 
     # Scope: what exactly is asked for.
@@ -165,6 +166,9 @@ class Consent(Sealed):
     typed_name_sealed = models.BinaryField(null=True, blank=True)
     ticks = models.JSONField(default=dict, blank=True)
     evidence = models.JSONField(default=dict, blank=True)  # browser family, keyed hashes of address and browser
+    # The answered form, until the check that its level asks for has passed.
+    draft_sealed = models.BinaryField(null=True, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
 
     created_at = models.DateTimeField(auto_now_add=True)
     viewed_at = models.DateTimeField(null=True, blank=True)
@@ -179,6 +183,12 @@ class Consent(Sealed):
         ]
         constraints = [
             models.CheckConstraint(condition=models.Q(max_outputs__gte=1), name="consent_allows_something"),
+            # The database's own word on the law of levels: nobody is in force below the level that was asked.
+            models.CheckConstraint(
+                condition=models.Q(state__in=["requested", "viewed", "refused", "lapsed"])
+                | models.Q(assurance__gte=models.F("assurance_asked")),
+                name="consent_level_reached",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -315,6 +325,7 @@ class Attestation(Sealed):
 
 
 # Tables of this app that have a module of their own.
+from consent.challenge_record import Challenge  # noqa: E402
 from consent.forgetting import Erasure, MasterKey  # noqa: E402
 from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
 from consent.portal_models import Note, PortalAsk, PortalLink, PortalSession, Restriction, Wishes  # noqa: E402
@@ -324,6 +335,7 @@ __all__ = [
     "Attestation",
     "AuditRecord",
     "Block",
+    "Challenge",
     "Consent",
     "DataKey",
     "Erasure",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 from consent import ledger
 from consent.erasure import ErasureReport, erase_subject
 from consent.forgetting import Erasure
-from consent.ledger.models import AuditRecord, LedgerEntry
+from consent.ledger.models import LedgerEntry
 from consent.models import Consent, Event, Subject
 from consent.receipts import receipt_of
+from consent.views_of import views_of
 
 __all__ = ["Looks", "audit", "erase", "looks_at", "proof_of", "receipt_of"]
 
@@ -42,10 +42,10 @@ def proof_of(event: Event) -> dict[str, Any] | None:
     }
 
 
-def looks_at(refs: Iterable[str]) -> Looks:
-    """The operator's looks at these records and files, as their audit log has them."""
-    times = list(AuditRecord.objects.filter(subject_ref__in=list(refs)).order_by("at").values_list("at", flat=True))
-    return Looks(len(times), times[-1] if times else None)
+def looks_at(consent: Consent) -> Looks:
+    """The operator's looks at a person's record and face, as the audit log has them."""
+    times = [view.at for view in views_of(consent.subject, consent)]
+    return Looks(len(times), max(times, default=None))
 
 
 def audit(consent: Consent | None, subject: Subject, actor_id: str, action: str, reason: str) -> None:

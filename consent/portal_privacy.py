@@ -24,6 +24,7 @@ RECORDS = {
             "expires_at": T,
             "used_at": DID,
         },
+        on_erasure="deleted",
     ),
     "consent.PortalSession": Record(
         OPERATION,
@@ -37,6 +38,7 @@ RECORDS = {
             "created_at": DID,
             "seen_at": DID,
         },
+        on_erasure="deleted",
     ),
     "consent.Wishes": Record(
         CONSENT,
@@ -49,8 +51,9 @@ RECORDS = {
             "locale": LANGUAGE,
             "changed_at": T,
         },
+        on_erasure="deleted",
     ),
-    "consent.Restriction": Record(CONSENT, "consent_record", {"consent": ID, "since": E}),
+    "consent.Restriction": Record(CONSENT, "consent_record", {"consent": ID, "since": E}, on_erasure="deleted"),
     "consent.Note": Record(
         CONSENT,
         "consent_record",
@@ -68,5 +71,6 @@ RECORDS = {
             "answered_at": E,
             "answered_by": ID,
         },
+        on_erasure="deleted",
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consent.challenge_privacy import RECORDS as CHALLENGES
 from consent.portal_privacy import RECORDS as PORTAL
 from webapp.privacy import CONSENT, PROTECTION, REPLACEMENT, Category, Record
 
@@ -29,6 +30,7 @@ RECORDS = {
             "finished_at": E,
             "report": E,
         },
+        on_erasure="is the record of it",
     ),
     "consent.Subject": Record(
         CONSENT,
@@ -41,6 +43,7 @@ RECORDS = {
             "created_at": T,
             "erased_at": T,
         },
+        on_erasure="contact and its hash are removed, the key is destroyed; the random id stays",
     ),
     "consent.Consent": Record(
         CONSENT,
@@ -53,15 +56,21 @@ RECORDS = {
             "state": E,
             "role": E,
             "livemode": T,
+            "assurance_asked": E,
             "assurance": E,
+            "draft_sealed": TEXT,  # the answered form while its check is under way
+            "answered_at": DID,
             "supersedes": ID,
             "purposes": E,
             "photos": CONTENT,  # ids and SHA-256s of the pictures, never the pictures
-            "target_asset_id": ID,
-            "target_sha256": CONTENT,
-            "target_face": CONTENT,
+            "targets": CONTENT,  # likewise
             "max_outputs": E,
             "max_seconds": E,
+            "max_total_seconds": E,
+            "partners": ORG,
+            "territories": E,
+            "relationship": E,
+            "intended_use_sealed": TEXT,
             "no_sexual": E,
             "no_political": E,
             "valid_from": E,
@@ -86,16 +95,39 @@ RECORDS = {
             "ended_at": E,
             "changed_at": T,
         },
+        on_erasure="name, message, asker, network and link are removed; scope, dates and hashes stay as proof",
+    ),
+    "consent.Receipt": Record(
+        CONSENT,
+        "consent_record",
+        {
+            "id": ID,
+            "key_id": ID,
+            "consent": ID,
+            "kid": T,
+            "jws_sealed": E,
+            "house_jws_sealed": E,
+            "sha256": E,
+            "token_sha256": Category.CREDENTIAL,
+            "ledger_index": T,
+            "issued_at": E,
+        },
+        on_erasure="both copies lie under the destroyed key; number, hash and place in the log stay",
+    ),
+    "consent.ReceiptKey": Record(
+        PROTECTION, "none", {"kid": T, "public": T, "key_id": ID, "created_at": T, "retired_at": T}
     ),
     "consent.Event": Record(
         CONSENT,
         "consent_events",
         {"id": T, "consent": ID, "at": E, "type": E, "state": E, "code": E, "data": E},
+        on_erasure="kept: append-only, no personal data",
     ),
     "consent.Use": Record(
         CONSENT,
         "consent_events",
         {"id": T, "consent": ID, "job_id": ID, "state": E, "seconds": E, "created_at": E, "changed_at": T},
+        on_erasure="kept: random ids",
     ),
     "consent.Block": Record(CONSENT, "blocks", {"id": T, "key_hmac": C, "until": T, "created_at": T}),
     "consent.Attestation": Record(
@@ -138,6 +170,7 @@ RECORDS = {
             "leaf_hash": E,
             "chain": E,
         },
+        on_erasure="kept: its salt is under the destroyed key",
     ),
     "consent.LedgerTile": Record(CONSENT, "none", {"id": T, "level": T, "number": T, "hashes": E, "root": E}),
     "consent.LedgerCheckpoint": Record(CONSENT, "none", {"id": T, "size": T, "root": E, "note": T, "at": T}),
@@ -156,4 +189,4 @@ RECORDS = {
         },
     ),
 }
-RECORDS |= PORTAL
+RECORDS |= PORTAL | CHALLENGES

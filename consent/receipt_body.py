@@ -132,7 +132,7 @@ def _process(consent: Consent, organisation: str) -> dict[str, Any]:
         "dpv:hasPersonalData": list(_DATA),
         "imp:sensitive": True,
         "dpv:hasProcessing": list(_METHODS),
-        "dpv:hasRecipient": [{"@id": organisation}],
+        "dpv:hasRecipient": [{"@id": organisation}, *({"schema:name": partner} for partner in consent.partners)],
         "dpv:hasStorageCondition": {
             "@type": "dpv:StorageCondition",
             "dpv:hasLocation": settings.PUBLIC_URL,
@@ -151,7 +151,9 @@ def scope_of(consent: Consent) -> dict[str, Any]:
         "imp:role": consent.role,
         "imp:purposes": list(consent.purposes),
         "imp:photos": consent.photo_sha256s,
-        "imp:targets": _targets(consent) or "any",
+        # The files and faces allowed, by hash: asset ids say nothing to the holder of a receipt.
+        "imp:targets": [{"imp:sha256": target["sha256"], "imp:face": target["face"]} for target in consent.targets]
+        or "any",
         "imp:maxOutputs": consent.max_outputs,
         "imp:maxSeconds": consent.max_seconds,
         "imp:sexual": not consent.no_sexual,
@@ -161,17 +163,9 @@ def scope_of(consent: Consent) -> dict[str, Any]:
         "imp:validUntil": iso(consent.valid_until),
     }
     for column, term in _WIDER.items():
-        if value := getattr(consent, column, None):
+        if value := getattr(consent, column):
             scope[term] = value
     return scope
-
-
-def _targets(consent: Consent) -> list[dict[str, Any]]:
-    """The files and faces allowed, by hash; asset ids say nothing to the holder of a receipt."""
-    targets = getattr(consent, "targets", None)
-    if targets is None:  # one target at most
-        targets = [{"sha256": consent.target_sha256, "face": consent.target_face}] if consent.target_sha256 else []
-    return [{"imp:sha256": target["sha256"], "imp:face": target["face"]} for target in targets]
 
 
 def _event(event: Event) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
+from consent import territories
 from consent.models import Consent
 from consent.receipt_models import Receipt
 from consent.receipts import body_of, withdraw_link
@@ -83,8 +84,7 @@ def purpose_labels(consent: Consent, locale: str) -> list[str]:
 def _facts(consent: Consent, locale: str, shown: dict[str, Any], now: datetime) -> Rows:
     assert consent.valid_from is not None
     scope = [shown["sexual"]] * consent.no_sexual + [shown["political"]] * consent.no_political
-    targets = getattr(consent, "targets", None)
-    count = len(targets) if targets is not None else int(bool(consent.target_sha256))
+    count = len(consent.targets)
     rows = [
         (shown["asker"], f"{consent.requested_by_name}, {consent.organisation_name}"),
         (shown["role"], shown["roles"][consent.role]),
@@ -94,6 +94,7 @@ def _facts(consent: Consent, locale: str, shown: dict[str, Any], now: datetime) 
         rows.append((shown["photos"], fill(shown["photos_value"], count=str(len(consent.photos)))))
     rows += [
         (shown["targets"], fill(shown["targets_value"], count=str(count)) if count else shown["targets_any"]),
+        *_limits(consent, locale, shown),
         (shown["max_outputs"], fill(shown["max_outputs_value"], count=str(consent.max_outputs))),
         (shown["from"], long_date(consent.valid_from, locale)),
         (shown["until"], long_date(consent.valid_until, locale)),
@@ -110,3 +111,15 @@ def _facts(consent: Consent, locale: str, shown: dict[str, Any], now: datetime) 
         (fill(shown["state"], today=long_date(now, locale)), state_words(consent, locale)),
     ]
     return tuple(rows)
+
+
+def _limits(consent: Consent, locale: str, shown: dict[str, Any]) -> list[tuple[str, str]]:
+    """The parts of a scope that a request need not have."""
+    rows = [
+        ("intended_use", consent.intended_use),
+        ("territories", territories.listed(consent.territories, locale)),
+        ("partners", "\n".join(consent.partners)),
+        ("max_seconds", f"{consent.max_seconds:g} s" if consent.max_seconds else ""),
+        ("max_total_seconds", f"{consent.max_total_seconds:g} s" if consent.max_total_seconds else ""),
+    ]
+    return [(shown[name], value) for name, value in rows if value]

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from consent import mail, territories
 from consent.errors import ConsentError
+from consent.levels import level_to_ask
 from consent.models import Consent, Subject, consent_id
 from consent.names import is_name
 from consent.policy import PURPOSES, ROLES
@@ -90,15 +91,17 @@ def request_consent(
     note: str = "",
     replaces: str = "",
     scope: Scope | None = None,
+    assurance: str = "",
 ) -> tuple[Consent, str]:
     """Ask one person for one role; returns the record and the link's token, which is shown here once and never again.
 
     A mail with the link goes out if the contact is an e-mail address. `days` counts from now and is when the
     permission ends, not the link (that is open for settings.CONSENT_LINK_DAYS). `replaces` names an earlier consent of
     the same person to the same organisation, which gives way (`superseded`) once this one is given. `target` is the
-    short form of one in `targets`.
+    short form of one in `targets`. `assurance` asks for a higher level than the uses need (consent.levels).
 
-    Raises ConsentError: request_invalid (with `fields`), contact_invalid, asking_blocked, asked_too_often.
+    Raises ConsentError: request_invalid (with `fields`), contact_invalid, asking_blocked, asked_too_often,
+    assurance_unknown, assurance_not_installed, assurance_too_low.
     """
     contact = plain_contact(contact or "")
     # Whoever asks twice for one purpose asks once.
@@ -117,6 +120,7 @@ def request_consent(
             f"The request is not complete or not allowed ({', '.join(wrong)}). Nobody was asked; correct it.",
             fields=wrong,
         )
+    asked = level_to_ask(assurance, purposes, settings.PROFILE)
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
         subject = _held(contact)
@@ -129,6 +133,7 @@ def request_consent(
             key_id=subject.key_id,
             role=role,
             livemode=livemode,
+            assurance_asked=asked,
             purposes=purposes,
             photos=[asdict(photo) for photo in photos],
             targets=[asdict(each) for each in targets],
@@ -169,6 +174,7 @@ def request_consent(
                 "scope": scope_digest(consent, answered=False),
                 "territories": consent.territories,
                 "political": scope.political,
+                "assurance_asked": asked,
             },
         )
         if is_email(contact):

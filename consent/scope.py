@@ -37,6 +37,7 @@ ASKED: dict[int, tuple[str, ...]] = {
         "no_sexual",
         "no_political",
         "valid_until",
+        "assurance_asked",
     )
 }
 # Fixed by the answer as well; sealed columns count by their bytes, which a change of the master key leaves as they are.

@@ -17,7 +17,8 @@ from consent import keys
 from consent.errors import ConsentError
 from consent.models import Block, Consent, Subject, subject_id
 
-BLOCKED_FOR = timedelta(days=90)
+BLOCKED_FOR = timedelta(days=90)  # after every no
+BLOCKED_FOR_GOOD = timedelta(days=36525)  # after a no with the wish never to be asked again
 # Requests to one contact that were not answered with a yes, per day: by one organisation, and by all together.
 UNGIVEN_PER_DAY = 5
 UNGIVEN_PER_DAY_BY_ALL = 20
@@ -90,7 +91,7 @@ def check_may_ask(consent: Consent, now: datetime) -> None:
     if Block.objects.filter(key_hmac__in=_block_keys(consent), until__gt=now).exists():
         raise ConsentError(
             "asking_blocked",
-            "This person asked not to be asked again for now. Nobody was asked and nothing was made.",
+            "This person said no not long ago, or does not want to be asked. Nobody was asked and nothing was made.",
             status=409,
         )
     recent = Consent.objects.filter(
@@ -105,9 +106,10 @@ def check_may_ask(consent: Consent, now: datetime) -> None:
         )
 
 
-def block_asking(consent: Consent, now: datetime) -> None:
-    """The organisation may not ask this contact, nor anybody for these same pictures, for 90 days."""
-    Block.objects.bulk_create(Block(key_hmac=key, until=now + BLOCKED_FOR) for key in _block_keys(consent))
+def block_asking(consent: Consent, now: datetime, *, for_good: bool = False) -> None:
+    """The organisation may not ask this contact, nor anybody for these same pictures, for 90 days (or ever)."""
+    until = now + (BLOCKED_FOR_GOOD if for_good else BLOCKED_FOR)
+    Block.objects.bulk_create(Block(key_hmac=key, until=until) for key in _block_keys(consent))
 
 
 def _block_keys(consent: Consent) -> list[str]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from consent import territories
+from consent.levels import reaches
 
 if TYPE_CHECKING:
     from consent.models import Consent
@@ -73,6 +74,11 @@ def words(locale: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / f"words.{known_locale(locale)}.toml").read_text(encoding="utf-8"))
 
 
+def camera_words(locale: str) -> dict[str, Any]:
+    """The words of the camera page and of what follows it, in a language."""
+    return tomllib.loads((FOLDER / f"camera.{known_locale(locale)}.toml").read_text(encoding="utf-8"))
+
+
 def fill(text: str, **values: str) -> str:
     """`text` with its $words filled in; a word without a value is an error of ours and raises KeyError."""
     return Template(text).substitute(values)
@@ -102,6 +108,7 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
         "operator": settings.DEFAULT_FROM_EMAIL,
         "input_hours": str(settings.INPUT_RETENTION_HOURS),
         "output_days": str(settings.OUTPUT_RETENTION_DAYS),
+        "selfie_days": str(settings.CHALLENGE_RETENTION_DAYS),
     }
     boxes = [(PURPOSE_BOX + purpose, raw["boxes"]["purpose"][purpose]) for purpose in consent.purposes]
     boxes += [
@@ -112,10 +119,14 @@ def consent_text(consent: Consent, locale: str) -> NoticeText:
     scope = _scope_values(consent, locale)
     if "political" in scope:
         boxes.append((POLITICAL_BOX, raw["boxes"]["political"]))
+    if reaches(consent.assurance_asked, "L2"):  # before this tick no camera opens
+        boxes.append(("selfie_match", raw["boxes"]["selfie_match"][consent.role]))
     sections = [
         section
         for section in raw["sections"]
-        if section.get("role", consent.role) == consent.role and section.get("when", "always") in scope
+        if section.get("role", consent.role) == consent.role
+        and section.get("when", "always") in scope
+        and reaches(consent.assurance_asked, section.get("level", "L1"))
     ]
     values |= scope
     return NoticeText(

@@ -12,11 +12,13 @@ from django.utils import timezone
 from consent import ledger
 from consent.errors import ConsentError
 from consent.key_errors import KeyDestroyedError
+from consent.levels import reaches
 from consent.models import Consent, Event
 from consent.scope import scope_digest
 
 State = Consent.State
 Effect = Callable[[Consent, str, str], None]
+Companions = Callable[[str], Iterable[str]]
 
 # DESIGN.md section 4. Withdrawing and revoking also end a permission that is used up or has run out, because results
 # made under it may still be held here.
@@ -34,14 +36,19 @@ LEGAL: dict[str, frozenset[str]] = {
 }
 
 _effects: list[Effect] = []
-_companions: list[Callable[[str], Iterable[str]]] = []
+_companions: dict[Effect, Companions] = {}
 
 
-def register_effect(effect: Effect) -> None:
+def register_effect(effect: Effect, *, locks: Companions | None = None) -> None:
     """`effect(consent, old, new)` is called inside the transaction of every change of state; if it raises, the change
-    is undone. Registering the same function twice registers it once."""
+    is undone. Registering the same function twice registers it once.
+
+    `locks(consent_id)` names further consents that the effect will lock: they are locked first, all in one order.
+    """
     if effect not in _effects:
         _effects.append(effect)
+    if locks is not None:
+        _companions[effect] = locks
 
 
 def lock(consent_id: str) -> Consent:
@@ -67,13 +74,8 @@ def lock_for_change(consent_id: str) -> Consent:
 
 def companions_of(consent_id: str) -> list[str]:
     """The consents that the effects of a change of this one will lock."""
-    return [each for companions in _companions for each in companions(consent_id)]
-
-
-def register_companions(companions: Callable[[str], Iterable[str]]) -> None:
-    """`companions(consent_id)` names the consents that the effects of a change of that one will lock."""
-    if companions not in _companions:
-        _companions.append(companions)
+    known = [_companions[effect] for effect in _effects if effect in _companions]
+    return [each for companions in known for each in companions(consent_id)]
 
 
 def _locked(consent_id: str, companions: Iterable[str]) -> Consent:
@@ -95,14 +97,23 @@ def move(
 ) -> None:
     """Change the state of a locked record, with its event and all effects; `changes` are further columns.
 
-    Raises ConsentError `consent_state_illegal` for a change that section 4 of DESIGN.md does not know, and
-    `consent_state_changed` if somebody else was faster.
+    Raises ConsentError `consent_state_illegal` for a change that section 4 of DESIGN.md does not know,
+    `assurance_required` for a yes below the level asked, and `consent_state_changed` if somebody else was faster.
     """
     old = consent.state
     if new not in LEGAL[old]:
         raise ConsentError(
             "consent_state_illegal",
             f"A consent that is {old} cannot become {new}. Nothing was changed; look at the record again.",
+            status=409,
+        )
+    reached = str(changes.get("assurance", consent.assurance))
+    if new == State.GIVEN and not reaches(reached, consent.assurance_asked):
+        # The one door to `given`: no way around the check, whoever calls.
+        raise ConsentError(
+            "assurance_required",
+            f"This permission needs the level {consent.assurance_asked}; {reached} was reached. Nothing was agreed; "
+            "the check has to pass first.",
             status=409,
         )
     now = timezone.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from consent import receipt_pages, views
+from consent import camera, receipt_pages, views
 
 app_name = "consent"
 
@@ -13,6 +13,10 @@ urlpatterns = [
     path("<str:token>/give", views.give, name="give"),
     path("<str:token>/refuse", views.refuse, name="refuse"),
     path("<str:token>/withdraw", views.withdraw, name="withdraw"),
+    path("<str:token>/challenge", camera.challenge, name="challenge"),
+    path("<str:token>/clip", camera.clip, name="clip"),
+    path("<str:token>/state", camera.state, name="state"),
+    path("<str:token>/code", camera.code, name="code"),
     path("<str:token>/photo/<int:index>", views.photo, name="photo"),
     path("<str:token>/receipt", receipt_pages.page, name="receipt"),
     path("<str:token>/receipt-code.svg", receipt_pages.code, name="receipt_code"),

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from consent import previews, services
 from consent.errors import ConsentError
 from consent.keys import KeyDestroyedError
+from consent.levels import reaches
 from consent.models import Consent
 from consent.previews import register_preview
 from consent.texts import POLITICAL_BOX, PURPOSE_BOX, fill, known_locale, long_date, words
@@ -31,6 +32,7 @@ __all__ = ["give", "photo", "refuse", "register_preview", "show", "target", "wit
 OPEN = (State.REQUESTED, State.VIEWED)
 WITHDRAWABLE = (State.GIVEN, State.EXHAUSTED, State.EXPIRED, State.SUPERSEDED)
 TOKEN_LENGTH = 43
+NO_CAMERA = "camera=(), microphone=(), geolocation=()"
 PAGE_CODES = ("link_unknown", "link_expired")
 
 View = Callable[..., HttpResponseBase]
@@ -53,6 +55,7 @@ def _private(view: View) -> View:
             response = _error_page(request, error.code, error.status)
         patch_cache_control(response, no_store=True, private=True)
         response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.setdefault("Permissions-Policy", NO_CAMERA)
         response.headers["X-Robots-Tag"] = "noindex, nofollow, noarchive"
         response._has_been_logged = True  # type: ignore[attr-defined] # Django logs the path of a 4xx: the token
         return response
@@ -65,6 +68,10 @@ def _private(view: View) -> View:
 def show(request: HttpRequest, consent: Consent, token: str) -> HttpResponseBase:
     """The question while it is open, the receipt once it was answered with yes, else how it ended."""
     if consent.state in OPEN:
+        if consent.draft_sealed and "read" not in request.GET:
+            from consent import camera  # it stands on this module
+
+            return camera.page(request, consent, token)
         return _ask_page(request, consent, token)
     if consent.state in (State.GIVEN, State.EXHAUSTED):
         return _receipt_page(request, consent, token)
@@ -80,7 +87,7 @@ def give(request: HttpRequest, consent: Consent, token: str) -> HttpResponseBase
     if not previews.all_there(consent):
         return _ask_page(request, consent, token, problem="pictures_missing", status=409)
     try:
-        services.give_consent(
+        services.answer_consent(
             consent,
             ticks=dict.fromkeys(request.POST.getlist("tick"), True),
             typed_name=request.POST.get("typed_name", ""),
@@ -91,7 +98,7 @@ def give(request: HttpRequest, consent: Consent, token: str) -> HttpResponseBase
         )
     except ConsentError as error:
         consent.refresh_from_db()
-        if consent.state not in OPEN:
+        if consent.state not in OPEN or error.code == "challenge_pending":
             return _to_page(request, token)
         if error.code in PAGE_CODES:
             raise
@@ -227,6 +234,8 @@ def _ask_page(
             "typed_name": posted.get("typed_name", ""),
             "open_until": fill(text["ask"]["open_until"], until=long_date(consent.link_expires_at, locale)),
             "block_label": fill(text["ask"]["block"], organisation=consent.organisation_name),
+            "no_note": fill(text["ask"]["no_note"], organisation=consent.organisation_name),
+            "yes_next": text["ask"]["yes_next"] if reaches(consent.assurance_asked, "L2") else "",
         },
         status=status,
     )

@@ -24,13 +24,13 @@ class View:
     what: str
 
 
-def views_of(subject: Subject) -> list[View]:
-    """Every look at this person's records and pictures, newest first; several pictures in one minute are one look."""
-    consents = Consent.objects.filter(subject=subject)
-    refs = {*consents.values_list("pk", flat=True)}
-    for consent in consents:
-        refs |= {photo["asset_id"] for photo in consent.photos} | _targets(consent)
-    refs |= set(Use.objects.filter(consent__subject=subject).values_list("job_id", flat=True))
+def views_of(subject: Subject, consent: Consent | None = None) -> list[View]:
+    """Every look at this person's records and face, newest first, or of one record; in one minute it is one look."""
+    consents = [consent] if consent is not None else list(Consent.objects.filter(subject=subject))
+    refs = {each.pk for each in consents}
+    for each in consents:
+        refs |= {shown["asset_id"] for shown in (each.photos if each.role == Consent.Role.FACE_DONOR else each.targets)}
+    refs |= set(Use.objects.filter(consent__in=consents).values_list("job_id", flat=True))
     found = AuditRecord.objects.filter(subject_ref__in=refs - {""}, action__in=ACTIONS).order_by("-at")
     looks: dict[tuple[str, str, datetime], View] = {}
     for record in found:
@@ -38,8 +38,3 @@ def views_of(subject: Subject) -> list[View]:
         what = ACTIONS[record.action]
         looks.setdefault((record.actor_id, what, minute), View(record.at, what))
     return list(looks.values())
-
-
-def _targets(consent: Consent) -> set[str]:
-    targets = getattr(consent, "targets", None)
-    return {target["asset_id"] for target in targets} if targets is not None else {consent.target_asset_id}

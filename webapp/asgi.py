@@ -17,6 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
+from consent.limits import CLIP_BYTES
 from webapp.net import MEDIA_BYTES
 from webapp.observability import configure_logging
 
@@ -41,6 +42,8 @@ def body_limit(path: str) -> int:
     """Bytes that a request to `path` may carry: uploads as much as media may have, everything else 2 MiB."""
     if path in LOOKUPS:
         return MEDIA_BYTES
+    if path.startswith("/c/") and path.endswith("/clip"):
+        return CLIP_BYTES + ENVELOPE
     if path.rstrip("/") == LISTING:
         return int(settings.MAX_PHOTO_BYTES) + ENVELOPE
     if path.rstrip("/") not in UPLOADS:

@@ -77,6 +77,7 @@ app.conf.update(
     task_routes={
         "worker.screen_asset": {"queue": "cpu.media"},
         "worker.screen_job": {"queue": "cpu.media"},
+        "worker.check_challenge": {"queue": "cpu.media"},
         "worker.enrol_block": {"queue": "cpu.media"},
         "worker.run_job": {"queue": "gpu.small"},
         "worker.tick": {"queue": "ctl"},
@@ -106,6 +107,7 @@ def _import_tasks(**_: Any) -> None:
     """
     try:
         import_module("worker.tasks")
+        import_module("worker.challenges")
     except Exception as error:
         raise SystemExit(f"The tasks cannot be loaded, so this worker does not start: {error!r}") from error
 

@@ -8,7 +8,7 @@ Privacy Vocabulary (W3C DPV 2, extension PD); GDPR articles are those of Regulat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
@@ -123,12 +123,16 @@ PROTECTION = Purpose(
 
 @dataclass(frozen=True)
 class Record:
-    """One model: `fields` (column → category), why it is kept, and which rule of the retention schedule ends it."""
+    """One model: `fields` (column → category), why it is kept, and which rule of the retention schedule ends it.
+
+    `on_erasure` says what happens to a person's rows when they are forgotten; it must be said wherever a row leads to
+    one (by foreign keys). Whoever adds such a table registers an eraser (`consent.erasure.register_eraser`).
+    """
 
     purpose: Purpose
     retention: str
     fields: Mapping[str, Category]
-    security: str = field(default="")
+    on_erasure: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,28 @@ def faults() -> list[str]:
         for model, record in sorted(records().items())
         if record.retention not in RULES
     ]
+    wrong += [
+        f"{model} leads to a person, and `on_erasure` does not say what happens to it when they are forgotten"
+        for model, record in sorted(records().items())
+        if model in leading_to_people() and not record.on_erasure
+    ]
     return wrong
+
+
+def leading_to_people() -> set[str]:
+    """The models from whose rows foreign keys lead, over however many tables, to a person or to an upload."""
+    found = {"consent.Subject", "jobs.Asset"}
+    models = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
+    while True:
+        more = {
+            model._meta.label
+            for model in models
+            for each in _concrete(model)
+            if each.is_relation and each.related_model._meta.label in found
+        }
+        if more <= found:
+            return found
+        found |= more
 
 
 def columns() -> dict[str, list[str]]:

@@ -121,6 +121,7 @@ def _table(model: str, kept: privacy.Record) -> dict[str, Any]:
         ],
         "sealed": [name for name in kept.fields if name.endswith(privacy.SEALED)],
         "retention": kept.retention,
+        "on_erasure": kept.on_erasure,
     }
 
 

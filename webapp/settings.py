@@ -346,7 +346,9 @@ if not 0 <= WITHDRAWN_GRACE_HOURS <= 20:
 CONSENT_LINK_DAYS = 7
 VERIFICATION_RETENTION_DAYS = env_int("VERIFICATION_RETENTION_DAYS", 30)  # of answers; files are never kept
 # The rest of the schedule (webapp.retention), each with its reason there.
-CHALLENGE_RETENTION_DAYS = min(env_int("CHALLENGE_RETENTION_DAYS", 30), 30)
+CHALLENGE_RETENTION_DAYS = env_int("CHALLENGE_RETENTION_DAYS", 30)  # a copy for disputes (product.md 1.8: at most 30)
+if not 0 <= CHALLENGE_RETENTION_DAYS <= 30:
+    raise ImproperlyConfigured(f"CHALLENGE_RETENTION_DAYS must be 0 to 30, not {CHALLENGE_RETENTION_DAYS}.")
 CONSENT_RETENTION_YEARS = env_int("CONSENT_RETENTION_YEARS", 3)
 UNANSWERED_RETENTION_DAYS = env_int("UNANSWERED_RETENTION_DAYS", 90)
 EVIDENCE_RETENTION_DAYS = env_int("EVIDENCE_RETENTION_DAYS", 400)  # 180 at least where China's rules hold

@@ -22,6 +22,7 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
 from consent import erasure, keys, ledger
+from consent import levels as consent_levels
 from consent import services as consent_services
 from watermark import pattern as patterns
 from watermark.labels import IptcError
@@ -149,8 +150,9 @@ def screen_job(job_id: str) -> None:
         target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
         people = [job.donor_consent, *([job.target_consent] if job.target_consent else [])]
         relationships = [person.relationship for person in people]
+        least = consent_levels.least([job.purpose], settings.PROFILE).level
         signals = measuring.measure_job(
-            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships
+            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships, least=least
         )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 

@@ -10,7 +10,7 @@ import base64
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from hashlib import sha256
 
 from django.db import DatabaseError, connection, transaction
@@ -125,7 +125,9 @@ class _Verification:
     def _readable(self, what: str) -> Iterator[None]:
         """A value that no program of ours wrote may not even be readable; that is a finding, not a crash."""
         try:
-            yield
+            # A savepoint, where there is a transaction: PostgreSQL answers nothing after an error without one.
+            with transaction.atomic() if connection.in_atomic_block else nullcontext():
+                yield
         except (ValueError, TypeError, LookupError, DatabaseError, LedgerError) as error:
             self.report.add(
                 "unreadable",

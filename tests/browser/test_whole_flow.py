@@ -29,6 +29,7 @@ class Service:
     address: str
     email: str
     password: str
+    api_key: str
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def service(tmp_path: Path, models_dir: Path) -> Iterator[Service]:
     try:
         _wait(process, log)
         account = json.loads(next((tmp_path / "home").rglob("evaluation-account.json")).read_text(encoding="utf-8"))
-        yield Service(address, account["email"], account["password"])
+        yield Service(address, account["email"], account["password"], account["api_key"])
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -402,25 +403,26 @@ def erase(subject: str, die_after: str = "") -> dict[str, Any]:
 
     if not die_after:
         return asdict(erasure.erase_subject(Subject.objects.get(pk=subject), by="operator"))
-    child = os.fork()
-    if not child:
-        from django.db import connections
+    request = json.dumps({"do": "erase_until", "args": {"subject": subject, "step": die_after}})
+    child = subprocess.run([sys.executable, __file__], input=request, text=True, capture_output=True, check=False)
+    return {"died": child.returncode}
 
-        connections.close_all()
 
-        def deadly(step: Any) -> Any:
-            def run(*args: Any) -> Any:
-                yield from step(*args)
-                if step.__name__ == die_after:
-                    os._exit(9)
+def erase_until(subject: str, step: str) -> None:
+    """This process ends when the step is done, as by kill -9."""
+    from consent import erasure
+    from consent.models import Subject
 
-            return run
+    def deadly(each: Any) -> Any:
+        def run(*args: Any) -> Any:
+            yield from each(*args)
+            if each.__name__ == step:
+                os._exit(9)
 
-        erasure.STEPS = tuple(deadly(step) for step in erasure.STEPS)
-        erasure.erase_subject(Subject.objects.get(pk=subject), by="operator")
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return {"died": os.waitstatus_to_exitcode(status)}
+        return run
+
+    erasure.STEPS = tuple(deadly(each) for each in erasure.STEPS)
+    erasure.erase_subject(Subject.objects.get(pk=subject), by="operator")
 
 
 def traces(subject: str) -> dict[str, Any]:

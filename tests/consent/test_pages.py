@@ -102,7 +102,7 @@ def test_no_is_as_large_as_yes_and_as_near(client, house) -> None:
     assert no["action"].endswith("/refuse")
     assert yes["buttons"] == no["buttons"] == [{"class": "button", "type": "submit"}]
     assert [box["name"] for box in no["boxes"]] == ["block"]
-    assert "<span>Cleo&#x27;s Studio may not ask me again for 90 days.</span>" in html
+    assert "<span>Cleo&#x27;s Studio may never ask me again.</span>" in html
     assert yes["class"].split()[-1] == no["class"].split()[-1] == "answer"
 
 

@@ -11,6 +11,7 @@ from pypdf import PdfReader
 
 from consent import keys, ledger, receipts, services
 from consent.receipt_check import receipt_in, verify_receipt
+from consent.requests import Scope
 
 pytestmark = pytest.mark.django_db
 
@@ -175,3 +176,23 @@ def test_the_keys_are_published_for_caches_and_for_other_sites(house, client, se
     found = json.loads(answer.content)
     assert len(found["keys"]) == 2
     assert all(set(key) == {"kty", "crv", "x", "kid", "use", "alg"} for key in found["keys"])
+
+
+def test_the_wider_scope_stands_in_the_receipt_and_on_its_pages(house, client) -> None:
+    scope = Scope(
+        intended_use="A poster for the fair",
+        territories=["DE", "FR"],
+        partners=["Paper & Ink"],
+        max_seconds=12.5,
+        max_total_seconds=60.0,
+    )
+    consent, token = made(house, scope=scope)
+    body = receipts.body_of(receipts.receipt_of(consent))
+    process = body["dpv:hasRecordOfActivity"]["dpv:hasProcess"]
+    assert process["imp:scope"]["imp:territories"] == ["DE", "FR"]
+    assert process["imp:scope"]["imp:maxTotalSeconds"] == 60.0
+    assert {"schema:name": "Paper & Ink"} in process["dpv:hasRecipient"]
+    assert "A poster" not in json.dumps(body)  # the asker's own words may name people; their hash is in the notice's
+    text = text_of(client.get(f"/c/{token}/receipt.pdf").content)
+    for part in ("A poster for the fair", "Germany", "Paper & Ink", "12.5 s", "60 s"):
+        assert part in text

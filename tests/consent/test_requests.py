@@ -125,9 +125,10 @@ def test_an_open_question_closes_but_the_link_of_a_given_one_lives(house) -> Non
     assert services.withdraw_consent(services.find_by_token(given_token)).state == "withdrawn"
 
 
-def test_a_refusal_with_the_wish_blocks_asking_again_for_90_days(house) -> None:
+@pytest.mark.parametrize("wish", [False, True])
+def test_a_refusal_blocks_asking_again_by_any_door(house, wish: bool) -> None:
     consent, _ = house.ask()
-    services.refuse_consent(consent, block=True)
+    services.refuse_consent(consent, block=wish)
     assert _refused(house).code == "asking_blocked"
     assert _refused(house, contact="ADA@example.org", photos=[house.photo_two]).code == "asking_blocked"
     # Nor by the back door, with the same pictures and no contact.
@@ -138,9 +139,14 @@ def test_a_refusal_with_the_wish_blocks_asking_again_for_90_days(house) -> None:
 
 
 def test_a_refusal_blocks_for_90_days_exactly(house) -> None:
-    services.refuse_consent(house.ask()[0], block=True)
+    services.refuse_consent(house.ask()[0])
     left = {(block.until - timezone.now()).days for block in subjects.Block.objects.all()}
     assert left == {89}
+
+
+def test_with_the_wish_it_blocks_for_good(house) -> None:
+    services.refuse_consent(house.ask()[0], block=True)
+    assert all((block.until - timezone.now()).days > 99 * 365 for block in subjects.Block.objects.all())
 
 
 def test_without_a_contact_the_wish_holds_for_the_pictures(house) -> None:
@@ -149,11 +155,6 @@ def test_without_a_contact_the_wish_holds_for_the_pictures(house) -> None:
     assert _refused(house, role="target_person", contact="").code == "asking_blocked"
     other_face = services.TargetRef("ast_target", house.target.sha256, 3)
     assert house.ask("target_person", contact="", target=other_face)[0].state == "requested"
-
-
-def test_a_plain_refusal_lets_them_ask_again(house) -> None:
-    services.refuse_consent(house.ask()[0])
-    assert house.ask()[0].state == "requested"
 
 
 def test_nobody_is_asked_too_often(house) -> None:

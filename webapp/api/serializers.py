@@ -7,8 +7,10 @@ from typing import get_args
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from consent.levels import LEVELS
 from consent.models import Consent
 from consent.requests import MAX_PARTNERS, MAX_PHOTOS, MAX_SECONDS, MAX_TARGETS
+from consent.services import CHECK_STATES
 from watermark.jurisdictions import RULES, WORDS
 from watermark.verdict import Code, Reason
 from webapp.api.parsing import Strict
@@ -108,6 +110,14 @@ class ConsentRequestCreate(Strict):
     )
     days = serializers.IntegerField(min_value=1, max_value=365, default=90)
     note = serializers.CharField(max_length=500, allow_blank=True, default="")
+    assurance = serializers.ChoiceField(
+        choices=LEVELS,
+        required=False,
+        help_text=(
+            "Asks for a higher level than policy needs for these purposes; never a lower one. "
+            "L3 and L4 are not installed."
+        ),
+    )
     requested_by = serializers.CharField(
         max_length=120, required=False, help_text="Who asks, as the person sees it; default: the organisation's name."
     )
@@ -241,7 +251,15 @@ class ConsentOut(serializers.Serializer):
     state = serializers.CharField()
     role = serializers.ChoiceField(choices=ROLES)
     livemode = serializers.BooleanField()
-    assurance = serializers.CharField()
+    assurance_asked = serializers.ChoiceField(choices=LEVELS, help_text="What a yes needs here.")
+    assurance = serializers.ChoiceField(
+        choices=LEVELS, allow_null=True, help_text="What was reached; null before a yes."
+    )
+    check = serializers.ChoiceField(
+        choices=CHECK_STATES,
+        allow_null=True,
+        help_text="Where the person's live selfie stands; null before they begin. No details of it are ever shown.",
+    )
     purposes = serializers.ListField(child=serializers.CharField())
     photos = FaceRef(many=True)
     target = FaceRef(allow_null=True)

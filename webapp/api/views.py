@@ -88,7 +88,9 @@ def consent_state(consent: Consent) -> dict[str, Any]:
         "state": consent.state,
         "role": consent.role,
         "livemode": consent.livemode,
-        "assurance": consent.assurance,
+        "assurance_asked": consent.assurance_asked,
+        "assurance": consent.assurance if consent.given_at else None,
+        "check": consents.check_state(consent),
         "purposes": consent.purposes,
         "photos": [{"asset": photo["asset_id"], "face": photo["face"]} for photo in consent.photos],
         "target": targets[0] if targets else None,
@@ -146,6 +148,7 @@ class ConsentRequests(Resource):
             targets=targets,
             max_outputs=body["max_outputs"],
             days=body["days"],
+            assurance=body.get("assurance", ""),
             livemode=is_live(),
             note=body["note"],
             scope=consents.Scope(

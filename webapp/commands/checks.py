@@ -110,6 +110,30 @@ def check_keys_and_signer() -> Iterator[Finding]:
         yield Finding("signer", "ok", "certificate chain, key and time stamps are good")
 
 
+def check_ledger() -> Iterator[Finding]:
+    from datetime import timedelta
+
+    from django.db import DatabaseError
+    from django.utils import timezone
+
+    from consent.ledger import house
+    from consent.ledger.errors import LedgerError
+    from consent.ledger.models import LedgerEntry
+    from consent.ledger.sequencer import tree_size
+
+    try:
+        verifier = house.signer().verifier
+        old = LedgerEntry.objects.filter(seq__isnull=True, at__lt=timezone.now() - timedelta(minutes=1)).count()
+        size = tree_size()
+    except (LedgerError, DatabaseError) as error:
+        yield Finding("ledger", "missing", str(error), "see `python manage.py ledger verify`")
+        return
+    if old:
+        words = f"{old} entries have waited more than a minute for their place"
+        yield Finding("ledger", "note", words, "is a worker with the scheduler running? or: manage.py ledger sequence")
+    yield Finding("ledger", "ok", f"{size} leaves, signed by {verifier.text}")
+
+
 def check_marks() -> Iterator[Finding]:
     from consent.keys import KeyStoreError
     from webapp import keys_of_house
@@ -254,6 +278,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_home,
     check_databases,
     check_keys_and_signer,
+    check_ledger,
     check_marks,
     check_models,
     check_engine,

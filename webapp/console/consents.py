@@ -82,14 +82,14 @@ def look(request: HttpRequest, consent_id: str) -> HttpResponse:
 @require_safe
 @never_cache
 @login_required
-def picture(request: HttpRequest, consent_id: str, which: str) -> HttpResponse:
-    """A preview of what the person was shown: `target`, or the number of a photo."""
+def picture(request: HttpRequest, consent_id: str, kind: str, index: str) -> HttpResponse:
+    """A preview of what the person was shown: a photo or a target, by its number."""
     moderator(request)
     consent = _consent(consent_id)
     if not looks.may_look(request, consent.pk):
         raise Http404
     try:
-        data = previews.target(consent) if which == "target" else previews.photo(consent, _number(which))
+        data = previews.target(consent, int(index)) if kind == "target" else previews.photo(consent, int(index))
     except previews.PreviewMissingError:
         raise Http404 from None
     return HttpResponse(data, content_type="image/jpeg")
@@ -200,7 +200,7 @@ def _everything(request: HttpRequest, consent: Consent) -> dict[str, Any]:
         "evidence": sorted(consent.evidence.items()),
         "receipt": receipts.receipt_row(consent),
         "photos": range(len(consent.photos)),
-        "has_target": bool(getattr(consent, "targets", None) or getattr(consent, "target_sha256", "")),
+        "targets": range(len(consent.targets)),
         "revokable": consent.state in REVOKABLE,
         "revocations": REVOCATIONS,
         "erased": False,
@@ -223,7 +223,3 @@ def _consent(consent_id: str) -> Consent:
     if "\x00" in consent_id:
         raise Http404
     return get_object_or_404(Consent.objects.select_related("subject"), pk=consent_id)
-
-
-def _number(which: str) -> int:
-    return int(which) if which.isascii() and which.isdigit() and len(which) < 4 else -1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, re_path
 
-from webapp.console import audit, consents, notes, views
+from webapp.console import audit, consents, notes, selfies, views
 
 app_name = "console"
 
@@ -20,6 +20,15 @@ urlpatterns = [
     path("consents/<str:consent_id>/look", consents.look, name="consent_look"),
     path("consents/<str:consent_id>/evidence.zip", consents.evidence, name="consent_evidence"),
     path("consents/<str:consent_id>/revoke", consents.revoke, name="consent_revoke"),
-    path("consents/<str:consent_id>/picture/<str:which>.jpg", consents.picture, name="consent_picture"),
+    re_path(
+        r"^consents/(?P<consent_id>[^/]+)/(?P<kind>photo|target)/(?P<index>[0-9]{1,3})\.jpg$",
+        consents.picture,
+        name="consent_picture",
+    ),
     path("audit", audit.index, name="audit"),
+    path("selfies", selfies.waiting, name="selfies"),
+    path("selfies/<str:challenge_id>/look", selfies.look, name="selfie_look"),
+    path("selfies/<str:challenge_id>", selfies.decide, name="decide_selfie"),
+    path("selfies/<str:challenge_id>/still/<int:index>.jpg", selfies.still, name="selfie_still"),
+    path("selfies/<str:challenge_id>/source/<int:index>.jpg", selfies.source, name="selfie_source"),
 ]

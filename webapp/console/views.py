@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from consent import services as consents
 from webapp.console import looks, words
 from webapp.console.access import moderator
 from webapp.jobs import services as jobs
@@ -99,6 +100,7 @@ def _page(request: HttpRequest, *, problem: tuple[str, str] = ("", ""), status: 
         "section": "reviews",
         "longest": LONGEST_REASON,
         "reasons": looks.REASONS,
+        "selfies": consents.reviews().count(),
         "problem_of": problem[0],
         "problem": problem[1],
     }

@@ -22,6 +22,7 @@ REASONS = {
     "rights_attested": "Nobody asked the replaced person: the job rests on the account's statement of rights.",
     "declared_synthetic": "The file says of itself that it was made or changed by AI.",
     "identity_unsure": "The photos may not all show the person who was asked.",
+    "assurance_too_low": "A permission is less sure than this use needs.",
     "listed_face": "A face in it is near one on the list of people who want their face never to be used here. "
     "With the built-in descriptor one in 600 strangers is as near to any one entry by chance, so the likeness alone "
     "proves nothing: let it through only if this is clearly somebody else, or the person agreed themselves.",
@@ -96,3 +97,16 @@ def _lines(value: Any) -> list[str]:
     if value is None or isinstance(value, bool):
         return [{True: "yes", False: "no", None: "no limit"}[value]]
     return [str(value)]
+
+
+SELFIE_REASONS = {
+    "public_use": "The result may be public; a person looks at every such check.",
+    "identity_unsure": "The face in the video may not be the face in the pictures.",
+    "no_reference": "There was no face to compare with.",
+    "screening_incomplete": "A part of the screening did not work.",
+}
+
+
+def selfie_reason(code: str) -> str:
+    """Why a person has to look at a video, as a sentence."""
+    return SELFIE_REASONS.get(code) or reason(code)

@@ -20,9 +20,10 @@ from django.db import DatabaseError, connection
 from django.db.models import F, Q
 from django.utils import timezone
 
+from consent.models import Challenge
 from webapp.jobs.models import Asset, Job
 
-LeasedModel = type[Asset] | type[Job]
+LeasedModel = type[Asset] | type[Job] | type[Challenge]
 
 POLL_SECONDS = 1.0  # how soon a running worker learns that its row was taken from it
 

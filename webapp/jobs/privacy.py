@@ -43,6 +43,7 @@ RECORDS = {
             "created_at": T,
             "erased_at": T,
         },
+        on_erasure="files, previews, analysis, names and key are destroyed",
     ),
     "jobs.Job": Record(
         REPLACEMENT,
@@ -74,12 +75,19 @@ RECORDS = {
             "started_at": T,
             "finished_at": T,
         },
+        on_erasure="messages are removed; states and times stay under random ids",
     ),
-    "jobs.JobSource": Record(REPLACEMENT, "jobs", {"id": T, "job": ID, "asset": ID, "face": CONTENT, "position": T}),
+    "jobs.JobSource": Record(
+        REPLACEMENT,
+        "jobs",
+        {"id": T, "job": ID, "asset": ID, "face": CONTENT, "position": T},
+        on_erasure="kept: random ids",
+    ),
     "jobs.JobEvent": Record(
         REPLACEMENT,
         "jobs",
         {"id": T, "job": ID, "at": T, "from_state": T, "to_state": T, "code": T, "message": TEXT},
+        on_erasure="remarks are removed; states and times stay",
     ),
     "jobs.Output": Record(
         VERIFICATION,
@@ -102,16 +110,19 @@ RECORDS = {
             "manifest_label": ID,
             "manifest_store": CONTENT,  # opaque ids only, no picture, no name
             "time_stamp": T,
+            "copies_deleted_at": E,
             "fingerprint": CONTENT,
             "published_at": T,
             "expires_at": T,
             "erased_at": T,
         },
+        on_erasure="file and key are destroyed; mark, manifest and fingerprint stay, to know copies by",
     ),
     "jobs.OutputFingerprint": Record(
         VERIFICATION,
         "marks",
         {"id": T, "output": ID, "seconds": CONTENT, "pdq": CONTENT}
         | {f"band_{number}": CONTENT for number in range(len(WIDTHS))},
+        on_erasure="kept: to refuse copies; names nobody",
     ),
 }

@@ -19,10 +19,10 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from consent import keys, receipts
+from consent import clips, keys, receipts
 from webapp import retention as schedule
 from webapp import storage
-from webapp.jobs import flow, intake, leases, permission, running, transitions, workfolder
+from webapp.jobs import challenges, flow, intake, leases, permission, running, transitions, workfolder
 from webapp.jobs.models import Asset, Job, Output
 from webapp.outbox import services as outbox
 
@@ -34,6 +34,7 @@ OVERLOOKED_AFTER = timedelta(seconds=5)  # longer than the transactions that may
 UNUSED_ASSETS = timedelta(
     days=settings.CONSENT_LINK_DAYS
 )  # a consent request may be open this long before a job is made
+KINDS_OF_OBJECTS = frozenset({"asset", "analysis", "preview", "output", clips.PREFIX})
 ORPHANS_AFTER = timedelta(days=1)  # longer than any upload, screening or finishing needs between object and row
 
 
@@ -54,8 +55,8 @@ def tick() -> Upkeep:
     outbox.relay_aside()
     return Upkeep(
         delivered=outbox.relay(),
-        returned=reap(),
-        resent=sweep(),
+        returned=reap() + challenges.reap(),
+        resent=sweep() + challenges.sweep(),
         swept_folders=sweep_folders(),
         receipts=receipts.issue_due(),
     )
@@ -245,9 +246,10 @@ def sweep_orphans() -> int:
     known: set[str] = set(Output.objects.values_list("object_name", flat=True))
     for object_name, analysis_name, previews in Asset.objects.values_list("object_name", "analysis_name", "previews"):
         known |= {object_name, analysis_name, *previews.values()}
+    known |= challenges.objects()
     count = 0
     for name in storage.objects(older_than=timezone.now() - ORPHANS_AFTER):
-        if name not in known and name.split("/")[0] in {"asset", "analysis", "preview", "output"}:
+        if name not in known and name.split("/")[0] in KINDS_OF_OBJECTS:
             storage.delete(name)
             count += 1
     return count

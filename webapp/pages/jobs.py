@@ -63,6 +63,7 @@ def detail(request: HttpRequest, job_id: str) -> HttpResponse:
         "purpose": words.PURPOSES.get(job.purpose, (job.purpose, ""))[0],
         "may_cancel": job.state not in Job.FINAL and job.state != Job.State.FINISHING,
         "links_shown": any(person["link"] for person in people),
+        "hidden": words.hidden(published(job)),
     }
     return render(request, "pages/job.html", context)
 
@@ -73,7 +74,7 @@ def state(request: HttpRequest, job_id: str) -> JsonResponse:
     """What the open page asks every second. `page` changes whenever the page itself should be loaded anew."""
     job = own_job(request, job_id)
     found = services.job_state(job)
-    answers = ",".join(each["state"] for each in found["consents"])
+    answers = ",".join(_answer(consent) for consent in (job.donor_consent, job.target_consent) if consent is not None)
     progress = words.progress(job.progress)
     label = words.job_state(job).label
     return JsonResponse({**progress, "label": label, "final": found["final"], "page": f"{job.state}:{answers}"})
@@ -143,6 +144,23 @@ def result(request: HttpRequest, job_id: str) -> HttpResponse:
     return render(request, "pages/result.html", context)
 
 
+@require_POST
+@for_account
+def copies_deleted(request: HttpRequest, job_id: str) -> HttpResponse:
+    """The account says that it deleted its copies of a result whose permission ended."""
+    job = own_job(request, job_id)
+    output = published(job)
+    if output is None:
+        return redirect("pages:job", job_id=job.pk)
+    try:
+        services.confirm_deletion(output)
+    except services.JobsError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, "Thank you. It is noted with the job.")
+    return redirect("pages:result", job_id=job.pk)
+
+
 def title(job: Job) -> str:
     """How a job is called in a list."""
     return job.target.name or f"{job.target.kind or 'Upload'} {job.target_id[-6:]}"
@@ -168,9 +186,20 @@ def _people(request: HttpRequest, job: Job) -> list[dict[str, Any]]:
                 "state": words.consent_state(consent.state, over=job.state in Job.FINAL),
                 "open": consent.state in OPEN_CONSENT,
                 "link": consents.link(token) if token else "",
+                "answer": _answer(consent),
+                "assurance": words.assurance(
+                    consent.assurance_asked,
+                    consent.assurance if consent.given_at else None,
+                    consents.check_state(consent) if consent.state in OPEN_CONSENT else None,
+                ),
             }
         )
     return people
+
+
+def _answer(consent: Consent) -> str:
+    """Changes whenever the page has something else to say about this person."""
+    return f"{consent.state}.{consents.check_state(consent) or ''}"
 
 
 def _name(consent: Consent) -> str:

@@ -14,9 +14,11 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from consent import levels
 from consent import services as consents
 from consent.models import Attestation, Consent
 from consent.names import is_name
+from consent.requests import LONGEST_NOTE
 from watermark.jurisdictions import WORDS
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset, Job
@@ -44,11 +46,15 @@ class Answers:
     purpose: str = ""
     label_language: str = ""
     jurisdictions: list[str] = field(default_factory=list)
+    intended_use: str = ""
     donor_name: str = ""
     donor_contact: str = ""
+    donor_relationship: str = ""
     cover: str = "ask"  # ask | rights
     target_name: str = ""
     target_contact: str = ""
+    target_relationship: str = ""
+    live_video: bool = False  # ask for the level L2 where policy does without
     basis: str = ""
     statement: str = ""
     ticks: dict[str, bool] = field(default_factory=dict)
@@ -93,6 +99,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "boxes": _boxes("tick", declaration, answers.ticks, answers.errors),
         "rights": rights,
         "rights_boxes": _boxes("rights", rights, answers.rights_ticks, answers.errors),
+        "relationships": list(words.RELATIONSHIPS.items()),
         "purposes": [(code, *texts) for code, texts in words.PURPOSES.items()],
         "languages": [(code, name, WORDS[code]) for code, name in words.LABEL_LANGUAGES.items()],
         "places": [(code, *texts, code in settings.JURISDICTIONS) for code, texts in words.JURISDICTIONS.items()],
@@ -100,6 +107,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
+        "video_is_choice": levels.least(words.PURPOSES, settings.PROFILE).level == "L1",
     }
     return render(request, "pages/new_permission.html", context, status=422 if answers.errors else 200)
 
@@ -115,10 +123,14 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         label_language=text("label_language"),
         jurisdictions=[name for name in words.JURISDICTIONS if name in data.getlist("jurisdiction")],
         donor_name=text("donor_name"),
+        intended_use=" ".join(text("intended_use").split()),
         donor_contact=text("donor_contact"),
+        donor_relationship=text("donor_relationship"),
         cover="rights" if text("cover") == "rights" else "ask",
         target_name=text("target_name"),
         target_contact=text("target_contact"),
+        target_relationship=text("target_relationship"),
+        live_video="live_video" in data,
         basis=text("basis"),
         statement=text("statement").replace("\r\n", "\n"),
         ticks={name: f"tick_{name}" in data for name, _ in declaration.boxes},
@@ -134,6 +146,11 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         if not 20 <= len(answers.statement) <= 2000:
             errors["statement"] = WHY["statement_length"]
         errors |= {f"rights_{name}": WHY["tick_required"] for name, on in answers.rights_ticks.items() if not on}
+    for who in ("donor", "target") if answers.cover == "ask" else ("donor",):
+        if getattr(answers, f"{who}_relationship") not in words.RELATIONSHIPS:
+            errors[f"{who}_relationship"] = "Choose what the person is to you."
+    if len(answers.intended_use) > LONGEST_NOTE:
+        errors["intended_use"] = f"Write at most {LONGEST_NOTE} characters."
     if answers.purpose not in words.PURPOSES:
         errors["purpose"] = "Choose what the result is for."
     if answers.label_language not in ("", *words.LABEL_LANGUAGES):
@@ -158,9 +175,17 @@ def _make(
     tokens: dict[str, str] = {}
     step = "declaration"
 
-    def question(role: str, name: str, contact: str, pictures: list[consents.PhotoRef]) -> Consent:
+    def question(role: str, name: str, contact: str, relationship: str, pictures: list[consents.PhotoRef]) -> Consent:
         consent, token = _request(
-            request, role=role, name=name, contact=contact, photos=pictures, scene=scene, purpose=answers.purpose
+            request,
+            role=role,
+            name=name,
+            contact=contact,
+            photos=pictures,
+            scene=scene,
+            purpose=answers.purpose,
+            scope=consents.Scope(intended_use=answers.intended_use, relationship=relationship),
+            assurance="L2" if answers.live_video else "",
         )
         tokens[consent.pk] = token
         return consent
@@ -174,12 +199,16 @@ def _make(
                 locale="en",
             )
             step = "donor"
-            donor = question("face_donor", answers.donor_name, answers.donor_contact, photos)
+            donor = question(
+                "face_donor", answers.donor_name, answers.donor_contact, answers.donor_relationship, photos
+            )
             step = "target"
             replaced: Consent | None = None
             attestation: Attestation | None = None
             if answers.cover == "ask":
-                replaced = question("target_person", answers.target_name, answers.target_contact, [])
+                replaced = question(
+                    "target_person", answers.target_name, answers.target_contact, answers.target_relationship, []
+                )
             else:
                 attestation = consents.attest_target_rights(
                     organisation_id=organisation(request).pk,
@@ -224,6 +253,8 @@ def _request(
     photos: list[consents.PhotoRef],
     scene: consents.TargetRef,
     purpose: str,
+    scope: consents.Scope,
+    assurance: str,
 ) -> tuple[Consent, str]:
     """Ask one person."""
     owner = organisation(request)
@@ -241,6 +272,8 @@ def _request(
         max_outputs=1,
         days=90,
         livemode=is_live(),
+        scope=scope,
+        assurance=assurance,
     )
 
 
@@ -263,7 +296,10 @@ FIELDS = {
     "target_contact": "Address of the person whose face is replaced",
     "basis": "What the right rests on",
     "statement": "Your statement",
+    "donor_relationship": "What the person whose face is put in is to you",
+    "target_relationship": "What the person whose face is replaced is to you",
     "purpose": "What the result is for",
+    "intended_use": "What the result is for, in your words",
     "label_language": "Language of the label",
 }
 

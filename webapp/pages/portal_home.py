@@ -84,14 +84,7 @@ def consent(request: HttpRequest, session: PortalSession, consent_id: str) -> Ht
         facts.append((words["level"], text["level"].get(record.assurance, record.assurance)))
     wishes = portal.wishes_of(session.subject)
     works = works_of([record])[record.pk]
-    looks = portal_joins.looks_at(
-        {
-            record.pk,
-            *(work.job_id for work in works),
-            *(work.output_id for work in works if work.output_id),
-            *(str(photo["asset_id"]) for photo in record.photos),
-        }
-    )
+    looks = portal_joins.looks_at(record)
     given = record.given_at is not None
     return guard.page(
         request,

@@ -36,6 +36,7 @@ urlpatterns = [
     path("jobs/<str:job_id>/links/hide", jobs.hide_links, name="job_hide_links"),
     path("jobs/<str:job_id>/links/<str:consent_id>.png", jobs.link_code, name="job_link_code"),
     path("jobs/<str:job_id>/result", jobs.result, name="result"),
+    path("jobs/<str:job_id>/copies-deleted", jobs.copies_deleted, name="copies_deleted"),
     path("jobs/<str:job_id>/before", files.before, name="before"),
     path("jobs/<str:job_id>/output", files.output, name="output"),
     # The depicted person's portal.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from webapp.jobs.models import Asset, Job
+from webapp.jobs.models import Asset, Job, Output
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,15 @@ BASES = {
     "parody_reviewed": "It is parody or satire and was reviewed",
 }
 
+RELATIONSHIPS = {
+    "": "I would rather not say",
+    "self": "It is me",
+    "friend": "A friend or relative",
+    "employee": "Somebody who works for us",
+    "talent": "Somebody hired for this",
+    "other": "Somebody else",
+}
+
 WARNINGS = {
     "pose_gap_wide": "The two faces look in rather different directions; the result may look strained.",
     "source_blurred": "The donor's photo is not quite sharp, so the new face is not either.",
@@ -119,6 +128,11 @@ WARNINGS = {
 # What was lost and what to do, for failures whose own message says only what happened.
 LOST = "Nothing was published. Your uploads are kept until their normal time runs out."
 AGAIN = "Start a new job with the same files; the people are asked again, because their permission was not used."
+HIDDEN = {
+    "withdrawn": "A person shown in it withdrew the permission",
+    "revoked": "The operator ended the permission",
+    "taken_down": "It was taken down",
+}
 # After these the same files must not simply be sent once more.
 NOT_AGAIN = {"consent_withdrawn", "consent_revoked", "review_rejected"}
 ADVICE = {
@@ -133,6 +147,14 @@ ADVICE = {
     "no_face": "Use a photo or video in which the face is large, sharp and not covered.",
     "face_too_small": "Use a picture in which the face is at least 64 pixels wide.",
 }
+
+
+def hidden(output: Output | None) -> str:
+    """Why a published result is not shown any more, with the day; "" if it is, or if there is none."""
+    if output is None or output.permission not in HIDDEN or output.permission_changed_at is None:
+        return ""
+    day = output.permission_changed_at
+    return f"{HIDDEN[output.permission]} on {day.day} {day:%B %Y}."
 
 
 def job_state(job: Job) -> State:
@@ -150,6 +172,23 @@ def consent_state(state: str, *, over: bool = False) -> State:
     if over and state in {"requested", "viewed"}:
         return State("Did not answer", "", "The job ended before there was an answer.")
     return CONSENT_STATES.get(state, UNKNOWN)
+
+
+# How sure a yes must be, and where the person's video stands (consent.levels, consent.challenge.check_state).
+LEVELS = {"L1": "their link and signature", "L2": "their link and signature, and a live video of them"}
+CHECKS = {
+    "waiting": "They have answered; the video is still to be made.",
+    "checking": "Their video is being checked.",
+    "review": "A reviewer of this service looks at their video.",
+}
+
+
+def assurance(asked: str, reached: str | None, check: str | None) -> str:
+    """What a yes needs here, what was reached, and what is under way; no details of any video."""
+    if reached:
+        return f"Confirmed by {LEVELS.get(reached, reached)} ({reached}; asked for: {asked})."
+    needs = f"A yes needs {LEVELS.get(asked, asked)} ({asked})."
+    return f"{needs} {CHECKS[check]}" if check in CHECKS else needs
 
 
 @dataclass(frozen=True)

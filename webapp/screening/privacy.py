@@ -22,6 +22,7 @@ RECORDS = {
             "not_screened": E,
             "created_at": T,
         },
+        on_erasure="measurements are removed; the decision stays",
     ),
     "screening.Review": Record(
         SCREENING,
@@ -35,6 +36,19 @@ RECORDS = {
             "opened_at": T,
             "decided_at": T,
         },
+        on_erasure="the reason is removed; the decision stays",
+    ),
+    # What must not come back: it outlives the erasure of whoever asked for it, and points at nobody.
+    "screening.StayDown": Record(
+        SCREENING,
+        "marks",
+        {"id": T, "mark_id": Category.CONTENT, "reason": T, "spared": Category.CONTENT, "created_at": T},
+    ),
+    "screening.StayDownPicture": Record(
+        SCREENING,
+        "marks",
+        {"id": T, "entry": T, "pdq": Category.CONTENT, "grid_sealed": Category.CONTENT}
+        | {f"band_{number}": Category.CONTENT for number in range(11)},
     ),
     "screening.ListedFace": Record(
         PROTECTION_OF_FACES,
@@ -61,5 +75,6 @@ RECORDS = {
             "starts_without_progress": T,
             "queued_at": T,
         },
+        on_erasure="deleted",
     ),
 }

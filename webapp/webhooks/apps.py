@@ -22,4 +22,4 @@ class WebhooksConfig(AppConfig):
         consents.register_effect(events.on_consent_changed)
         hiding.register_hidden(events.on_outputs_hidden)
         transitions.register_ended(events.on_job_ended)
-        upkeep.register_retention(delivery.forget_old)
+        upkeep.register_retention(delivery.forget_old, "webhook_log")

@@ -62,4 +62,9 @@ def judge_identity(described: Sequence[tuple[Motion, NDArray[Any]]], references:
 
 
 def _is_frontal(motion: Motion) -> bool:
-    return abs(motion.yaw) <= _FRONTAL_YAW and abs(motion.pitch) <= _FRONTAL_PITCH and motion.mouth <= _FRONTAL_MOUTH
+    return (
+        abs(motion.yaw) <= _FRONTAL_YAW
+        and abs(motion.pitch) <= _FRONTAL_PITCH
+        and motion.mouth <= _FRONTAL_MOUTH
+        and motion.eyes >= _FRONTAL_EYES
+    )

@@ -20,6 +20,8 @@ from worker.gate.motion import Motion, Sample
 ACTIONS: Final = ("turn_left", "turn_right", "look_up", "open_mouth", "blink", "smile")
 """Left and right are the person's own; the clip is taken to be unmirrored, as a recorder writes it."""
 
+_TURNS: Final = ("turn_left", "turn_right", "look_up")
+
 REST_SECONDS: Final = 0.5
 """Length of the rest at the start that everything is compared with."""
 LEAST_SECONDS: Final = 3.5
@@ -40,11 +42,13 @@ _JUMP_ROLL: Final = 18.0
 _NEIGHBOURS: Final = 0.15
 # Within these the face is seen well enough from the front to judge lids and corners of the mouth.
 _FRONTAL: Final = 10.0
-# Where a turn tells flat from solid: far enough to measure, not so far that the mesh guesses.
-_DEPTH_FROM, _DEPTH_TO = 11.0, 27.0
-_FLAT_TURN: Final = -0.11
+# Where a turn tells flat from solid: far enough to measure, not so far that the mesh guesses. Rendered heads: stretch
+# -0.04 and more in turns, -0.04 and less looking up, nose 0.41 and more. Pictures, flat or rolled, where they read as
+# a turn at all: -0.08 and less or nose 0.31 and less; 0.06 and more tipped back.
+_DEPTH_FROM, _DEPTH_TO = 11.0, 20.0
+_FLAT_TURN: Final = -0.09
 _FLAT_LOOK: Final = 0.03
-_FLAT_NOSE: Final = 0.28
+_FLAT_NOSE: Final = 0.35
 _FLAT_STRAIN: Final = 0.06
 _FLAT_FRAMES: Final = 3
 _SHORTEST: Final = 0.15
@@ -94,6 +98,14 @@ _CHANNELS: Final = (
     _Channel("blink", 0.45, 0.25, lambda one: 1.0 - one.eyes, frontal=True),
     _Channel("smile", 0.042, 0.022, lambda one: one.smile if one.mouth < 0.17 else 0.0, frontal=True),
 )
+
+
+def shows_depth(actions: Sequence[str]) -> bool:
+    """Whether `actions` hold a movement of the whole head: only those tell a head from an animated flat picture.
+
+    A challenge should be drawn from such lists (114 of the 120 of three different actions).
+    """
+    return any(action in _TURNS for action in actions)
 
 
 def judge(series: Sequence[Sample], actions: Sequence[str]) -> Judgement:
@@ -230,16 +242,16 @@ def _switch(channel: _Channel, times: Sequence[float], values: Sequence[float]) 
 
 def _flat(episode: Episode, faces: Sequence[tuple[float, Motion]]) -> bool:
     """Does the head behave like a picture of a head while it turns or looks up?"""
-    if episode.name not in ("turn_left", "turn_right", "look_up"):
+    if episode.name not in _TURNS:
         return False
     within = [face for seconds, face in faces if episode.start <= seconds <= episode.end]
     angles = [-one.pitch if episode.name == "look_up" else abs(one.yaw) for one in within]
     judged = [one for one, angle in zip(within, angles, strict=True) if _DEPTH_FROM <= angle <= _DEPTH_TO]
-    judged = judged or [within[int(np.argmax(angles))]]
+    judged = judged or [within[int(np.argmin(np.abs(np.array(angles) - _DEPTH_FROM)))]]
     stretch = float(np.median([one.stretch for one in judged]))
     if episode.name == "look_up":
         return stretch > _FLAT_LOOK
-    # The nose leaves its line by a third of the sine of the turn and more; along with the turn, not against it.
+    # The nose leaves its line in proportion to the sine of the turn, and along with it, not against it.
     nose = float(np.median([one.nose / math.sin(math.radians(_turn(one.yaw))) for one in judged]))
     return stretch < _FLAT_TURN or nose < _FLAT_NOSE
 
@@ -315,6 +327,7 @@ def _place_blinks(
         fitting = [one for one in blinks if one.start >= after and one.end <= before]
         if not fitting:
             return ["wrong_order" if blinks else "action_missing"], []
-        matched.append(fitting[0])
-        after = fitting[0].end
+        # A blink on demand is slower than the involuntary ones beside it.
+        matched.append(max(fitting, key=lambda one: one.end - one.start))
+        after = matched[-1].end
     return [], matched

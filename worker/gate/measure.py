@@ -150,15 +150,17 @@ def measure_job(
     profiles: Sequence[str],
     *,
     relationships: Sequence[str] = (),
+    least: str = "L1",
 ) -> list[Signal]:
     """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
 
-    `profiles`: under which each asset was let through; `relationships`: what each person is to the account.
+    `profiles`: under which each asset was let through. `relationships`: what each person is to the account. `least`:
+    the level of assurance that the use needs.
     """
     return [
         _identity(chosen, confirmed),
         _pose(chosen, target),
-        signals.assurance(levels),
+        signals.assurance(levels, least),
         signals.asset_profiles(profiles),
         signals.relationships(relationships),
         *signals.not_installed(),

@@ -15,6 +15,8 @@ POLICY_VERSION = "2026-11.3"
 Verdict = Literal["accept", "review", "reject"]
 SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 
+LEVELS = ("L1", "L2", "L3", "L4")  # of assurance, as in consent.levels (a test compares the two)
+
 SOURCE_NEEDS = ("stay_down", "dimensions", "faces", "own_mark", "credentials", "listed_face")
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
 JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles", "relationship")
@@ -60,7 +62,7 @@ def decide_job(signals: Iterable[Signal], profile: Profile) -> GateDecision:
     signals = tuple(signals)
     measured = [s for s in signals if s.kind == "assurance" and s.status == "measured"]
     levels: Sequence[str] = measured[0].value["levels"] if measured else ()
-    surely = bool(levels) and all(level in {"L2", "L3"} for level in levels)
+    surely = bool(levels) and all(_reaches(level, "L2") for level in levels)
     decided = tuple(kind for kind in NOT_SCREENED if kind != "face_forgery")
     leave = NOT_SCREENED if profile.forgery_with_l2 == "review" or surely else decided
     return _decide(signals, profile, JOB_NEEDS, leave)
@@ -163,6 +165,10 @@ def _assurance(signal: Signal, profile: Profile) -> list[Finding]:
         # In every profile: a statement of the account alone is not yet a permission (DESIGN.md, promise 1).
         message = "The account states that it may use the target without asking the person; a moderator looks at it."
         return [Finding("review", "rights_attested", message)]
+    # The rule itself is consent.levels'; what it asks for comes with the signal.
+    if not all(_reaches(level, signal.value.get("least", "")) for level in signal.value["levels"]):
+        message = "A permission is less sure than this use needs; a person looks at it."
+        return [Finding("review", "assurance_too_low", message)]
     return []
 
 
@@ -187,6 +193,10 @@ def _stay_down(signal: Signal, profile: Profile) -> list[Finding]:
             return [Finding("reject", "stay_down", message)]
     message = "The picture looks like a result whose permission ended; a person looks at it."
     return [Finding("review", "stay_down_unsure", message)]
+
+
+def _reaches(level: str, least: str) -> bool:
+    return level in LEVELS and least in LEVELS and LEVELS.index(level) >= LEVELS.index(least)
 
 
 def _asset_profiles(signal: Signal, profile: Profile) -> list[Finding]:

@@ -127,6 +127,6 @@ def relationships(found: Sequence[str]) -> Signal:
     return Signal("relationship", "measured", {"relationships": list(found)}, "consent")
 
 
-def assurance(levels: Sequence[str]) -> Signal:
+def assurance(levels: Sequence[str], least: str = "L1") -> Signal:
     """How surely each depicted person was recognised (L1: link and name, L2: live check, attested: nobody asked)."""
-    return Signal("assurance", "measured", {"levels": list(levels)}, "consent")
+    return Signal("assurance", "measured", {"levels": list(levels), "least": least}, "consent")

@@ -118,7 +118,10 @@ def serve_frames(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]
     "shrink"; an order is what `Seeker.answer` takes, with a "number" that stands on each frame and on the "end" of the
     answer. A new order ends the answer to the one before.
     """
-    with os.fdopen(channel.fds[0], "rb", closefd=False) as file, VideoReader(file, payload["container"]) as reader:
+    with (
+        os.fdopen(channel.fds[0], "rb", closefd=False) as file,
+        VideoReader(file, payload["container"], any_rate=True) as reader,
+    ):
         seeker = Seeker(reader, int(payload["short_side"]))
         channel.send({"duration": reader.duration or 0.0, "shrink": seeker.shrink})
         while True:

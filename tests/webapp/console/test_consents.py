@@ -74,8 +74,8 @@ def addresses(consent: Consent) -> dict[str, str]:
         "look": f"{base}/look",
         "evidence": f"{base}/evidence.zip",
         "revoke": f"{base}/revoke",
-        "photo": f"{base}/picture/0.jpg",
-        "target": f"{base}/picture/target.jpg",
+        "photo": f"{base}/photo/0.jpg",
+        "target": f"{base}/target/0.jpg",
     }
 
 
@@ -120,8 +120,8 @@ def test_after_a_reason_everything_is_shown_for_15_minutes_and_the_look_is_logge
         assert secret in html
     assert "log entry" in html
     assert mod.get(where["photo"])["Content-Type"] == "image/jpeg"
-    assert mod.get(f"{where['detail']}/picture/9.jpg").status_code == 404
-    assert mod.get(f"{where['detail']}/picture/-1.jpg").status_code == 404
+    assert mod.get(f"{where['detail']}/photo/9.jpg").status_code == 404
+    assert mod.get(f"{where['detail']}/target/1.jpg").status_code == 404
     record = AuditRecord.objects.get()
     assert (record.action, record.subject_ref, record.reason) == (
         "consent.viewed",
@@ -232,7 +232,7 @@ def test_the_person_learns_that_somebody_looked_not_who(consent: Consent, mod: C
     assert views_of(consent.subject) == []
     mod.post(addresses(consent)["look"], REASON)
     ledger.audit("9", "face.viewed", consent.photos[0]["asset_id"], "moderation")
-    ledger.audit("9", "face.viewed", consent.target_asset_id, "moderation")
+    ledger.audit("9", "face.viewed", consent.targets[0]["asset_id"], "moderation")
     ledger.audit("9", "face.viewed", "ast_somebody_elses", "moderation")
     ledger.audit("9", "ledger.exported", consent.pk, "backup")
     views = views_of(consent.subject)

@@ -18,6 +18,7 @@ from webapp import keys_of_house, observability
 from webapp.celery import app
 
 
+@pytest.mark.django_db
 def test_the_mark_key_of_this_year_comes_first_and_earlier_ones_stay_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     first = keys_of_house.mark_keys()
     monkeypatch.setattr(keys_of_house, "datetime", _Year)
@@ -29,6 +30,7 @@ def test_the_mark_key_of_this_year_comes_first_and_earlier_ones_stay_readable(mo
         keys_of_house.mark_key("elsewhere/2026")
 
 
+@pytest.mark.django_db
 def test_after_a_change_of_name_marks_under_the_old_name_stay_readable(settings: Any) -> None:
     settings.DEPLOYMENT = "old"
     before = keys_of_house.mark_keys()

@@ -39,12 +39,16 @@ def test_what_names_or_reaches_a_depicted_person_is_sealed_or_hashed() -> None:
         "accounts.User.username",
         # Keyed hashes.
         "consent.Block.key_hmac",
+        "consent.PortalAsk.key_hmac",
         "consent.Subject.contact_hmac",
         # Names of encrypted objects.
         "jobs.Asset.analysis_name",
         "jobs.Asset.object_name",
         "jobs.Asset.previews",
         "jobs.Output.object_name",
+        "screening.ListedFace.photo_name",
+        "consent.Challenge.clip_name",
+        "consent.Challenge.stills",
         # Plain, and emptied when somebody shown is erased.
         "jobs.Asset.name",
         "jobs.JobEvent.message",
@@ -60,3 +64,14 @@ def test_the_published_schedule_is_whole_in_both_languages(locale: str) -> None:
     assert {"inputs", "outputs", "consent_record", "marks", "logs"} <= {row["name"] for row in rows}
     for row in rows:
         assert all(row[part] for part in ("data", "since", "action", "reason")), row
+
+
+def test_wherever_a_row_leads_to_a_person_it_is_said_what_their_erasure_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"consent.Consent", "consent.LedgerEntry", "jobs.OutputFingerprint"} <= privacy.leading_to_people()
+    assert "accounts.User" not in privacy.leading_to_people()
+    known = privacy.records()
+    forgetful = {**known, "jobs.Job": privacy.Record(privacy.REPLACEMENT, "jobs", known["jobs.Job"].fields)}
+    monkeypatch.setattr(privacy, "records", lambda: forgetful)
+    assert privacy.faults() == [
+        "jobs.Job leads to a person, and `on_erasure` does not say what happens to it when they are forgotten"
+    ]

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from consent import ledger
+from consent.ledger import verifying
+from consent.ledger.models import LedgerEntry
 from webapp.jobs import intake, running
 from webapp.jobs.models import Asset, Job
 from webapp.screening import services
@@ -53,6 +56,48 @@ def test_an_accepted_asset_is_ready_and_its_evidence_holds_every_signal(stage: A
     assert (asset.state, record.decision, record.profile) == ("ready", "accept", "evaluation")
     assert {signal["kind"] for signal in record.signals} == {*policy.TARGET_NEEDS, *signals.NOT_SCREENED}
     assert record.not_screened == list(signals.NOT_SCREENED)
+
+
+def test_every_gate_decision_and_every_persons_decision_is_entered_into_the_ledger(stage: Any) -> None:
+    _, review = in_review(stage)
+    services.release_review(review, stage.mod, "it is a painting")
+    ledger.sequence()
+    kinds = LedgerEntry.objects.filter(kind="screening").order_by("seq")
+    assert [entry.type for entry in kinds] == ["review", "review_released"]
+    assert {entry.ref for entry in kinds} == {review.screening_id}
+    assert verifying.verify().findings == []
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        (ScreeningRecord, {"decision": "accept"}),
+        (ScreeningRecord, {"signals": []}),
+        (ScreeningRecord, {"policy_version": "0"}),
+        (Review, {"reason": "another"}),
+        (Review, {"state": "rejected"}),
+        (Review, {"state": "open"}),
+    ],
+)
+def test_a_decision_that_somebody_edits_is_found(stage: Any, model: Any, change: Any) -> None:
+    _, review = in_review(stage)
+    services.release_review(review, stage.mod, "it is a painting")
+    ledger.sequence()
+    model.objects.update(**change)
+    assert {found.code for found in verifying.verify().findings} == {"row_edited"}
+
+
+def test_evidence_that_somebody_inserts_or_removes_is_found(stage: Any) -> None:
+    _, review = in_review(stage)
+    ledger.sequence()
+    evidence = review.screening
+    evidence.pk = "scr_inserted"
+    evidence.save(force_insert=True)
+    assert [found.code for found in verifying.verify().findings] == ["row_not_entered"]
+    evidence.delete()
+    review.delete()
+    ScreeningRecord.objects.all().delete()
+    assert [found.code for found in verifying.verify().findings] == ["row_missing"]
 
 
 def test_a_rejected_asset_is_refused_with_the_first_reason(stage: Any) -> None:

@@ -9,6 +9,8 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +24,7 @@ from consent import services as consents
 from tests.webapp import cast
 from tests.webapp.core.test_net import NAME, Server, head, issue
 from webapp.jobs import services as jobs
+from webapp.jobs import upkeep
 from webapp.jobs.errors import JobsError
 from webapp.net import Policy
 from webapp.outbox import services as outbox
@@ -48,7 +51,7 @@ class Receiver(Server):
     def _take(self, connected: Any, path: str) -> None:
         request = self.seen[-1]
         headers, _, body = request.partition(b"\r\n\r\n")
-        length = int(next(line for line in headers.split(b"\r\n") if line.lower().startswith(b"content-length")).split()[1])
+        length = int(headers.lower().partition(b"content-length:")[2].split()[0])
         while len(body) < length:
             body += connected.recv(4096)
         self.bodies.append(body)
@@ -251,7 +254,8 @@ def test_no_secret_lies_open_in_the_database(cleo: cast.Account, receiver: Recei
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.org/h", "https://user@example.org/h", "https://example.org:8443/h", "ftp://x", "", "x" * 600]
+    "url",
+    ["http://example.org/h", "https://me@example.org/h", "https://example.org:8443/h", "ftp://x", "", "x" * 600],
 )
 def test_an_address_that_could_never_be_told_is_refused(cleo: cast.Account, url: str) -> None:
     with pytest.raises(JobsError) as error:
@@ -278,7 +282,9 @@ def test_the_api_makes_tries_and_replays(cleo: cast.Account, dan: cast.Account, 
     assert made.status_code == 201, made.content
     body = made.json()
     assert body["secret"].startswith("whsec_")
-    assert call("post", "", {"url": receiver.url, "events": ["output.hidden"]}, **{"Idempotency-Key": "k1"}).json() == body
+    assert (
+        call("post", "", {"url": receiver.url, "events": ["output.hidden"]}, **{"Idempotency-Key": "k1"}).json() == body
+    )
     here = f"/{body['id']}"
     assert "secret" not in call("get", here).json()
     assert call("get", here, who=dan).status_code == 404
@@ -324,3 +330,27 @@ def _give(consent: Any) -> None:
         confirmed_photos=consent.photo_sha256s,
         notice_sha256=notice.sha256,
     )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tick_delivers_aside_so_that_a_partner_who_hangs_holds_up_nobody(committed: None, receiver: Receiver) -> None:
+    cleo = cast.account("Cleo")
+    services.create_endpoint(cleo.organisation, url=receiver.url)
+    release = threading.Event()
+    take = receiver.answer
+    receiver.answer = lambda connected, path: (release.wait(10), take(connected, path))[1]
+    for endpoint in WebhookEndpoint.objects.all():
+        services.send_test(endpoint)
+    began = time.monotonic()
+    upkeep.tick()
+    assert time.monotonic() - began < 2.0
+    assert WebhookDelivery.objects.get().state == "pending"
+    assert not outbox.relay_aside()  # one round at a time
+    release.set()
+    deadline = time.monotonic() + 15
+    while WebhookDelivery.objects.get().state == "pending" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert WebhookDelivery.objects.get().state == "delivered"
+    while outbox._aside.locked() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not outbox._aside.locked()

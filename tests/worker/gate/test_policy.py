@@ -192,3 +192,12 @@ def test_a_stricter_profile_never_decides_more_mildly(found: list[Signal]) -> No
         order[policy.decide_asset(found, profile, "target").decision] for profile in (EVALUATION, STANDARD, STRICT)
     )
     assert mild <= middle <= hard
+
+
+@pytest.mark.parametrize("profile", [EVALUATION, STANDARD, STRICT])
+def test_a_job_on_an_employee_is_looked_at_by_a_person_in_every_profile(profile: profiles.Profile) -> None:
+    found = [each for each in screened(clean_job(profile=profile)) if each.kind != "relationship"]
+    decision = policy.decide_job([*found, signals.relationships(["friend", "employee"])], profile)
+    assert (decision.decision, decision.reasons) == ("review", ("relationship_employee",))
+    assert policy.decide_job(found, profile).reasons == ("relationship_missing",)
+    assert policy.decide_job([*found, signals.relationships(["self", ""])], profile).decision == "accept"

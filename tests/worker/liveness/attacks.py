@@ -66,6 +66,14 @@ def _bent(cast: Cast, performance: Performance, fps: float, size: Size) -> Itera
         yield picture
 
 
+def _rolled(cast: Cast, performance: Performance, fps: float, size: Size) -> Iterator[Rgb]:
+    """A photo rolled to a tube and turned: as round as a head, but without a nose."""
+    for _, picture in _photo(
+        cast, performance, fps, size, lambda moment: _Sheet(yaw=1.3 * moment.yaw, pitch=1.8 * moment.pitch, bend=2.6)
+    ):
+        yield picture
+
+
 def _bending(cast: Cast, performance: Performance, fps: float, size: Size) -> Iterator[Rgb]:
     """A photo bent more at every action, and turned."""
 
@@ -188,6 +196,7 @@ ATTACKS: Final[dict[str, Callable[[Cast, Performance, float, Size], Iterator[Rgb
     "handheld": _handheld,
     "tilted": _tilted,
     "bent": _bent,
+    "rolled": _rolled,
     "bending": _bending,
     "waved": _waved,
     "zoomed": _zoomed,

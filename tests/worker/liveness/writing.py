@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import av
 import cv2
@@ -14,10 +14,12 @@ import numpy as np
 from worker.faces.types import Rgb
 
 _MILLIS: Final = Fraction(1, 1000)
-# (codec, options) by ending; WebM as browsers record it: one pass, real time.
+# (codec, options) by ending, the longest that fits counts; WebM as browsers record it: one pass, real time.
 _ENCODERS: Final = {
     ".mp4": ("libx264", {"crf": "23", "preset": "veryfast"}),
     ".webm": ("libvpx", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "auto-alt-ref": "0"}),
+    ".live.webm": ("libvpx", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "auto-alt-ref": "0"}),
+    ".frag.mp4": ("libx264", {"crf": "23", "preset": "veryfast"}),
     ".vp9.webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "row-mt": "1"}),
 }
 
@@ -27,18 +29,24 @@ def write_clip(
 ) -> None:
     """Write `frames` (uint8 [H, W, 3] RGB, all of one even size) to `path`; its ending chooses the format.
 
-    `.mp4` H.264, `.webm` VP8, `.vp9.webm` VP9, `.y4m` and `.mjpeg` for `--use-file-for-fake-video-capture`. `times`
+    `.mp4` H.264, `.webm` VP8, `.vp9.webm` VP9, `.live.webm` and `.frag.mp4` as a browser streams them (without length,
+    index or frame rate), `.y4m` and `.mjpeg` for `--use-file-for-fake-video-capture`. `times`
     are the seconds each frame is shown at, for a recorder with an uneven pace; MP4 and WebM only.
     """
     if path.name.endswith(".y4m"):
         return _write_y4m(path, frames, fps)
     if path.name.endswith(".mjpeg"):
         return _write_mjpeg(path, frames)
-    ending = ".vp9.webm" if path.name.endswith(".vp9.webm") else path.suffix
-    if ending not in _ENCODERS:
-        raise ValueError(f"{path.name}: write .mp4, .webm, .vp9.webm, .y4m or .mjpeg")
+    ending = max((each for each in _ENCODERS if path.name.endswith(each)), key=len, default=None)
+    if ending is None:
+        raise ValueError(f"{path.name}: write {', '.join(_ENCODERS)}, .y4m or .mjpeg")
     codec, options = _ENCODERS[ending]
-    with av.open(str(path), "w") as container:
+    streamed = ending in (".live.webm", ".frag.mp4")
+    muxing = {"movflags": "frag_keyframe+empty_moov+default_base_moof"} if ending == ".frag.mp4" else {}
+    with (
+        path.open("wb") as file,
+        av.open(_Pipe(file) if streamed else file, "w", format=ending[-4:].strip("."), options=muxing) as container,
+    ):
         stream: Any = None
         for number, rgb in enumerate(frames):
             if stream is None:
@@ -55,6 +63,16 @@ def write_clip(
         if stream is None:
             raise ValueError("a clip needs a frame")
         container.mux(stream.encode(None))
+
+
+class _Pipe:
+    """A file that cannot be gone back in, as the network is: the header stays as it was first written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
 
 
 def _write_y4m(path: Path, frames: Iterable[Rgb], fps: float) -> None:

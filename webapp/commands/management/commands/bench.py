@@ -23,12 +23,13 @@ class Command(BaseCommand):
         "child and codecs: frames per second of the whole job, milliseconds of each stage, peak memory. "
         "Compare runs on an idle machine; a shared one is noisy. `bench watermark`: the invisible mark under attack. "
         "`bench repository`: finding an output by its mark or its fingerprint. `bench verify`: checking a file. "
-        "`bench ledger`: entries and proofs of the tamper-evident log."
+        "`bench ledger`: entries and proofs of the tamper-evident log. "
+        "`bench liveness`: the liveness check on rendered heads and on attacks."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         _swap_arguments(parser)
-        what = parser.add_subparsers(dest="what", metavar="{swap,watermark,repository,verify,ledger}")
+        what = parser.add_subparsers(dest="what", metavar="{swap,watermark,repository,verify,ledger,liveness}")
         _swap_arguments(
             what.add_parser("swap", help="speed and memory of a swapped clip (what runs when none is named)")
         )
@@ -51,6 +52,12 @@ class Command(BaseCommand):
         verify = what.add_parser("verify", help="processor time and memory of checking files, made for the purpose")
         verify.add_argument("--seconds", type=float, default=60.0, help="length of the film (default: %(default)g)")
         verify.add_argument("--rounds", type=int, default=5, help="checks of each file (default: %(default)s)")
+        liveness = what.add_parser(
+            "liveness", help="how often rendered heads pass the liveness check, and attacks on it"
+        )
+        liveness.add_argument("--rounds", type=int, default=40, help="genuine clips (default: %(default)s)")
+        liveness.add_argument("--attacks", type=int, default=6, help="clips of each attack (default: %(default)s)")
+        liveness.add_argument("--seed", type=int, default=0, help="another seed, other clips (default: %(default)s)")
 
         log = what.add_parser(
             "ledger", help="entries and proofs, on a database and keys that are thrown away afterwards"
@@ -79,6 +86,14 @@ class Command(BaseCommand):
             from webapp.commands import verify_bench
 
             for words in verify_bench.run(seconds=options["seconds"], rounds=options["rounds"]):
+                self.stdout.write(words)
+            return
+        if what == "liveness":
+            from webapp.commands import liveness_bench
+
+            if options["rounds"] < 1 or options["attacks"] < 1:
+                raise CommandError("At least one clip of each is needed.")
+            for words in liveness_bench.run(rounds=options["rounds"], attacks=options["attacks"], seed=options["seed"]):
                 self.stdout.write(words)
             return
         if what == "watermark":

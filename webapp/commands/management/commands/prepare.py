@@ -7,8 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
+from django.db import connections
 
 from webapp.commands.progress import ProgressBar
+
+OVERWRITES = 1  # SQLite's user_version: from here on the file has no free page that was not overwritten
 
 
 class Command(BaseCommand):
@@ -20,7 +23,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from consent import keys
+        from consent import erasure, keys
         from webapp import keys_of_house
         from worker.inference import builtin
 
@@ -32,10 +35,23 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0, interactive=False)
         call_command("migrate", database="keys", verbosity=0, interactive=False)
         keys.subkey("check")  # draws the master key if there is none
+        self._overwrite_freed()
+        erasure.heal(at_start=True)
         keys_of_house.anchors_pem()  # makes the development certificates where no others are configured
         self._reader(options["verbosity"])
         if options["verbosity"] > 0:
             self.stdout.write(f"Ready: models, keys, certificates and database lie under {settings.HOME}.")
+
+    def _overwrite_freed(self) -> None:
+        """Once per SQLite file: pages that were freed before it overwrote what it deletes may still hold old rows."""
+        for connection in connections.all():
+            if connection.vendor != "sqlite":
+                continue
+            with connection.cursor() as cursor:
+                cursor.execute("PRAGMA user_version")
+                if cursor.fetchone()[0] < OVERWRITES:
+                    cursor.execute("VACUUM")
+                    cursor.execute(f"PRAGMA user_version={OVERWRITES}")
 
     def _reader(self, verbosity: int) -> None:
         """The reader for visitors' browsers; a machine without npm or network does without it."""

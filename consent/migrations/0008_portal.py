@@ -8,7 +8,7 @@ import consent.portal_models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("consent", "0006_scope"),
+        ("consent", "0007_challenge"),
     ]
 
     operations = [

@@ -1,0 +1,28 @@
+"""A few small pictures of a clip, for the person who has to decide what the check could not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.media import client
+
+LONGEST_SIDE = 480  # pixels
+
+
+def stills(path: Path, times: Sequence[float]) -> list[bytes]:
+    """Small JPEGs of the clip at these seconds, in order. Raises MediaError."""
+    return [_small(frame) for _, frame in client.sample_frames(path, times=sorted(times))] if times else []
+
+
+def _small(frame: NDArray[np.uint8]) -> bytes:
+    height, width = frame.shape[:2]
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return data.tobytes()
