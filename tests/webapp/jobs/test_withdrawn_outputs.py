@@ -1,4 +1,4 @@
-"""What was published under a permission that ended: hidden at once, deleted after the grace, and told at the console."""
+"""What was published under a permission that ended: hidden at once, deleted after the grace, shown to the operator."""
 
 from __future__ import annotations
 
