@@ -9,9 +9,9 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
-from webapp.api import serializers as shapes
+from webapp.api import forms
 from webapp.api.errors import CONTENT_TYPE
-from webapp.api.serializers import Problem
+from webapp.api.shapes import Problem
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import PURPOSES
 from webapp.verify.models import Verification
@@ -31,9 +31,9 @@ PAGE = [
 # Names for sets of words that occur under the same field name in several shapes.
 ENUM_NAMES = {
     "AssetRoleEnum": Asset.Role.values,
-    "ConsentRoleEnum": shapes.ROLES,
-    "MediaKindEnum": shapes.MEDIA_KINDS,
-    "AttestationKindEnum": shapes.ATTESTATION_KINDS,
+    "ConsentRoleEnum": forms.ROLES,
+    "MediaKindEnum": forms.MEDIA_KINDS,
+    "AttestationKindEnum": forms.ATTESTATION_KINDS,
     "PurposeEnum": PURPOSES,
     "AssetStateEnum": Asset.State.values,
     "JobStateEnum": Job.State.values,
