@@ -20,7 +20,7 @@ def test_an_untouched_house_is_not_accused(history) -> None:
     history()
     report = verifying.verify()
     assert report.findings == []
-    assert report.leaves == report.covered == report.opened == 20
+    assert report.leaves == report.covered == report.opened == 25
     assert report.checkpoints == 3  # two stored, one remembered
 
 
