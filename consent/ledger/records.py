@@ -18,6 +18,8 @@ SEALED = ("name", "requested_by", "note", "typed_name", "notice_text")
 # What an event of this type makes of the use it names.
 USE_STATES = {"reserved": Use.State.RESERVED, "used": Use.State.COUNTED, "released": Use.State.RELEASED}
 
+HOLDS = ("restricted", "restriction_lifted")
+
 KeyOf = Callable[[str], bytes]
 
 
@@ -29,7 +31,7 @@ def check(report: Report, key_of: KeyOf) -> None:
         Consent.objects.filter(pk__gt=last)
         .order_by("pk")
         .prefetch_related(events, "uses")
-        .select_related("subject")[:CHUNK]
+        .select_related("subject__wishes", "restriction")[:CHUNK]
     ):
         last = found[-1].pk
         for consent in found:
@@ -54,6 +56,8 @@ def _check_consent(report: Report, consent: Consent, *, erased: bool) -> None:
             f"The consent says {consent.state}, its last event says {events[-1].state}.",
         )
     _check_uses(report, consent, events)
+    if not erased and not _being_erased(consent.subject):
+        _check_holds(report, consent, events)
     if erased:
         return  # erasing empties columns, and what was sealed opens no more
     digest = next((event.data["scope"] for event in reversed(events) if "scope" in _data(event)), None)
@@ -87,6 +91,23 @@ def _check_uses(report: Report, consent: Consent, events: list[Event]) -> None:
             report.add(
                 "use_differs", f"{consent.pk} for {job}", "The uses counted are not those that the events record."
             )
+
+
+def _check_holds(report: Report, consent: Consent, events: list[Event]) -> None:
+    """Holds of this consent, of everything of its person, and of their biometric data; the last event of each counts.
+
+    A consent that came later than the hold of everything has no event of it, so only a hold that is missing is told.
+    """
+    last = {event.code: event.type == "restricted" for event in events if event.type in HOLDS}
+    wishes = getattr(consent.subject, "wishes", None)
+    held = {
+        "": hasattr(consent, "restriction"),
+        "everything": wishes is not None and wishes.restricted_at is not None,
+        "biometrics_limited": wishes is not None and wishes.limited_at is not None,
+    }
+    missing = [code for code, restricted in last.items() if restricted and not held.get(code, True)]
+    if missing or (held[""] and not last.get("", False)):
+        report.add("hold_differs", consent.pk, "The hold on this consent is not the one that its events record.")
 
 
 def _check_subject(report: Report, subject: Subject, key_of: KeyOf) -> None:

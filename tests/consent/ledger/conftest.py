@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from consent import ledger, services
+from consent import ledger, restriction, services
 from consent.ledger import house as signers
+
+OTHER = services.PhotoRef("ast_held", "8" * 64)  # a picture about which nobody said no
 
 
 @pytest.fixture
@@ -28,7 +30,8 @@ def history(db: None, house: Any) -> Callable[[], None]:
         house.in_state("refused")
         ledger.audit("usr_mod", "viewed_face", used.id, "Complaint 17")
         ledger.audit("usr_mod", "exported", used.id, "")
-        house.given("target_person")
+        restriction.restrict_consent(house.given("target_person"))
+        restriction.restrict_all(house.given(contact="held@example.org", photos=[OTHER]).subject)
         ledger.sequence()
         signers.remember(ledger.checkpoint())  # what follows the commit, which a test's own transaction never sees
 

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from consent.ledger import tree, verifying
 from consent.ledger.checking import Report
 from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerTile
-from consent.models import Attestation, Consent, Event, Subject, Use
+from consent.models import Attestation, Consent, Event, Restriction, Subject, Use, Wishes
 
 pytestmark = pytest.mark.django_db
 
@@ -342,6 +342,19 @@ def insert_use(rng: random.Random) -> None:
     Use.objects.create(consent=_pick(Consent, rng), job_id=f"job_{rng.randrange(10**9)}", state="counted")
 
 
+def remove_hold(rng: random.Random) -> None:
+    rng.choice([Restriction.objects.all().delete, Wishes.objects.all().delete])()
+
+
+def lift_hold_silently(rng: random.Random) -> None:
+    Wishes.objects.update(restricted_at=None)
+
+
+def insert_hold(rng: random.Random) -> None:
+    consent = _pick(Consent, rng, restriction__isnull=True)
+    Restriction.objects.create(consent=consent, since=consent.created_at)
+
+
 def edit_subject(rng: random.Random) -> None:
     subject = _pick(Subject, rng, contact_hmac__isnull=False)
     _set(subject, contact_hmac=rng.choice([None, rng.randbytes(32).hex()]))
@@ -382,6 +395,9 @@ EDITS: list[Edit] = [
     edit_use,
     remove_use,
     insert_use,
+    remove_hold,
+    lift_hold_silently,
+    insert_hold,
     edit_subject,
 ]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
-from consent import keys, ledger, services
+from consent import erasure, keys, ledger, restriction, services
 from consent.ledger import house as signers
 from consent.ledger import sources, verifying
 from consent.ledger.models import AuditRecord
+from consent.models import Erasure
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +22,7 @@ def test_an_untouched_house_is_not_accused(history) -> None:
     history()
     report = verifying.verify()
     assert report.findings == []
-    assert report.leaves == report.covered == report.opened == 20
+    assert report.leaves == report.covered == report.opened == 25
     assert report.checkpoints == 3  # two stored, one remembered
 
 
@@ -54,6 +56,20 @@ def test_nor_one_that_forgot_a_person(history, house) -> None:
     report = verifying.verify()
     assert report.findings == []
     assert report.erased == 4
+
+
+def test_nor_one_that_carried_out_an_erasure_or_is_at_it(history, house) -> None:
+    history()
+    gone = house.given(contact="gone@example.org", **OTHER)
+    restriction.restrict_consent(gone)
+    Erasure.objects.create(subject=gone.subject, by=Erasure.By.PERSON)
+    type(gone.subject).objects.filter(pk=gone.subject_id).update(contact_hmac=None, erased_at=timezone.now())
+    assert verifying.verify().findings == []
+    assert erasure.erase_subject(gone.subject, by=Erasure.By.PERSON).finished
+    ledger.sequence()
+    report = verifying.verify()
+    assert report.findings == []
+    assert report.erased == 6
 
 
 def test_nor_one_that_deleted_what_had_its_time_and_said_so(history) -> None:
