@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from consent import erasure, keys, services, subjects
+from consent import erasure, keys, services
 from consent.errors import ConsentError
 from consent.models import Block, Consent, DataKey, Erasure, Event, Subject
 from consent.subjects import subject_for
@@ -299,7 +299,3 @@ def test_a_permission_that_was_used_up_is_over_with_its_last_day(house: Any) -> 
     now = used_up.ended_at
     assert list(schedule.over(now + timedelta(days=3 * 365 + 1), given=True)) == []
     assert list(schedule.over(used_up.valid_until + timedelta(days=3 * 365 + 1), given=True)) == [used_up.subject]
-
-
-def test_contact_hash_is_what_people_are_found_by() -> None:
-    assert subject_for(ADA).contact_hmac == subjects.contact_hash(ADA)

@@ -40,11 +40,12 @@ def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
             permission=Output.Permission.WITHDRAWN, permission_changed_at=timezone.now()
         )
     yield Line("results", count)
-    count = 0
+    names, count = named.count(), 0
     for asset in assets:
         count += erase_asset_now(asset)
     yield Line("uploads with their previews and analyses", count)
-    yield Line("file names", named.update(name="", failure_message=""))
+    yield Line("file names", names)
+    assets.exclude(name="", failure_message="").update(name="", failure_message="")
     yield Line("remarks in job histories", events.update(message=""))
     jobs.exclude(failure_message="").update(failure_message="")
 
@@ -70,8 +71,8 @@ def pictures(scope: Scope) -> set[str]:
     for consent in consents:
         if consent.role == Consent.Role.FACE_DONOR:
             found |= {photo["asset_id"] for photo in consent.photos}
-        elif consent.target_asset_id:
-            found.add(consent.target_asset_id)
+        else:
+            found |= {target["asset_id"] for target in consent.targets}
     donor = Job.objects.filter(donor_consent__in=scope.consent_ids)
     found |= set(donor.exclude(sources=None).values_list("sources", flat=True))
     found |= set(Job.objects.filter(target_consent__in=scope.consent_ids).values_list("target_id", flat=True))
