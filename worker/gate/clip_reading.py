@@ -95,7 +95,8 @@ def _read(reader: VideoReader, runner: ModelRunner, channel: Channel) -> tuple[_
         now = small.astype(np.float32)
         change = 255.0 if before is None else float(np.abs(now - before).mean())
         before = now
-        landmarks, other = follower.push(rgb)
+        cut = scenes.push(rgb)
+        landmarks, other = follower.push(rgb, afresh=cut)
         light = float(small.mean()) if landmarks is None else _light(rgb, landmarks)
         if landmarks is not None and stamp.seconds >= chip_due and len(series.chips) < _MOST_CHIPS:
             chip_due = stamp.seconds + _CHIP_SECONDS
@@ -103,7 +104,7 @@ def _read(reader: VideoReader, runner: ModelRunner, channel: Channel) -> tuple[_
             series.chip_frames.append(len(series.seconds))
         series.seconds.append(stamp.seconds)
         series.landmarks.append(np.full((LANDMARK_COUNT, 3), np.nan, np.float32) if landmarks is None else landmarks)
-        series.facts.append((light, other, change, float(scenes.push(rgb))))
+        series.facts.append((light, other, change, float(cut)))
     return series, False
 
 
@@ -114,8 +115,13 @@ class _Follower:
         self._detector, self._mesh = FaceDetector(runner), FaceMesh(runner)
         self._last: Floats | None = None
 
-    def push(self, rgb: Rgb) -> tuple[Floats | None, float]:
-        """Landmarks float32 [478, 3] or None, and the largest other face's size as a share of this one's."""
+    def push(self, rgb: Rgb, *, afresh: bool) -> tuple[Floats | None, float]:
+        """Landmarks float32 [478, 3] or None, and the largest other face's size as a share of this one's.
+
+        `afresh` looks for the face anew: followed over a cut, the mesh would glide to its new place within some frames.
+        """
+        if afresh:
+            self._last = None
         found = self._detector.detect(rgb, min_size=self._least(rgb))
         landmarks = self._locate(rgb, found)
         self._last = landmarks
