@@ -78,6 +78,7 @@ EN = {
 ZH = {"start": "打开摄像头", "record": "开始录制", "thanks": "谢谢，您的答复已记录。", "query": "?lang=zh-hans"}
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_from_the_question_to_the_withdrawal_with_living_people(
     browser: Browser, service: Service, tmp_path: Path
