@@ -200,7 +200,7 @@ def decrypt(key_id: str, aad: bytes, sealed: bytes) -> bytes:
 def decrypt_many(sealed: Sequence[tuple[str, bytes, bytes]]) -> list[bytes | None]:
     """`decrypt` of many (key id, associated data, bytes), each under a key of its own; None where one was destroyed.
 
-    The keys are read and the master key is derived from once for all, so that ten thousand take well under a second.
+    The keys are read and the master key is derived from once for all, so that ten thousand take about a second.
     Raises as `decrypt`.
     """
     from consent.models import DataKey

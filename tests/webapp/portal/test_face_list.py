@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -244,16 +245,27 @@ def test_erasing_a_person_takes_them_off_the_list(stage: Any) -> None:
 
 
 def fill(subject: Subject, count: int) -> None:
-    """`count` entries with random descriptors, as `finish` leaves them."""
-    key_id, key = face_list.list_key()
+    """`count` entries with random descriptors, as `finish` leaves them, made at once with the key store's parts."""
+    from consent import envelope, masters
     from worker.gate.face_list import turned
 
+    key_id, key = face_list.list_key()
+    master = masters.current()
     rows = turned(np.random.default_rng(3).standard_normal((count, 128)) / 11.3, key)
+    stored, entries = [], []
     for row in rows:
         entry = ListedFace(subject=subject, state="listed", model_sha256="m", list_key_id=key_id)
-        entry.key_id = keys.create_key(f"listed:{entry.pk}")
-        entry.descriptor_sealed = keys.encrypt(entry.key_id, face_list.place(entry.pk), row.astype("<f4").tobytes())
-        entry.save(force_insert=True)
+        secret = os.urandom(32)
+        made = DataKey(owner=f"listed:{entry.pk}", master=masters.fingerprint(master))
+        made.wrapped = keys._wrap(master, made.pk, secret)
+        entry.key_id = made.pk
+        entry.descriptor_sealed = envelope.seal(
+            secret, keys._bound(made.pk, face_list.place(entry.pk)), row.astype("<f4").tobytes()
+        )
+        stored.append(made)
+        entries.append(entry)
+    DataKey.objects.bulk_create(stored, batch_size=500)
+    ListedFace.objects.bulk_create(entries, batch_size=500)
 
 
 @pytest.mark.django_db
