@@ -12,11 +12,12 @@ class ConsentConfig(AppConfig):
 
     def ready(self) -> None:
         from consent import (
-            challenge,
             challenge_forgetting,
+            challenge_upkeep,
             mail,
             portal_access,
             portal_forgetting,
+            receipt_forgetting,
             receipt_mail,
             schedule,
             transitions,
@@ -27,6 +28,7 @@ class ConsentConfig(AppConfig):
         register(portal_access.TOPIC, portal_access.deliver_ask)
         register(receipt_mail.TOPIC, receipt_mail.deliver)
         schedule.register()
-        transitions.register_effect(challenge.on_consent_changed)
+        transitions.register_effect(challenge_upkeep.on_consent_changed)
         portal_forgetting.register()
         challenge_forgetting.register()
+        receipt_forgetting.register()

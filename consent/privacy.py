@@ -112,7 +112,7 @@ RECORDS = {
             "ledger_index": T,
             "issued_at": E,
         },
-        on_erasure="both copies lie under the destroyed key; number, hash and place in the log stay",
+        on_erasure="both copies and the link are removed; number, hash and place in the log stay",
     ),
     "consent.ReceiptKey": Record(
         PROTECTION, "none", {"kid": T, "public": T, "key_id": ID, "created_at": T, "retired_at": T}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from consent.key_errors import KeyDestroyedError
 from consent.models import Consent, Sealed
 from webapp.ids import new_id
 
@@ -51,9 +52,15 @@ class Receipt(Sealed):
     @property
     def jws(self) -> str:
         """The person's copy. Raises keys.KeyDestroyedError after erasure."""
-        return self.unseal("jws")
+        return self._copy("jws")
 
     @property
     def house_jws(self) -> str:
         """The copy without the person's link. Raises keys.KeyDestroyedError after erasure."""
-        return self.unseal("house_jws")
+        return self._copy("house_jws")
+
+    def _copy(self, column: str) -> str:
+        text = self.unseal(column)
+        if not text:
+            raise KeyDestroyedError("This receipt was erased with its person. It cannot be brought back.")
+        return text

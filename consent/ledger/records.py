@@ -10,7 +10,7 @@ from django.db.models import Prefetch
 from consent import keys, subjects
 from consent.envelope import EnvelopeError
 from consent.ledger.checking import Report
-from consent.models import Consent, Event, Subject, Use
+from consent.models import Consent, Erasure, Event, Subject, Use
 from consent.scope import scope_matches
 
 CHUNK = 200
@@ -91,7 +91,7 @@ def _check_uses(report: Report, consent: Consent, events: list[Event]) -> None:
 
 def _check_subject(report: Report, subject: Subject, key_of: KeyOf) -> None:
     """A person must still be found by the contact that was sealed for them."""
-    if _is_erased(subject.key_id, key_of):
+    if _is_erased(subject.key_id, key_of) or _being_erased(subject):
         return
     try:
         contact = subject.contact
@@ -103,6 +103,13 @@ def _check_subject(report: Report, subject: Subject, key_of: KeyOf) -> None:
         report.add(
             "subject_edited", subject.pk, "This person is found by another contact than the one that was sealed."
         )
+
+
+def _being_erased(subject: Subject) -> bool:
+    """The contact leads nowhere from the first moment of an erasure on; the key goes at its end."""
+    if subject.erased_at is None or subject.contact_hmac is not None:
+        return False
+    return Erasure.objects.filter(subject=subject, state=Erasure.State.ERASING).exists()
 
 
 def _is_erased(key_id: str, key_of: KeyOf) -> bool:

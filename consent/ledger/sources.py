@@ -13,7 +13,9 @@ from typing import Any
 from consent import ledger
 from consent.envelope import EnvelopeError
 from consent.keys import KeyStoreError
+from consent.ledger.canonical import canonical
 from consent.ledger.entries import attestation_payload, audit_payload, event_payload
+from consent.ledger.errors import LedgerError
 from consent.ledger.models import AuditRecord, LedgerEntry
 from consent.models import Attestation, Event
 
@@ -22,11 +24,15 @@ FORGOTTEN = "forgotten"
 
 @dataclass(frozen=True)
 class Source:
-    """One kind of row. `payloads` yields (id, payload) of those of the given rows that are there; `ids` every row."""
+    """One kind of row. `payloads` yields (id, payload) of those of the given rows that are there; `ids` every row.
+
+    `forgettable` names the members that may change once the log says that the row, or a part of it, was forgotten.
+    """
 
     prefix: str
     payloads: Callable[[Iterable[str]], Iterator[tuple[str, dict[str, Any] | None]]]
     ids: Callable[[], Iterator[str]]
+    forgettable: tuple[str, ...] = ()
 
 
 _registered: dict[str, Source] = {}
@@ -47,9 +53,28 @@ def sources() -> list[Source]:
     return [*own, *_registered.values()]
 
 
-def forget(source: str) -> LedgerEntry:
-    """Say in the log that a row is deleted because its time is over; call it in the transaction that deletes it."""
-    return ledger.append(LedgerEntry.Kind.AUDIT, FORGOTTEN, {"source": source})
+def forget(wanted: Iterable[str]) -> None:
+    """Say in the log that these rows, or their forgettable parts, are deleted; call it in the transaction that does."""
+    new = [ledger.NewEntry(LedgerEntry.Kind.AUDIT, FORGOTTEN, {"source": source}) for source in wanted]
+    if new:
+        ledger.append_many(new)
+
+
+def differs(source: str, body: bytes, payload: dict[str, Any] | None, *, forgotten: bool) -> bool:
+    """Does a row say something else today than the canonical payload that was committed to?"""
+    if payload is None:
+        return not forgotten
+    try:
+        if canonical(payload) == body:
+            return False
+        committed = json.loads(body)
+        prefix = source.partition(":")[0]
+        free = next(each.forgettable for each in sources() if each.prefix == prefix) if forgotten else ()
+        return {k: v for k, v in committed.items() if k not in free} != {
+            k: v for k, v in json.loads(canonical(payload)).items() if k not in free
+        }
+    except (LedgerError, ValueError, AttributeError, StopIteration):
+        return True
 
 
 def forgotten_of(payload: bytes) -> str:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from hashlib import sha256
+from typing import Any
 
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Count
@@ -19,7 +20,7 @@ from django.db.models import Count
 from consent import keys
 from consent.envelope import EnvelopeError
 from consent.ledger import house, records, sources, tree
-from consent.ledger.canonical import CHAIN_START, SALT_BYTES, canonical, commit, link
+from consent.ledger.canonical import CHAIN_START, SALT_BYTES, commit, link
 from consent.ledger.checking import LogChecker, Report
 from consent.ledger.entries import iso, row_commit, row_key, unsealed
 from consent.ledger.errors import LedgerError
@@ -92,6 +93,7 @@ class _Verification:
         self.row_keys = [row_key(keys.data_key(each)) for each in house.house_keys()]
         self.forgotten: set[str] = set()
         self.missing: list[tuple[str, str]] = []  # (source, where) of entries without their row
+        self.edited: list[tuple[str, str, bytes, dict[str, Any] | None]] = []  # and of rows that say something else
         self.above: dict[int, list[bytes]] = {}  # roots of complete tiles that wait for the tile above them
 
     def run(self, kept: list[str]) -> None:
@@ -140,6 +142,9 @@ class _Verification:
             self.report.add(
                 "row_not_entered", source, "This row was never entered into the log: it was inserted past the service."
             )
+        for source, where, body, payload in self.edited:  # only now is it known what was forgotten
+            if source not in self.forgotten or sources.differs(source, body, payload, forgotten=True):
+                self.report.add("row_edited", source, f"This row does not say any more what {where} commits to.")
         for source, where in self.missing:
             if source not in self.forgotten:
                 self.report.add("row_missing", source, f"The row that {where} commits to is not there any more.")
@@ -229,10 +234,8 @@ class _Verification:
                 self.forgotten.add(sources.forgotten_of(body))
             if entry.source in now:
                 payload = now[entry.source]
-                if payload is None or not _same(payload, body):
-                    self.report.add(
-                        "row_edited", entry.source, f"This row does not say any more what {where} commits to."
-                    )
+                if sources.differs(entry.source, body, payload, forgotten=False):
+                    self.edited.append((entry.source, where, body, payload))
 
     def _waiting(self) -> None:
         last = 0
@@ -271,13 +274,6 @@ class _Verification:
             width //= WIDTH
         if LedgerTile.objects.count() != expected:
             self.report.add("tile_differs", "tiles", f"The stored tree has not the {expected} tiles of {size} leaves.")
-
-
-def _same(payload: object, body: bytes) -> bool:
-    try:
-        return canonical(payload) == body
-    except LedgerError:
-        return False
 
 
 def _is_root(line: str, root: bytes | memoryview) -> bool:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from consent import challenge as challenges
-from consent import erasure, services
+from consent import challenge_upkeep, erasure, services
 from consent.errors import ConsentError
 from consent.models import Challenge, Consent
 from tests.consent.conftest import House
@@ -269,7 +269,7 @@ def test_a_question_that_closed_ends_its_check_and_its_clip(studio) -> None:
     challenge.refresh_from_db()
     assert (challenge.state, challenge.codes) == (State.EXPIRED, ["consent_closed"])
     name = challenge.clip_name
-    assert challenges.forget_clips() == 1
+    assert challenge_upkeep.forget_clips() == 1
     assert not storage.exists(name)
     challenge.refresh_from_db()
     assert (challenge.clip_name, bool(challenge.clip_sha256)) == ("", True)
@@ -278,12 +278,12 @@ def test_a_question_that_closed_ends_its_check_and_its_clip(studio) -> None:
 def test_the_clip_goes_when_its_dispute_time_is_over_or_the_permission_is_taken_back(studio, settings) -> None:
     settings.CHALLENGE_RETENTION_DAYS = 30
     challenge = studio.check(studio.send(studio.issued()))
-    assert challenges.forget_clips() == 0
-    assert challenges.forget_clips(timezone.now() + timedelta(days=30, seconds=1)) == 1
+    assert challenge_upkeep.forget_clips() == 0
+    assert challenge_upkeep.forget_clips(timezone.now() + timedelta(days=30, seconds=1)) == 1
     assert not storage.exists(challenge.clip_name)
     other = studio.check(studio.send(studio.issued(contact="other@example.org")))
     services.withdraw_consent(other.consent)
-    assert challenges.forget_clips() == 1
+    assert challenge_upkeep.forget_clips() == 1
 
 
 def test_a_check_under_way_does_not_lapse_and_its_answer_does_not_change(studio) -> None:
@@ -419,7 +419,7 @@ class Paths(RuleBasedStateMachine):
     @rule()
     def stale(self) -> None:
         Challenge.objects.update(expires_at=timezone.now())
-        challenges.expire_challenges()
+        challenge_upkeep.expire_challenges()
 
     @invariant()
     def given_only_after_a_pass(self) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OKPKey
 
-from consent import keys, ledger, receipt_keys, receipts
+from consent import erasure, keys, ledger, receipt_keys, receipts
 from consent.models import Consent
 from consent.receipt_check import ReceiptError, receipt_in, verify_receipt
 from webapp.outbox.services import relay
@@ -97,6 +97,21 @@ def test_nothing_is_mailed_to_somebody_erased_meanwhile(consent) -> None:
     assert len(mail.outbox) == before
     with pytest.raises(keys.KeyDestroyedError):
         receipts.receipt_of(consent)
+
+
+def test_erasure_takes_both_copies_and_the_link_and_what_the_person_kept_still_verifies(consent, client) -> None:
+    kept = receipts.receipt_of(consent)
+    own = receipts.withdraw_link(receipts.body_of(kept)).split("/c/")[1].removesuffix("/withdraw")
+    report = erasure.erase_subject(consent.subject, by="operator")
+    assert ("receipts, with their links", 1) in [(line.what, line.count) for line in report.destroyed]
+    row = receipts.receipt_row(consent)
+    assert (row.jws_sealed, row.house_jws_sealed) == (None, None)
+    for read in (receipts.receipt_of, receipts.house_receipt_of):
+        with pytest.raises(keys.KeyDestroyedError):
+            read(consent)
+    assert client.get(f"/c/{own}/receipt").status_code == 404
+    assert verify_receipt(kept, receipts.jwks()).consent_id == consent.id
+    assert receipts.issue_due() == 0
 
 
 def test_an_erased_person_keeps_nobody_else_waiting(house) -> None:

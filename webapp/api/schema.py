@@ -9,9 +9,9 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
-from webapp.api import serializers as shapes
+from webapp.api import shapes
 from webapp.api.errors import CONTENT_TYPE
-from webapp.api.serializers import Problem
+from webapp.api.shapes import Problem
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import PURPOSES
 from webapp.verify.models import Verification

@@ -11,7 +11,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import AllowAny
 
-from webapp.api import views, webhooks
+from webapp.api import permissions, views, webhooks
 from webapp.api.errors import problem
 from webapp.api.verifications import VerificationDetail, Verifications
 
@@ -34,11 +34,11 @@ def unknown(request: HttpRequest, rest: str = "") -> HttpResponse:
 urlpatterns = [
     path("assets", views.Assets.as_view(), name="assets"),
     path("assets/<str:asset_id>", views.AssetDetail.as_view(), name="asset"),
-    path("consent_requests", views.ConsentRequests.as_view(), name="consent_requests"),
-    path("consents", views.Consents.as_view(), name="consents"),
-    path("consents/<str:consent_id>", views.ConsentDetail.as_view(), name="consent"),
-    path("attestation_texts/<str:kind>", views.AttestationText.as_view(), name="attestation_text"),
-    path("attestations", views.Attestations.as_view(), name="attestations"),
+    path("consent_requests", permissions.ConsentRequests.as_view(), name="consent_requests"),
+    path("consents", permissions.Consents.as_view(), name="consents"),
+    path("consents/<str:consent_id>", permissions.ConsentDetail.as_view(), name="consent"),
+    path("attestation_texts/<str:kind>", permissions.AttestationText.as_view(), name="attestation_text"),
+    path("attestations", permissions.Attestations.as_view(), name="attestations"),
     path("jobs", views.Jobs.as_view(), name="jobs"),
     path("jobs/<str:job_id>", views.JobDetail.as_view(), name="job"),
     path("jobs/<str:job_id>/cancel", views.JobCancel.as_view(), name="job_cancel"),

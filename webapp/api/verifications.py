@@ -7,7 +7,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webapp.api import serializers as shapes
+from webapp.api import forms, shapes
 from webapp.api.base import Resource
 from webapp.api.parsing import SafeJSONParser, read
 from webapp.api.schema import documented
@@ -33,7 +33,7 @@ class Verifications(Resource):
         "Check a photo or a video, sent or named by its address",
         {200: shapes.VerificationOut, 202: shapes.VerificationOut},
         *(400, 406, 413, 415, 422, 429, 503),
-        request={"multipart/form-data": shapes.VerificationCreate, "application/json": shapes.VerificationOfAddress},
+        request={"multipart/form-data": forms.VerificationCreate, "application/json": forms.VerificationOfAddress},
         description=(
             "Up to 20 MB are answered at once (200). For more the answer is 202, with `Location`: ask there again "
             "until `state` is no longer `running`. An address must be https and lead to the public internet; at most "
@@ -44,10 +44,10 @@ class Verifications(Resource):
     def post(self, request: Request) -> Response:
         """A file as multipart/form-data, or {"url": …} as JSON."""
         if request.content_type.startswith("application/json"):
-            asked = read(shapes.VerificationOfAddress, request.data)
+            asked = read(forms.VerificationOfAddress, request.data)
             row = kept.receive_url(asked["url"], fetch_manifest=asked["fetch_manifest"])
         else:
-            asked = read(shapes.VerificationCreate, request.data)
+            asked = read(forms.VerificationCreate, request.data)
             file = asked["file"]
             if not file.size:
                 raise QueryError("verification_input", "The file is empty; nothing was looked at. Send it again.", 422)

@@ -12,7 +12,7 @@ from webapp.api.base import Resource, once, organisation
 from webapp.api.pagination import page
 from webapp.api.parsing import Strict, read
 from webapp.api.schema import IDEMPOTENCY_KEY, PAGE, documented
-from webapp.api.serializers import kind_of
+from webapp.api.shapes import kind_of
 from webapp.jobs.errors import not_found
 from webapp.webhooks import services as webhooks
 from webapp.webhooks import signing

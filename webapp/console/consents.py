@@ -203,7 +203,7 @@ def _everything(request: HttpRequest, consent: Consent) -> dict[str, Any]:
         "targets": range(len(consent.targets)),
         "revokable": consent.state in REVOKABLE,
         "revocations": REVOCATIONS,
-        "erased": False,
+        "erased": consent.subject.erased_at is not None,
     }
     try:
         found |= {

@@ -20,7 +20,7 @@ class JobsConfig(AppConfig):
         with suppress(OSError):
             Path(settings.FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)
         import webapp.celery  # noqa: F401 - makes our app the current one, for sending tasks by name
-        from consent import challenge
+        from consent import challenge_upkeep
         from consent import services as consent_services
         from consent.erasure import register_eraser, register_kept
         from consent.restriction import register_limit_effect, register_restriction_effect
@@ -32,6 +32,6 @@ class JobsConfig(AppConfig):
         register_eraser("jobs", forgetting.forget_person)
         register_kept("jobs", forgetting.kept_here)
         challenges.register()
-        upkeep.register_retention(challenge.forget_clips, "challenge_clips")
+        upkeep.register_retention(challenge_upkeep.forget_clips, "challenge_clips")
         register_restriction_effect(restriction.stop_jobs)
         register_limit_effect(restriction.erase_inputs)

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from consent import challenge as challenges
-from consent import clips
+from consent import challenge_upkeep, clips
 from consent import services as consents
 from consent.errors import ConsentError
 from consent.models import Challenge
@@ -58,7 +58,7 @@ def reap() -> int:
 
 def sweep() -> int:
     """Send again what waits for a worker too long, and end what nobody used in time; how many were sent."""
-    challenges.expire_challenges()
+    challenge_upkeep.expire_challenges()
     limit = timezone.now() - RESEND_AFTER
     waiting = Q(state=State.SUBMITTED, queued_at__lt=limit)
     count = 0

@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from consent.erasure import Line, Scope
 from webapp.jobs.forgetting import pictures
 from webapp.retention import Forecast
+from webapp.screening import ledgered
 from webapp.screening.models import Review, ScreeningRecord
 
 
@@ -25,15 +26,16 @@ def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
         yield Line("remarks of moderators", reviews.count())
         yield Line("measurements of the gate", measured.count())
         return
-    yield Line("remarks of moderators", reviews.update(reason=""))
-    yield Line("measurements of the gate", measured.update(signals=[]))
+    emptied, silenced = ledgered.forget(records=records, reviews=reviews)
+    yield Line("remarks of moderators", silenced)
+    yield Line("measurements of the gate", emptied)
 
 
 def forget_old(now: datetime) -> int:
     """The schedule's row "jobs", of what the gate measured and moderators wrote."""
     ids = list(_old(now).values_list("pk", flat=True)[:5000])
-    Review.objects.filter(screening__in=ids).update(reason="")
-    return ScreeningRecord.objects.filter(pk__in=ids).update(signals=[])
+    records, reviews = ScreeningRecord.objects.filter(pk__in=ids), Review.objects.filter(screening__in=ids)
+    return ledgered.forget(records=records, reviews=reviews)[0]
 
 
 def forecast(now: datetime) -> Forecast:

@@ -6,7 +6,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from django.db import transaction
+from django.db.models import QuerySet
+
 from consent import ledger
+from consent.ledger import sources
 from consent.ledger.canonical import canonical
 from consent.ledger.entries import iso
 from consent.ledger.models import LedgerEntry
@@ -61,9 +65,20 @@ def review_payload(review: Review) -> dict[str, Any]:
         "id": review.pk,
         "screening": review.screening_id,
         "state": review.state,
-        "reason": review.reason,
+        "reason_sha256": hashlib.sha256(review.reason.encode()).hexdigest(),  # the words may have to be forgotten
         "at": iso(review.decided_at) if review.decided_at else "",
     }
+
+
+def forget(*, records: QuerySet[ScreeningRecord], reviews: QuerySet[Review]) -> tuple[int, int]:
+    """Empty the measurements of these records and the words of these reviews, and say in the log that it was done."""
+    with transaction.atomic():
+        measured = list(records.exclude(signals=[]).values_list("pk", flat=True))
+        worded = list(reviews.exclude(reason="").values_list("pk", flat=True))
+        sources.forget([*(f"screening:{pk}" for pk in measured), *(f"review:{pk}" for pk in worded)])
+        ScreeningRecord.objects.filter(pk__in=measured).update(signals=[])
+        Review.objects.filter(pk__in=worded).update(reason="")
+    return len(measured), len(worded)
 
 
 def record_payloads(ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -158,7 +158,10 @@ def examine(
         if error.code in _OURS:
             raise
         return _refused("clip_too_large" if error.code == "too_large" else "clip_unreadable")
-    return decide(clip, actions, references, provenance)
+    try:
+        return decide(clip, actions, references, provenance)
+    except np.linalg.LinAlgError:  # landmarks of no face at all, from a reader that was taken over
+        return _refused("clip_unreadable")
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Clip:
 def decide(
     clip: Clip, actions: Sequence[str], references: Sequence[NDArray[Any]], provenance: Sequence[Signal] = ()
 ) -> LivenessReport:
-    """The report on what was read. Pure."""
+    """The report on what was read. Pure. Raises LinAlgError for landmarks that are points of no face."""
     samples, rest = _samples(clip)
     judged = judge(samples, actions)
     codes = ["clip_too_long"] if clip.long else []

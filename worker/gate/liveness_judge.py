@@ -29,7 +29,8 @@ LEAST_RATE: Final = 8.0
 """Analysed frames a second below which a blink could fall between two of them."""
 LONGEST_GAP: Final = 0.5
 _LEAST_SIZE: Final = 80.0
-_DARK, _BRIGHT = 35.0, 240.0
+# Of the face's median luma; low, because dark skin in good light is not a dark picture.
+_DARK, _BRIGHT = 25.0, 240.0
 _OTHER_SHARE: Final = 0.4
 _LOST_SHARE: Final = 0.2
 _LOST_SECONDS: Final = 0.7
@@ -39,6 +40,8 @@ _FROZEN_CHANGE: Final = 0.03
 _JUMP_SHARE: Final = 0.3
 _JUMP_SCALE: Final = 1.22
 _JUMP_ROLL: Final = 18.0
+# Where the whole picture changes at once, this much is enough: light that is switched on does not move a face.
+_CUT_SHARE: Final = 0.04
 _NEIGHBOURS: Final = 0.15
 # Within these the face is seen well enough from the front to judge lids and corners of the mouth.
 _FRONTAL: Final = 10.0
@@ -170,7 +173,7 @@ def _check_continuity(samples: Sequence[Sample]) -> list[str]:
     crowded = [one.other >= _OTHER_SHARE for one in samples]
     if any(a and b for a, b in pairwise(crowded)):
         codes.append("two_faces")
-    if any(one.cut for one in samples) or any(_jumps(a, b) for a, b in pairwise(samples)):
+    if any(_jumps(a, b) or (b.cut and _moves(a, b)) for a, b in pairwise(samples)):
         codes.append("cut")
     still = 0.0
     for before, now in pairwise(samples):
@@ -192,6 +195,14 @@ def _jumps(before: Sample, now: Sample) -> bool:
         or max(a.size, b.size) > _JUMP_SCALE * size
         or turned > _JUMP_ROLL
     )
+
+
+def _moves(before: Sample, now: Sample) -> bool:
+    a, b = before.face, now.face
+    if a is None or b is None:
+        return True
+    size = max(min(a.size, b.size), 1e-6)
+    return math.hypot(b.x - a.x, b.y - a.y) > _CUT_SHARE * size or max(a.size, b.size) > (1 + _CUT_SHARE) * size
 
 
 def _episodes(faces: Sequence[tuple[float, Motion]]) -> list[Episode]:

@@ -12,6 +12,9 @@ from consent.ledger.models import AuditRecord
 
 pytestmark = pytest.mark.django_db
 
+# Pictures about which nobody said no.
+OTHER = {"photos": [services.PhotoRef("ast_other", "9" * 64)]}
+
 
 def test_an_untouched_house_is_not_accused(history) -> None:
     history()
@@ -27,7 +30,7 @@ def test_nor_is_one_in_which_nothing_happened() -> None:
 
 def test_nor_one_whose_entries_still_wait(history, house) -> None:
     history()
-    house.given(contact="late@example.org")
+    house.given(contact="late@example.org", **OTHER)
     report = verifying.verify()
     assert report.findings == []
     assert report.waiting == 3
@@ -36,14 +39,14 @@ def test_nor_one_whose_entries_still_wait(history, house) -> None:
 def test_nor_one_whose_keys_were_rotated(history, house) -> None:
     history()
     signers.rotate()
-    house.given(contact="late@example.org")
+    house.given(contact="late@example.org", **OTHER)
     ledger.sequence()
     assert verifying.verify().findings == []
 
 
 def test_nor_one_that_forgot_a_person(history, house) -> None:
     history()
-    gone = house.given(contact="gone@example.org")
+    gone = house.given(contact="gone@example.org", **OTHER)
     services.withdraw_consent(gone)
     ledger.sequence()
     keys.destroy_key(gone.key_id)
@@ -57,7 +60,7 @@ def test_nor_one_that_deleted_what_had_its_time_and_said_so(history) -> None:
     history()
     record = AuditRecord.objects.first()
     with transaction.atomic():
-        sources.forget(f"audit:{record.pk}")
+        sources.forget([f"audit:{record.pk}"])
     from importlib import import_module
 
     from django.db import connection

@@ -127,15 +127,11 @@ def test_politics_need_the_persons_own_tick(stage: Any) -> None:
         )
         consent.refresh_from_db()
         assert consent.no_political is not ticked
+    consent = stage.ask("face_donor", source, give=False)
+    sha256 = consents.consent_text(consent, "en").sha256
+    ticks = {"political": True}
     with pytest.raises(consents.ConsentError) as error:
-        consent = stage.ask("face_donor", source, give=False)
-        consents.give_consent(
-            consent,
-            ticks={"political": True},
-            typed_name="Ada Byron",
-            confirmed_photos=[],
-            notice_sha256=consents.consent_text(consent, "en").sha256,
-        )
+        consents.give_consent(consent, ticks=ticks, typed_name="Ada", confirmed_photos=[], notice_sha256=sha256)
     assert error.value.code == "consent_form_invalid"
 
 

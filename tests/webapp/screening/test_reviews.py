@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from consent import ledger
 from consent.ledger import verifying
 from consent.ledger.models import LedgerEntry
 from webapp.jobs import intake, running
 from webapp.jobs.models import Asset, Job
-from webapp.screening import services
+from webapp.screening import forgetting, services
 from webapp.screening.models import Review, ScreeningRecord
 from worker.gate import policy, profiles, signals
 
@@ -85,6 +87,17 @@ def test_a_decision_that_somebody_edits_is_found(stage: Any, model: Any, change:
     ledger.sequence()
     model.objects.update(**change)
     assert {found.code for found in verifying.verify().findings} == {"row_edited"}
+
+
+def test_what_was_forgotten_in_time_accuses_nobody_and_the_decision_stays_bound(stage: Any) -> None:
+    _, review = in_review(stage)
+    services.release_review(review, stage.mod, "Ada Byron wrote to us")
+    forgetting.forget_old(timezone.now() + timedelta(days=100_000 // 24))
+    review.refresh_from_db()
+    assert (review.reason, review.screening.signals) == ("", [])
+    assert verifying.verify().findings == []
+    ScreeningRecord.objects.update(decision="accept")
+    assert [found.code for found in verifying.verify().findings] == ["row_edited"]
 
 
 def test_evidence_that_somebody_inserts_or_removes_is_found(stage: Any) -> None:

@@ -91,7 +91,7 @@ def test_the_gate_refuses_and_says_why_without_naming_anybody() -> None:
             signals.markable(None),
             signals.own_mark(b"\x01" * 8 if value == "mark" else None, "full"),
             signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
-        signals.listed_face([], entries=0, threshold=0.0, one_to_many=False, chance=0.0),
+            signals.listed_face([], entries=0, threshold=0.0, one_to_many=False, chance=0.0),
             signals.stay_down(value, 1),
         ]
         return policy.decide_asset([*clean, *signals.not_installed()], profiles.named("evaluation"), "target")

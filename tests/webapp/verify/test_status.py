@@ -36,7 +36,11 @@ def test_the_page_says_what_holds_and_names_nobody(grace_published: Published, a
         assert secret not in html
     assert "noindex" in answer["X-Robots-Tag"]
     change(grace_published, "withdrawn")
-    assert "The permission was withdrawn. Please do not share." in Client().get(address).content.decode()
+    page = Client().get(address).content.decode()
+    assert "The permission was withdrawn on " in page
+    assert "Please do not share." in page
+    change(grace_published, "revoked")
+    assert "The operator ended the permission on " in Client().get(address).content.decode()
     change(grace_published, "taken_down")
     assert "This was taken down. Please do not share." in Client().get(address).content.decode()
 

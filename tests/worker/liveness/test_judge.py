@@ -206,7 +206,7 @@ def test_a_face_that_cannot_be_trusted_is_named(change: dict[str, float], code: 
     ("where", "change", "code"),
     [
         (slice(20, 22), {"other": 0.6}, "two_faces"),
-        (slice(20, 21), {"cut": True}, "cut"),
+        (slice(20, 21), {"cut": True, "face": replace(AT_REST, x=332.0)}, "cut"),
         (slice(20, 40), {"change": 0.0}, "frozen"),
         (slice(20, 40), {"face": None}, "face_lost"),
     ],
@@ -223,6 +223,13 @@ def test_a_jump_of_the_head_is_a_cut() -> None:
     series = perform(asked)
     series[20:] = [replace(one, face=replace(one.face or AT_REST, x=400.0)) for one in series[20:]]
     assert judge(series, asked).codes == ("cut",)
+
+
+def test_a_light_switched_on_is_no_cut() -> None:
+    asked = ("smile", "open_mouth", "turn_left")
+    series = perform(asked)
+    series[20] = replace(series[20], cut=True)
+    assert judge(series, asked).passed
 
 
 def test_holes_and_slow_recordings_are_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.worker.liveness.attacks import attack
 from tests.worker.liveness.conftest import PEOPLE, Check
-from tests.worker.liveness.head import Head
+from tests.worker.liveness.head import Head, Moment
 from tests.worker.liveness.script import ACTIONS, perform
 from tests.worker.liveness.talking_head import frames_of
 from worker.faces.types import Floats
@@ -27,6 +27,7 @@ ATTACKS = (
     ("handheld", "no_action"),
     ("tilted", "flat_picture"),
     ("bending", "flat_picture"),
+    ("rolled", "flat_picture"),
     ("waved", "flat_picture"),
     ("zoomed", "no_action"),
     ("moving_photo", "flat_picture"),
@@ -120,6 +121,11 @@ def test_what_is_no_clip_is_a_report_not_an_error(
         path, actions=("smile",), references=[references["astronaut"]], engine_socket=engine_socket, work_dir=tmp_path
     )
     assert (report.verdict, report.codes) == ("fail", ("clip_unreadable",))
+
+
+def test_a_clip_without_a_believable_frame_rate_is_read(check: Check, heads: Mapping[str, Head]) -> None:
+    frames = [heads["astronaut"].render(Moment(), SIZE)] * 100
+    assert check(frames, ("smile",), "astronaut", fps=1000).codes[0] == "clip_too_short"
 
 
 def test_a_photo_is_no_clip(tmp_path: Path, engine_socket: Path, samples: Path) -> None:

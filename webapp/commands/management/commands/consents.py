@@ -47,5 +47,5 @@ class Command(BaseCommand):
             self.stdout.write(f"{event.at:%Y-%m-%d %H:%M:%S} {event.type} {event.code}".rstrip())
         made = Output.objects.filter(job__donor_consent=consent) | Output.objects.filter(job__target_consent=consent)
         for output in made.order_by("pk"):
-            state = "deleted" if output.erased_at else output.permission
-            self.stdout.write(f"{output.pk}: {state}")
+            said = ", copies deleted by the account" if output.copies_deleted_at else ""
+            self.stdout.write(f"{output.pk}: {output.permission}{', deleted here' if output.erased_at else ''}{said}")

@@ -1,4 +1,4 @@
-"""Shapes of requests and answers. They translate and check forms only; what may be done is decided by the services."""
+"""Shapes of answers, as the OpenAPI description shows them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from consent.levels import LEVELS
-from consent.models import Consent
-from consent.requests import MAX_PARTNERS, MAX_PHOTOS, MAX_SECONDS, MAX_TARGETS
 from consent.services import CHECK_STATES
-from watermark.jurisdictions import RULES, WORDS
 from watermark.verdict import Code, Reason
-from webapp.api.parsing import Strict
+from webapp.api.forms import ATTESTATION_KINDS, MEDIA_KINDS, ROLES, FaceRef
 from webapp.jobs.models import Asset, Job, Output
 from webapp.jobs.options import PURPOSES
-from webapp.net import LONGEST_URL
 from webapp.verify.models import Verification
 
 
@@ -30,186 +26,6 @@ def kind_of(name: str) -> serializers.Field:
     return ObjectField()
 
 
-MAX_FACE = 9999
-MEDIA_KINDS = ("photo", "video")
-ATTESTATION_KINDS = ("declaration", "target_rights")
-ROLES = ("face_donor", "target_person")
-LOCALES = ("en", "zh-hans")
-
-
-# --- requests -------------------------------------------------------------------------------------------------------
-class AssetUpload(Strict):
-    """An upload, as multipart/form-data."""
-
-    file = serializers.FileField(allow_empty_file=True, help_text="A photo or a video, as the role allows.")
-    role = serializers.ChoiceField(choices=Asset.Role.values, help_text="source: the face to put in.")
-    name = serializers.CharField(max_length=200, required=False, help_text="Shown to people; default: the file's name.")
-
-
-class FaceRef(Strict):
-    """A face in an asset: `face` is its index in the asset's `faces`."""
-
-    asset = serializers.CharField(max_length=64)
-    face = serializers.IntegerField(min_value=0, max_value=MAX_FACE)
-
-
-class FacePick(FaceRef):
-    """A face to be used. Of an asset that shows several faces one has to be named: 422 face_choice_required."""
-
-    face = serializers.IntegerField(
-        min_value=0, max_value=MAX_FACE, allow_null=True, default=None, help_text="May be left out for an only face."
-    )
-
-
-class ConsentRequestCreate(Strict):
-    """Ask a depicted person for permission."""
-
-    role = serializers.ChoiceField(choices=ROLES)
-    name = serializers.CharField(max_length=120)
-    contact = serializers.CharField(
-        max_length=254, allow_blank=True, default="", help_text="An e-mail address gets the link by mail."
-    )
-    locale = serializers.ChoiceField(choices=LOCALES, default="en")
-    purposes = serializers.ListField(child=serializers.ChoiceField(choices=PURPOSES), min_length=1, max_length=4)
-    photos = FacePick(  # type: ignore[call-arg]
-        many=True, required=False, max_length=MAX_PHOTOS, help_text="The donor's photos (for the role face_donor)."
-    )
-    target = FacePick(required=False, allow_null=True, help_text="One target; the short form of `targets`.")
-    targets = FacePick(  # type: ignore[call-arg]
-        many=True, required=False, max_length=MAX_TARGETS, help_text="None: any target (for the role face_donor)."
-    )
-    max_outputs = serializers.IntegerField(min_value=1, max_value=1000, default=1)
-    max_seconds = serializers.FloatField(
-        min_value=0.04, max_value=MAX_SECONDS, allow_null=True, default=None, help_text="Longest single result."
-    )
-    max_total_seconds = serializers.FloatField(
-        min_value=0.04, max_value=MAX_SECONDS, allow_null=True, default=None, help_text="All results together."
-    )
-    partners = serializers.ListField(
-        child=serializers.CharField(max_length=120),
-        default=list,
-        max_length=MAX_PARTNERS,
-        help_text="Names of organisations that may get results too; a job names one as its option `partner`.",
-    )
-    territories = serializers.ListField(
-        child=serializers.RegexField(r"^[A-Z]{2}$"),
-        default=list,
-        max_length=249,
-        help_text="ISO 3166-1 alpha-2 codes of where results may be shown; none: everywhere.",
-    )
-    intended_use = serializers.CharField(
-        max_length=500, allow_blank=True, default="", help_text="What the results are for, as the person reads it."
-    )
-    relationship = serializers.ChoiceField(
-        choices=["", *Consent.Relationship.values],
-        default="",
-        help_text="What the person is to you. An employee is told that they may say no, and each job is reviewed.",
-    )
-    political = serializers.BooleanField(
-        default=False, help_text="Offer the person a tick that allows political results."
-    )
-    days = serializers.IntegerField(min_value=1, max_value=365, default=90)
-    note = serializers.CharField(max_length=500, allow_blank=True, default="")
-    assurance = serializers.ChoiceField(
-        choices=LEVELS,
-        required=False,
-        help_text=(
-            "Asks for a higher level than policy needs for these purposes; never a lower one. "
-            "L3 and L4 are not installed."
-        ),
-    )
-    requested_by = serializers.CharField(
-        max_length=120, required=False, help_text="Who asks, as the person sees it; default: the organisation's name."
-    )
-
-
-class AttestationCreate(Strict):
-    """The uploader's declaration, or a statement of rights in the target."""
-
-    kind = serializers.ChoiceField(choices=ATTESTATION_KINDS)
-    ticks = serializers.DictField(
-        child=serializers.BooleanField(), help_text="Each box of the text, by name (GET /v1/attestation_texts/{kind})."
-    )
-    locale = serializers.ChoiceField(choices=LOCALES, default="en")
-    basis = serializers.CharField(max_length=24, required=False, help_text="For target_rights.")
-    statement = serializers.CharField(max_length=2000, required=False, help_text="For target_rights, in own words.")
-    target = serializers.CharField(
-        max_length=64, required=False, help_text="For target_rights: the asset it speaks of."
-    )
-
-
-class JobOptions(Strict):
-    """Choices about the output."""
-
-    output_mime = serializers.CharField(max_length=40, required=False, allow_blank=True)
-    mark_mode = serializers.ChoiceField(choices=["default", "durable"], required=False)
-    label_place = serializers.ChoiceField(
-        choices=["top-right", "top-left", "bottom-right", "bottom-left"], required=False
-    )
-    label_language = serializers.ChoiceField(
-        choices=["", *WORDS], required=False, help_text="Added to the languages that the jurisdictions demand."
-    )
-    label_extent = serializers.ChoiceField(
-        choices=["throughout", "start"], required=False, help_text="start: only where every jurisdiction allows it."
-    )
-    jurisdictions = serializers.ListField(
-        child=serializers.ChoiceField(choices=list(RULES)),
-        required=False,
-        max_length=len(RULES),
-        help_text="Added to those of the house; none can be taken away.",
-    )
-    territories = serializers.ListField(
-        child=serializers.RegexField(r"^[A-Z]{2}$"),
-        required=False,
-        max_length=249,
-        help_text="Where the result is shown; default: where the jurisdictions named here hold, else everywhere.",
-    )
-    partner = serializers.CharField(
-        max_length=120, required=False, allow_blank=True, help_text="Who gets the result besides you."
-    )
-    political = serializers.BooleanField(required=False, help_text="The result is for or against a political cause.")
-    jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
-    crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
-
-
-class JobCreate(Strict):
-    """Put the face of `sources` on the face `target`."""
-
-    target = FacePick()
-    sources = FacePick(many=True, min_length=1, max_length=5)  # type: ignore[call-arg]
-    donor_consent = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
-    target_consent = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
-    target_attestation = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
-    declaration = serializers.CharField(max_length=64)
-    purpose = serializers.ChoiceField(choices=PURPOSES, default="personal")
-    options = JobOptions(required=False)
-
-
-class VerificationAsked(Strict):
-    """What both ways of asking have."""
-
-    fetch_manifest = serializers.BooleanField(
-        default=False,
-        help_text=(
-            "Fetch Content Credentials that the file says are kept elsewhere (https, public addresses, up to 5 MB). "
-            "The server it names learns that somebody looks at the file."
-        ),
-    )
-
-
-class VerificationCreate(VerificationAsked):
-    """A file to look at, as multipart/form-data. It is deleted as soon as the answer is made."""
-
-    file = serializers.FileField(allow_empty_file=True)
-
-
-class VerificationOfAddress(VerificationAsked):
-    """The address of a file to look at, as JSON. What is fetched is deleted as soon as the answer is made."""
-
-    url = serializers.CharField(max_length=LONGEST_URL, help_text="https only; public addresses only.")
-
-
-# --- answers --------------------------------------------------------------------------------------------------------
 class FailureOut(serializers.Serializer):
     code = serializers.CharField()
     message = serializers.CharField()
