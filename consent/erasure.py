@@ -318,6 +318,7 @@ STEPS: tuple[Callable[[Subject, Scope], Iterator[Line]], ...] = (
     _note,
     _destroy_keys,
     _clear_columns,
+    _mails,  # once more: one may have been on its way out the first time
     _overwrite,
     _prove,
 )

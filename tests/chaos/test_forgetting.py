@@ -159,7 +159,7 @@ def _prove_forgotten(house: Any, samples: Path, tmp_path: Path) -> None:
     destroyed = {line["what"]: line["count"] for line in report["destroyed"]}
     assert destroyed["results"] == 1
     assert destroyed["uploads with their previews and analyses"] == 1
-    assert destroyed["letters in files"] == 1
+    assert destroyed["letters in files"] >= 1
     assert report["kept"]
     assert all(line["why"] for line in report["kept"])
 
