@@ -24,6 +24,7 @@ from consent.models import Challenge
 from webapp import keys_of_house, storage
 from webapp.jobs import challenges, leases, workfolder
 from webapp.jobs.meanwhile import upkeep_meanwhile
+from worker.endings import DATABASE_AWAY, PASSING, described, drop_broken_connections
 from worker.gate import liveness
 from worker.gate.stills import stills as stills_of
 from worker.inference.client import ensure_engine
@@ -32,7 +33,6 @@ from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
 from worker.media.errors import ChildError, MediaError
 from worker.pipeline.analysis import Analysis
 from worker.pipeline.errors import PipelineError
-from worker.tasks import DATABASE_AWAY, PASSING, _described, _drop_broken_connections
 
 logger = logging.getLogger(__name__)
 
@@ -168,10 +168,10 @@ def _endings(challenge_id: str, owner: str, lease: leases.Lease) -> Iterator[Non
     except Exception as error:
         if lease.lost():
             return
-        code, _ = _described(error)
+        code, _ = described(error)
         logger.warning("Challenge %s ended with %s.", challenge_id, code, exc_info=code == "internal_error")
         if code == DATABASE_AWAY:
-            _drop_broken_connections()
+            drop_broken_connections()
         # A bad clip is a report; an error means that nothing was decided, so the same clip is checked once more.
         if code in PASSING or isinstance(error, MediaError | ChildError | PipelineError | ModelError):
             consents.return_check(challenge_id, owner, passing=True)

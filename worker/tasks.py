@@ -5,32 +5,25 @@ The work below stands in its own rooms; here it is only called in order, and eve
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from celery import shared_task
-from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_ready
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
-from consent import erasure, keys, ledger
+from consent import erasure, ledger
 from consent import levels as consent_levels
 from consent import services as consent_services
 from watermark import pattern as patterns
-from watermark.labels import IptcError
-from watermark.manifest import ManifestError
-from watermark.signers import SignerError
-from watermark.timestamps import TimeStampError
 from webapp import keys_of_house, storage
-from webapp.jobs import finishing, flow, intake, leases, running, signing, upkeep, workfolder
+from webapp.jobs import finishing, flow, intake, leases, running, upkeep, workfolder
 from webapp.jobs.errors import JobsError
 from webapp.jobs.face_choice import chosen_face
 from webapp.jobs.meanwhile import upkeep_meanwhile
@@ -39,17 +32,14 @@ from webapp.jobs.options import Options
 from webapp.screening import services as screening
 from webapp.screening.stay_down import StayDownList
 from worker import spool
-from worker.faces.errors import FaceError
+from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
 from worker.gate import policy, profiles
 from worker.inference.client import ensure_engine
-from worker.inference.types import ModelError
 from worker.listing import enrol_block, measure_listed
-from worker.media.errors import ChildError, MediaError
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
-from worker.pipeline.errors import PipelineError
-from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, SpecError, Swap
+from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, Swap
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +47,6 @@ __all__ = ["enrol_block", "expire", "retain", "run_job", "screen_asset", "screen
 
 SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
-OURS = frozenset({"disk_full", "child_failed"})  # media errors that say nothing about the file
-DATABASE_AWAY = "database_unavailable"
-PASSING = frozenset(
-    {"engine_unavailable", "engine_failed", "storage_failed", "signer_failed", DATABASE_AWAY}
-)  # worth another start
-INTERNAL = "Something went wrong in this service, not in your files; nothing was published. Try again later."
 
 
 @shared_task(name="worker.screen_asset")
@@ -77,7 +61,7 @@ def screen_asset(asset_id: str) -> None:
         upkeep_meanwhile(),
         lease,
         workfolder.work_folder(asset_id) as folder,
-        _asset_endings(asset_id, owner, lease),
+        asset_endings(asset_id, owner, lease),
     ):
         profile = profiles.named(settings.PROFILE)
         path, writable = folder / "upload", folder / "out"  # the child sees the one and writes to the other only
@@ -132,7 +116,7 @@ def screen_job(job_id: str) -> None:
     if job is None:
         return
     lease = leases.Lease(Job, job_id, owner, [Job.State.SCREENING])
-    with lease, workfolder.work_folder(job_id) as folder, _job_endings(job_id, owner, lease):
+    with lease, workfolder.work_folder(job_id) as folder, job_endings(job_id, owner, lease):
         profile = profiles.named(settings.PROFILE)
         # Only now are the files known; what does not fit is refused before anybody waits for it.
         Options.from_mapping(job.options).mime_for(job.target.kind)
@@ -169,7 +153,7 @@ def run_job(job_id: str) -> None:
         upkeep_meanwhile(),
         lease,
         workfolder.work_folder(job_id) as folder,
-        _job_endings(job_id, owner, lease),
+        job_endings(job_id, owner, lease),
     ):
         if not running.authorise(job_id, owner):
             return
@@ -298,103 +282,6 @@ def _fetch(object_name: str, key_id: str, dest: Path, sha256: str) -> None:
             raise storage.StorageError(
                 "object_changed", "A stored file is not the one that was uploaded. Upload it again."
             )
-
-
-@contextmanager
-def _job_endings(job_id: str, owner: str, lease: leases.Lease) -> Iterator[None]:
-    """Give every error of a job its state. What happened after the lease was lost is nobody's business any more."""
-    try:
-        yield
-    except leases.LeaseLostError:
-        logger.info("Job %s was taken from this worker; its work is thrown away.", job_id)
-    except SoftTimeLimitExceeded:
-        running.fail_job(job_id, owner, "time_limit", "The job took longer than allowed; nothing was published.")
-    except Exception as error:
-        if lease.lost():
-            logger.info("Job %s ended with %s after it was taken from this worker.", job_id, type(error).__name__)
-            return
-        code, message = _described(error)
-        detail = getattr(error, "detail", "")  # a key or time-stamp service's own words, for the operator alone
-        logger.warning("Job %s ended with %s. %s", job_id, code, detail, exc_info=code == "internal_error")
-        if code == DATABASE_AWAY:
-            _drop_broken_connections()
-        if code in signing.AWAY:
-            running.await_signing(job_id, owner, code, message)
-        elif code in PASSING:
-            running.return_job(job_id, owner, code, message)
-        elif isinstance(error, FaceError | MediaError | JobsError) and code not in OURS:
-            # Where the service that raised it has moved the job already, this does nothing.
-            running.refuse_job(job_id, owner, code, message)
-        else:
-            running.fail_job(job_id, owner, code, message)
-
-
-@contextmanager
-def _asset_endings(asset_id: str, owner: str, lease: leases.Lease) -> Iterator[None]:
-    """The same for an asset: what is wrong with a file refuses it, what is wrong with us fails it."""
-    try:
-        yield
-    except leases.LeaseLostError:
-        logger.info("Asset %s was taken from this worker.", asset_id)
-    except SoftTimeLimitExceeded:
-        intake.asset_failed(asset_id, "time_limit", "Examining the file took longer than allowed.", owner=owner)
-    except Exception as error:
-        if lease.lost():
-            return
-        code, message = _described(error)
-        logger.warning("Asset %s ended with %s.", asset_id, code, exc_info=code == "internal_error")
-        of_the_file = isinstance(error, measuring.UnusableError) or (
-            isinstance(error, MediaError | ChildError) and code not in OURS | PASSING and code != "internal_error"
-        )
-        if code == DATABASE_AWAY:
-            _drop_broken_connections()
-        if code in PASSING:
-            intake.return_asset(asset_id, owner, passing=True)
-        elif of_the_file:
-            intake.asset_refused(asset_id, code, message, owner=owner)
-        else:
-            intake.asset_failed(asset_id, code, message, owner=owner)
-
-
-def _drop_broken_connections() -> None:
-    """So that the ending itself is written over a fresh one. A connection in a caller's transaction is the caller's."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
-
-
-def _described(error: Exception) -> tuple[str, str]:
-    """The stable code of an error and a message for the account; unknown errors tell nothing of themselves."""
-    if isinstance(error, MediaError):
-        return error.code, f"{error.message} {error.hint}"
-    known = (
-        ChildError,
-        FaceError,
-        IptcError,
-        JobsError,
-        ManifestError,
-        ModelError,
-        PipelineError,
-        SignerError,
-        TimeStampError,
-        finishing.FinishingError,
-        keys.KeyStoreError,
-        keys.TamperedError,
-        keys.TruncatedError,
-        keys_of_house.KeysError,
-        measuring.UnusableError,
-        profiles.ProfileError,
-        storage.StorageError,
-        SpecError,
-    )
-    code = getattr(error, "code", "")
-    if isinstance(error, known) and isinstance(code, str) and code:
-        return code, str(getattr(error, "message", "") or error)
-    if isinstance(error, OperationalError | InterfaceError):
-        return DATABASE_AWAY, "The database did not answer; nothing was lost. The work starts again by itself."
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "disk_full", "There is no room left on the disk; nothing was published. Free some, then start again."
-    return "internal_error", INTERNAL
 
 
 def _throttled(write: Callable[[Mapping[str, Any]], None]) -> Callable[[Any], None]:

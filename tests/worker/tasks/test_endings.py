@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from webapp.storage import StorageError
-from worker import tasks
+from worker import endings, tasks
 from worker.faces.errors import FaceError
 from worker.gate import measure
 from worker.inference.types import ModelError
@@ -33,7 +33,7 @@ from worker.pipeline.errors import PipelineError
     ],
 )
 def test_each_error_has_its_code(error: Exception, code: str) -> None:
-    found, message = tasks._described(error)
+    found, message = endings.described(error)
     assert found == code
     assert message
     assert "secret" not in message
@@ -42,7 +42,7 @@ def test_each_error_has_its_code(error: Exception, code: str) -> None:
 def test_an_error_that_only_looks_like_ours_tells_nothing() -> None:
     error = RuntimeError("token abc")
     error.code = "consent_not_given"  # type: ignore[attr-defined]
-    assert tasks._described(error) == ("internal_error", tasks.INTERNAL)
+    assert endings.described(error) == ("internal_error", endings.INTERNAL)
 
 
 def test_progress_is_written_once_a_second_and_at_once_for_a_new_stage(monkeypatch: pytest.MonkeyPatch) -> None:
