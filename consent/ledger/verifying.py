@@ -99,7 +99,14 @@ class _Verification:
     def run(self, kept: list[str]) -> None:
         count = LedgerEntry.objects.filter(seq__isnull=False).count()
         stored = list(LedgerCheckpoint.objects.order_by("size"))
-        log = LogChecker([*(each.note for each in stored), *kept], house.verifiers(), self.report)
+        verifiers = house.verifiers()
+        if (stored and not verifiers) or (count and not self.row_keys):
+            raise LedgerError(
+                "ledger_key_unusable",
+                "The log has entries, and the keys it was made with are not here (KEYS_DIR/ledger, and the key store "
+                "of KEYS_URL), so nothing can be said about it. Nothing was changed; bring the keys back.",
+            )
+        log = LogChecker([*(each.note for each in stored), *kept], verifiers, self.report)
         self._checkpoint_columns(stored)
         with self._readable("the log"):
             self._leaves(log, count)

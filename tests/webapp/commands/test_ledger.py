@@ -84,6 +84,13 @@ def test_what_cannot_be_checked_ends_with_2_and_a_sentence(record, tmp_path: Pat
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_log_without_its_keys_is_not_accused_but_cannot_be_checked(record, settings, tmp_path: Path) -> None:
+    settings.KEYS_DIR = tmp_path
+    code, words = _run("verify")
+    assert code == 2
+    assert "ledger_key_unusable" in words or "master_key" in words
+
+
 def test_an_empty_log_has_nothing_to_show_and_nothing_wrong() -> None:
     assert _run("verify")[0] == 0
     code, words = _run("checkpoint")
