@@ -92,14 +92,14 @@ class _Channel:
 
 
 # Measured on rendered heads (`manage.py bench liveness`): a turn of 23 degrees reads 21 and more, on flatter heads 25
-# read 17; sway stays below 6, the pitch other actions bring with them below 10; lips part by 0.28 and more.
+# read 17; sway stays below 6, the pitch other actions bring with them below 10; lips part by 0.19 and more.
 _CHANNELS: Final = (
     _Channel("turn_left", 14.0, 7.0, lambda one: one.yaw),
     _Channel("turn_right", 14.0, 7.0, lambda one: -one.yaw),
     _Channel("look_up", 15.0, 9.0, lambda one: -one.pitch),
-    _Channel("open_mouth", 0.19, 0.10, lambda one: one.mouth),
+    _Channel("open_mouth", 0.16, 0.09, lambda one: one.mouth),
     _Channel("blink", 0.45, 0.25, lambda one: 1.0 - one.eyes, frontal=True),
-    _Channel("smile", 0.042, 0.022, lambda one: one.smile if one.mouth < 0.17 else 0.0, frontal=True),
+    _Channel("smile", 0.042, 0.022, lambda one: one.smile if one.mouth < 0.15 else 0.0, frontal=True),
 )
 
 
