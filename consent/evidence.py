@@ -200,7 +200,7 @@ def chronicle(record: dict[str, Any], proofs: dict[str, Any], signed: str | None
                 "\n".join(f"[{'x' if ticked else ' '}] {name}" for name, ticked in answer["ticks"].items()) or "-",
             ),
             ("Level of assurance", record["assurance"]),
-            *((_words(name), str(value)) for name, value in answer["evidence"].items()),
+            *((_words(name), in_lines(value)) for name, value in answer["evidence"].items()),
         ]
     )
     pages.title("In which words")
@@ -248,6 +248,13 @@ def _event(event: Event) -> dict[str, Any]:
 
 def _time(text: str) -> str:
     return f"{text[:10]} {text[11:19]} UTC"
+
+
+def in_lines(value: Any) -> str:
+    """A value of the evidence as text: of several named ones, one a line."""
+    if isinstance(value, dict):
+        return "\n".join(f"{_words(name).lower()}: {each}" for name, each in value.items())
+    return str(value)
 
 
 def _words(name: str) -> str:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from consent import keys, ledger, previews, receipts
 from consent import services as consents
-from consent.evidence import evidence_pack
+from consent.evidence import evidence_pack, in_lines
 from consent.keys import KeyDestroyedError, KeyStoreError
 from consent.models import Consent
 from consent.receipt_body import scope_of
@@ -197,7 +197,7 @@ def _everything(request: HttpRequest, consent: Consent) -> dict[str, Any]:
         "events": [(event, places.get(event.pk)) for event in consent.events.order_by("-id")],
         "uses": consent.uses.order_by("-changed_at"),
         "ticks": sorted(consent.ticks.items()),
-        "evidence": sorted(consent.evidence.items()),
+        "evidence": [(name, in_lines(value)) for name, value in sorted(consent.evidence.items())],
         "receipt": receipts.receipt_row(consent),
         "photos": range(len(consent.photos)),
         "targets": range(len(consent.targets)),
