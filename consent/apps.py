@@ -11,17 +11,13 @@ class ConsentConfig(AppConfig):
     verbose_name = "Consent"
 
     def ready(self) -> None:
-        from consent import (
-            challenge_forgetting,
-            challenge_upkeep,
-            mail,
-            portal_access,
-            portal_forgetting,
-            receipt_forgetting,
-            receipt_mail,
-            schedule,
-            transitions,
-        )
+        from consent import mail, schedule, transitions
+        from consent.challenge import forgetting as challenge_forgetting
+        from consent.challenge import upkeep as challenge_upkeep
+        from consent.portal import access as portal_access
+        from consent.portal import forgetting as portal_forgetting
+        from consent.receipts import forgetting as receipt_forgetting
+        from consent.receipts import mail as receipt_mail
         from webapp.outbox.services import register
 
         register(mail.TOPIC, mail.deliver)

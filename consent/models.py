@@ -325,11 +325,11 @@ class Attestation(Sealed):
 
 
 # Tables of this app that have a module of their own.
-from consent.challenge_record import Challenge  # noqa: E402
+from consent.challenge.models import Challenge  # noqa: E402
 from consent.forgetting import Erasure, MasterKey  # noqa: E402
 from consent.ledger.models import AuditRecord, LedgerCheckpoint, LedgerEntry, LedgerLock, LedgerTile  # noqa: E402
-from consent.portal_models import Note, PortalAsk, PortalLink, PortalSession, Restriction, Wishes  # noqa: E402
-from consent.receipt_models import Receipt, ReceiptKey  # noqa: E402
+from consent.portal.models import Note, PortalAsk, PortalLink, PortalSession, Restriction, Wishes  # noqa: E402
+from consent.receipts.models import Receipt, ReceiptKey  # noqa: E402
 
 __all__ = [
     "Attestation",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from consent.challenge_privacy import RECORDS as CHALLENGES
-from consent.portal_privacy import RECORDS as PORTAL
+from consent.challenge.privacy import RECORDS as CHALLENGES
+from consent.portal.privacy import RECORDS as PORTAL
 from webapp.privacy import CONSENT, PROTECTION, REPLACEMENT, Category, Record
 
 ID, T, C, N = Category.IDENTIFIER, Category.TECHNICAL, Category.CONTACT, Category.NAME

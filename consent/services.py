@@ -15,7 +15,8 @@ from consent.answers import (
     withdraw_consent,
 )
 from consent.attestations import attest_declaration, attest_target_rights
-from consent.challenge import (
+from consent.challenge.clips import register_clip_storage
+from consent.challenge.services import (
     CHECK_STATES,
     check_state,
     issue_challenge,
@@ -26,7 +27,6 @@ from consent.challenge import (
     settle_check,
     submit_clip,
 )
-from consent.clips import register_clip_storage
 from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
 from consent.mail import link

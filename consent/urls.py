@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from consent import camera, receipt_pages, views
+from consent import views
+from consent.challenge import camera
+from consent.receipts import pages as receipt_pages
 
 app_name = "consent"
 

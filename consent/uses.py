@@ -13,8 +13,8 @@ from consent.deadlocks import survives_deadlocks
 from consent.errors import ConsentError
 from consent.models import Consent, Use
 from consent.policy import MESSAGES, ConsentFacts, Decision, UseFacts, covers
-from consent.restriction import restricted
-from consent.telling import tell_of_use
+from consent.portal.restriction import restricted
+from consent.portal.telling import tell_of_use
 from consent.transitions import State, lock, move, record
 
 COUNTING = (Use.State.RESERVED, Use.State.COUNTED)

@@ -69,7 +69,7 @@ def show(request: HttpRequest, consent: Consent, token: str) -> HttpResponseBase
     """The question while it is open, the receipt once it was answered with yes, else how it ended."""
     if consent.state in OPEN:
         if consent.draft_sealed and "read" not in request.GET:
-            from consent import camera  # it stands on this module
+            from consent.challenge import camera  # it stands on this module
 
             return camera.page(request, consent, token)
         return _ask_page(request, consent, token)

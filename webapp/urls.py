@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from consent import receipt_pages
+from consent.receipts import pages as receipt_pages
 from webapp.pages import health
 from webapp.verify import status
 

@@ -17,9 +17,10 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from numpy.typing import NDArray
 
-from consent import challenge as asking
-from consent import clips, keys
+from consent import keys
 from consent import services as consents
+from consent.challenge import clips
+from consent.challenge import services as asking
 from consent.models import Challenge
 from webapp import keys_of_house, storage
 from webapp.jobs import challenges, leases, workfolder

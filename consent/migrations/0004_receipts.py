@@ -5,7 +5,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-import consent.receipt_models
+import consent.receipts.models
 
 
 class Migration(migrations.Migration):
@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.CharField(
-                        default=consent.receipt_models.receipt_id,
+                        default=consent.receipts.models.receipt_id,
                         editable=False,
                         max_length=32,
                         primary_key=True,

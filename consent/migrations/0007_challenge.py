@@ -3,7 +3,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-import consent.challenge_record
+import consent.challenge.models
 
 
 class Migration(migrations.Migration):
@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.CharField(
-                        default=consent.challenge_record.challenge_id,
+                        default=consent.challenge.models.challenge_id,
                         editable=False,
                         max_length=32,
                         primary_key=True,

@@ -3,7 +3,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-import consent.portal_models
+import consent.portal.models
 
 
 class Migration(migrations.Migration):
@@ -108,7 +108,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.CharField(
-                        default=consent.portal_models.note_id,
+                        default=consent.portal.models.note_id,
                         editable=False,
                         max_length=32,
                         primary_key=True,

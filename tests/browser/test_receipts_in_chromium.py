@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from consent import ledger, receipts
+from consent import ledger
 from consent import services as consents
 from consent.models import AuditRecord, Consent
+from consent.receipts import services as receipts
 from tests.browser.test_pages_in_chromium import OVERFLOW, UNNAMED
 from tests.webapp import cast
 

@@ -12,8 +12,8 @@ from django.http import HttpResponseBase
 from django.test import Client
 from django.utils import timezone
 
-from consent import challenge as challenges
 from consent import services
+from consent.challenge import services as challenges
 from consent.models import Challenge, Consent, Event
 from consent.texts import camera_words
 from tests.consent.conftest import House

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from consent import challenge as challenges
-from consent import challenge_upkeep, erasure, services
+from consent import erasure, services
+from consent.challenge import services as challenges
+from consent.challenge import upkeep as challenge_upkeep
 from consent.errors import ConsentError
 from consent.models import Challenge, Consent
 from tests.consent.conftest import House

@@ -11,10 +11,11 @@ import pytest
 from django.utils import timezone
 from pypdf import PdfReader
 
-from consent import keys, ledger, receipts, services
-from consent.evidence import evidence_pack
-from consent.evidence_check import EvidenceError, check_pack
-from consent.receipt_check import receipt_in, verify_receipt
+from consent import keys, ledger, services
+from consent.receipts import services as receipts
+from consent.receipts.check import receipt_in, verify_receipt
+from consent.receipts.evidence import evidence_pack
+from consent.receipts.evidence_check import EvidenceError, check_pack
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from pypdf import PdfReader
 
-from consent.pdf import Pages, attach
+from consent.receipts.pdf import Pages, attach
 
 
 def document(text: str, language: str = "en") -> bytes:

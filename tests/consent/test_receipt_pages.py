@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import pytest
 from pypdf import PdfReader
 
-from consent import keys, ledger, receipts, services
-from consent.receipt_check import receipt_in, verify_receipt
+from consent import keys, ledger, services
+from consent.receipts import services as receipts
+from consent.receipts.check import receipt_in, verify_receipt
 from consent.requests import Scope
 
 pytestmark = pytest.mark.django_db

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OKPKey
 
-from consent import erasure, keys, ledger, receipt_keys, receipts
+from consent import erasure, keys, ledger
 from consent.models import Consent
-from consent.receipt_check import ReceiptError, receipt_in, verify_receipt
+from consent.receipts import keys as receipt_keys
+from consent.receipts import services as receipts
+from consent.receipts.check import ReceiptError, receipt_in, verify_receipt
 from webapp.outbox.services import relay
 
 ROOT = Path(__file__).parents[2]
@@ -308,7 +310,7 @@ def _forged(text: str, forger: OKPKey, kid: str) -> str:
 
 
 def test_the_readable_json_must_say_what_was_signed(made) -> None:
-    from consent.receipt_files import json_of
+    from consent.receipts.files import json_of
 
     text, _ = made
     data = json_of(text)
@@ -344,5 +346,5 @@ def test_a_pdf_with_two_receipts_is_not_guessed_at(house, made) -> None:
 
 def test_checking_needs_no_django() -> None:
     """So that whoever checks a receipt may lift the two modules out, and no setting can make one true."""
-    code = "import sys, consent.receipt_check, consent.evidence_check; sys.exit('django' in sys.modules)"
+    code = "import sys, consent.receipts.check, consent.receipts.evidence_check; sys.exit('django' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode == 0

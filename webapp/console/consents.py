@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from consent import keys, ledger, previews, receipts
+from consent import keys, ledger, previews
 from consent import services as consents
-from consent.evidence import evidence_pack, in_lines
 from consent.keys import KeyDestroyedError, KeyStoreError
 from consent.models import Consent
-from consent.receipt_body import scope_of
+from consent.receipts import services as receipts
+from consent.receipts.body import scope_of
+from consent.receipts.evidence import evidence_pack, in_lines
 from webapp.console import looks
 from webapp.console.access import moderator
 from webapp.console.words import scope_rows, state_tone

@@ -10,9 +10,10 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from consent import portal, portal_joins
 from consent.errors import ConsentError
 from consent.keys import KeyDestroyedError
+from consent.portal import joins as portal_joins
+from consent.portal import services as portal
 from webapp.console.access import moderator
 
 SHOWN = 50

@@ -15,9 +15,9 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from consent import challenge as challenges
 from consent import keys
 from consent import services as consents
+from consent.challenge import services as challenges
 from consent.models import Challenge
 from webapp import storage
 from webapp.console import looks, words

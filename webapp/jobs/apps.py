@@ -20,10 +20,10 @@ class JobsConfig(AppConfig):
         with suppress(OSError):
             Path(settings.FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)
         import webapp.celery  # noqa: F401 - makes our app the current one, for sending tasks by name
-        from consent import challenge_upkeep
         from consent import services as consent_services
+        from consent.challenge import upkeep as challenge_upkeep
         from consent.erasure import register_eraser, register_kept
-        from consent.restriction import register_limit_effect, register_restriction_effect
+        from consent.portal.restriction import register_limit_effect, register_restriction_effect
         from webapp.jobs import challenges, flow, forgetting, intake, restriction, schedule, services, upkeep
 
         consent_services.register_effect(services.on_consent_changed, locks=flow.companions_of)

@@ -1,6 +1,6 @@
 """The checks of live selfies, as work: where clips lie, and what happens to a check whose worker died.
 
-What a challenge is and how it is decided stands in `consent.challenge`; here are the storage and the leases.
+What a challenge is and how it is decided stands in `consent.challenge.services`; here are the storage and the leases.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from consent import challenge as challenges
-from consent import challenge_upkeep, clips
 from consent import services as consents
+from consent.challenge import clips
+from consent.challenge import services as challenges
+from consent.challenge import upkeep as challenge_upkeep
 from consent.errors import ConsentError
 from consent.models import Challenge
 from webapp import storage

@@ -19,7 +19,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from consent import clips, keys, receipts
+from consent import keys
+from consent.challenge import clips
+from consent.receipts import services as receipts
 from webapp import retention as schedule
 from webapp import storage
 from webapp.jobs import challenges, flow, intake, leases, permission, running, transitions, workfolder

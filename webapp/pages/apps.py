@@ -12,7 +12,7 @@ class PagesConfig(AppConfig):
     label = "pages"
 
     def ready(self) -> None:
-        from consent.portal_access import forget_old
+        from consent.portal.access import forget_old
         from webapp.jobs.upkeep import register_retention
 
         register_retention(forget_old)

@@ -9,9 +9,10 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from consent import portal, portal_joins
-from consent.portal_models import PortalSession
-from consent.portal_texts import portal_words
+from consent.portal import joins as portal_joins
+from consent.portal import services as portal
+from consent.portal.models import PortalSession
+from consent.portal.texts import portal_words
 from webapp.pages import portal_guard as guard
 from webapp.pages.portal_export import archive
 

@@ -6,9 +6,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from consent import portal_access, services
+from consent import services
 from consent.errors import ConsentError
-from consent.portal_texts import portal_words
+from consent.portal import access as portal_access
+from consent.portal.texts import portal_words
 from consent.texts import fill
 from webapp.pages import portal_guard as guard
 from webapp.pages import portal_home

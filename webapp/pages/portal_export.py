@@ -16,10 +16,11 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from consent import portal, portal_joins
 from consent.keys import KeyDestroyedError
 from consent.models import Consent
-from consent.portal_models import PortalSession
+from consent.portal import joins as portal_joins
+from consent.portal import services as portal
+from consent.portal.models import PortalSession
 from webapp.pages.portal_works import Work, works_of
 from webapp.screening.listed import ListedFace
 

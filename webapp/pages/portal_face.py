@@ -7,10 +7,10 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from consent import portal
 from consent.errors import ConsentError
-from consent.portal_models import PortalSession
-from consent.portal_texts import portal_words
+from consent.portal import services as portal
+from consent.portal.models import PortalSession
+from consent.portal.texts import portal_words
 from consent.texts import face_list_text, fill, long_date
 from webapp.pages import portal_guard as guard
 from webapp.screening import face_list

@@ -11,11 +11,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.shortcuts import render
 from django.utils.cache import patch_cache_control
 
-from consent import portal, portal_access
 from consent.errors import ConsentError
 from consent.keys import KeyDestroyedError
-from consent.portal_models import PortalSession
-from consent.portal_texts import portal_words
+from consent.portal import access as portal_access
+from consent.portal import services as portal
+from consent.portal.models import PortalSession
+from consent.portal.texts import portal_words
 from consent.texts import known_locale
 
 COOKIE = "imprimatur_person"

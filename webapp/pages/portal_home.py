@@ -8,11 +8,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from consent import portal, portal_joins, restriction, services
+from consent import services
 from consent.errors import ConsentError
 from consent.models import Consent
-from consent.portal_models import PortalSession, Wishes
-from consent.portal_texts import portal_words
+from consent.portal import joins as portal_joins
+from consent.portal import restriction
+from consent.portal import services as portal
+from consent.portal.models import PortalSession, Wishes
+from consent.portal.texts import portal_words
 from consent.texts import fill, long_date
 from webapp.jobs import services as jobs
 from webapp.pages import portal_guard as guard

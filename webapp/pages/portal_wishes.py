@@ -6,10 +6,11 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from consent import portal, restriction
 from consent.errors import ConsentError
-from consent.portal_models import Note, PortalSession
-from consent.portal_texts import portal_words
+from consent.portal import restriction
+from consent.portal import services as portal
+from consent.portal.models import Note, PortalSession
+from consent.portal.texts import portal_words
 from consent.texts import fill, long_date
 from webapp.pages import portal_guard as guard
 

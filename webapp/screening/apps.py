@@ -13,7 +13,7 @@ class ScreeningConfig(AppConfig):
         """What the gate measured goes with the person it is about, and with time."""
         from consent.erasure import register_eraser
         from consent.ledger.sources import Source, register_source
-        from consent.restriction import register_limit_effect
+        from consent.portal.restriction import register_limit_effect
         from webapp import retention
         from webapp.jobs import hiding
         from webapp.jobs.upkeep import register_retention

@@ -23,7 +23,7 @@ from consent import keys
 from consent.erasure import Line, Scope
 from consent.errors import ConsentError
 from consent.models import DataKey, Subject
-from consent.portal_models import Wishes
+from consent.portal.models import Wishes
 from consent.texts import face_list_text
 from webapp import storage
 from webapp.jobs import intake, leases

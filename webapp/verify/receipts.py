@@ -17,10 +17,10 @@ from django.views.decorators.http import require_http_methods
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from consent import receipts
 from consent.models import Consent
-from consent.receipt_check import LONGEST, LONGEST_FILE, CheckedReceipt, ReceiptError
-from consent.receipt_view import state_words
+from consent.receipts import services as receipts
+from consent.receipts.check import LONGEST, LONGEST_FILE, CheckedReceipt, ReceiptError
+from consent.receipts.view import state_words
 from consent.texts import fill, known_locale, words
 from webapp.verify.throttles import PerAddress
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from consent import ledger, restriction, services
+from consent import ledger, services
 from consent.ledger import house as signers
+from consent.portal import restriction
 
 OTHER = services.PhotoRef("ast_held", "8" * 64)  # a picture about which nobody said no
 

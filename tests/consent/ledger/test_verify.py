@@ -6,11 +6,12 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from consent import erasure, keys, ledger, restriction, services
+from consent import erasure, keys, ledger, services
 from consent.ledger import house as signers
 from consent.ledger import sources, verifying
 from consent.ledger.models import AuditRecord
 from consent.models import Erasure
+from consent.portal import restriction
 
 pytestmark = pytest.mark.django_db
 

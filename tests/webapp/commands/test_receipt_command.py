@@ -12,11 +12,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from consent import ledger, receipts
+from consent import ledger
 from consent import services as consents
-from consent.evidence import evidence_pack
 from consent.models import Consent
-from consent.receipt_files import json_of, pdf_of
+from consent.receipts import services as receipts
+from consent.receipts.evidence import evidence_pack
+from consent.receipts.files import json_of, pdf_of
 from tests.webapp import cast
 
 pytestmark = pytest.mark.django_db

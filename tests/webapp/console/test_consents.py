@@ -11,11 +11,12 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from consent import keys, ledger, receipts
+from consent import keys, ledger
 from consent import services as consents
-from consent.evidence_check import check_pack
 from consent.models import AuditRecord, Consent, LedgerEntry
-from consent.views_of import views_of
+from consent.portal.views_of import views_of
+from consent.receipts import services as receipts
+from consent.receipts.evidence_check import check_pack
 from tests.webapp import cast
 from webapp.accounts.models import User
 

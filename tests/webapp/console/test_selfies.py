@@ -7,8 +7,8 @@ import io
 import pytest
 from django.test import Client
 
-from consent import clips
 from consent import services as consents
+from consent.challenge import clips
 from consent.models import AuditRecord, Challenge
 from tests.webapp import cast
 from webapp.jobs import challenges as work

@@ -10,9 +10,9 @@ import pytest
 from django.core import mail
 from django.test import Client
 
-from consent import portal_access
 from consent.models import Consent, Subject
-from consent.portal_models import PortalSession
+from consent.portal import access as portal_access
+from consent.portal.models import PortalSession
 from webapp.jobs.models import Job, Output
 from webapp.outbox import services as outbox
 from webapp.pages.portal_guard import COOKIE

@@ -12,9 +12,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from consent import portal_access
 from consent.models import Subject
-from consent.portal_models import PortalAsk, PortalLink, PortalSession
+from consent.portal import access as portal_access
+from consent.portal.models import PortalAsk, PortalLink, PortalSession
 from tests.webapp.portal.conftest import ADA, LINK, Person, ask, plain
 from webapp.outbox.models import OutboxMessage
 from webapp.pages.portal_guard import COOKIE

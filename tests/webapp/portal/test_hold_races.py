@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
-from consent import restriction
 from consent.models import Event
+from consent.portal import restriction
 from webapp.jobs import running
 from webapp.jobs.errors import JobsError
 from webapp.jobs.models import Output

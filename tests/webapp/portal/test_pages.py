@@ -14,7 +14,7 @@ from django.urls import get_resolver
 from consent import services
 from consent.errors import ConsentError
 from consent.models import Consent, Event, Use
-from consent.portal_models import Note, Restriction, Wishes
+from consent.portal.models import Note, Restriction, Wishes
 from tests.webapp.portal.conftest import ADA, BEN, Person
 from webapp.jobs import running
 from webapp.jobs.errors import JobsError

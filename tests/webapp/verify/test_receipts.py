@@ -10,10 +10,11 @@ from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from consent import keys, ledger, receipts
+from consent import keys, ledger
 from consent import services as consents
 from consent.models import Consent
-from consent.receipt_files import json_of, pdf_of
+from consent.receipts import services as receipts
+from consent.receipts.files import json_of, pdf_of
 from tests.webapp import cast
 
 pytestmark = pytest.mark.django_db
@@ -81,7 +82,7 @@ def test_a_changed_receipt_is_refused_with_its_code(consent: Consent) -> None:
 
 def test_another_houses_receipt_is_sent_there(consent: Consent, settings: object) -> None:
     text = receipts.receipt_of(consent)
-    from consent.receipt_models import ReceiptKey
+    from consent.receipts.models import ReceiptKey
 
     ReceiptKey.objects.all().delete()
     settings.PUBLIC_URL = "https://other.example"  # type: ignore[attr-defined]

@@ -11,8 +11,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from consent.evidence_check import LARGEST, EvidenceError, check_pack
-from consent.receipt_check import CheckedReceipt, ReceiptError, receipt_in, verify_receipt
+from consent.receipts.check import CheckedReceipt, ReceiptError, receipt_in, verify_receipt
+from consent.receipts.evidence_check import LARGEST, EvidenceError, check_pack
 
 EXIT_CODES = {"changed": 10, "unknown_key": 11, "log_wrong": 12, "dates_wrong": 13, "unreadable": 14}
 
@@ -49,11 +49,11 @@ class Command(BaseCommand):
         elif options["command"] == "evidence":
             self._evidence(options["file"], options["jwks"], options["json"])
         elif options["command"] == "keys":
-            from consent.receipts import jwks
+            from consent.receipts.services import jwks
 
             self.stdout.write(json.dumps(jwks(), indent=2))
         else:
-            from consent.receipt_keys import rotate
+            from consent.receipts.keys import rotate
 
             self.stdout.write(f"Receipts are signed with the key {rotate()} from now on. Old receipts still verify.")
 
@@ -143,7 +143,7 @@ def _read(path: Path) -> bytes:
 
 def _keys(path: Path | None) -> dict[str, Any]:
     if path is None:
-        from consent.receipts import jwks
+        from consent.receipts.services import jwks
 
         return jwks()
     try:

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from consent import clips
 from consent.answers import UNDER_WAY
+from consent.challenge import clips
 from consent.models import Challenge, Consent
 from consent.transitions import State
 

@@ -11,11 +11,11 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from consent import receipts
 from consent.models import Consent
-from consent.receipt_files import json_of, pdf_of
-from consent.receipt_models import Receipt
-from consent.receipt_view import describe
+from consent.receipts import services as receipts
+from consent.receipts.files import json_of, pdf_of
+from consent.receipts.models import Receipt
+from consent.receipts.view import describe
 from consent.views import _locale, _private, _render
 
 KINDS = {"jwt": "application/jwt", "json": "application/json; charset=utf-8", "pdf": "application/pdf"}

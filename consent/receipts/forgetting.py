@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 
 from consent.erasure import Line, Scope, register_eraser
-from consent.receipt_models import Receipt
+from consent.receipts.models import Receipt
 
 WHAT = "receipts, with their links"
 

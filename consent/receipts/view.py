@@ -10,8 +10,8 @@ from django.conf import settings
 
 from consent import territories
 from consent.models import Consent
-from consent.receipt_models import Receipt
-from consent.receipts import body_of, withdraw_link
+from consent.receipts.models import Receipt
+from consent.receipts.services import body_of, withdraw_link
 from consent.texts import PURPOSE_BOX, consent_text, fill, long_date, words
 
 Rows = tuple[tuple[str, str], ...]

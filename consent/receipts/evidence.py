@@ -16,13 +16,14 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from consent import ledger, receipts
+from consent import ledger
 from consent.ledger import house
 from consent.ledger.entries import open_entry
 from consent.models import Consent, Event
-from consent.pdf import Pages, attach
-from consent.receipt_body import iso, scope_of
-from consent.receipt_check import ATTACHED_AS
+from consent.receipts import services as receipts
+from consent.receipts.body import iso, scope_of
+from consent.receipts.check import ATTACHED_AS
+from consent.receipts.pdf import Pages, attach
 from consent.texts import long_date
 from consent.transitions import lock
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from consent import portal_access
 from consent.erasure import Line, Scope, register_eraser
-from consent.portal_models import Note, PortalLink, PortalSession, Restriction, Wishes
+from consent.portal import access as portal_access
+from consent.portal.models import Note, PortalLink, PortalSession, Restriction, Wishes
 
 
 def register() -> None:

@@ -24,8 +24,8 @@ from django.utils import timezone
 from consent import envelope, keys
 from consent.errors import ConsentError
 from consent.models import Consent
-from consent.portal_models import PortalAsk, PortalLink, PortalSession
-from consent.portal_texts import portal_words
+from consent.portal.models import PortalAsk, PortalLink, PortalSession
+from consent.portal.texts import portal_words
 from consent.subjects import is_email, known_subject, plain_contact
 from consent.texts import fill, known_locale
 from webapp.outbox.services import enqueue

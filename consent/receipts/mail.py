@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from consent import keys
 from consent.models import Consent
-from consent.receipt_files import pdf_of
-from consent.receipts import MAIL_TOPIC as TOPIC
-from consent.receipts import body_of, receipt_row, withdraw_link
+from consent.receipts.files import pdf_of
+from consent.receipts.services import MAIL_TOPIC as TOPIC
+from consent.receipts.services import body_of, receipt_row, withdraw_link
 from consent.texts import fill, words
 
 __all__ = ["TOPIC", "deliver"]

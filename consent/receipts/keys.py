@@ -15,7 +15,7 @@ from django.utils import timezone
 from joserfc.jwk import OKPKey
 
 from consent import envelope, keys
-from consent.receipt_models import ReceiptKey
+from consent.receipts.models import ReceiptKey
 
 OWNER = "house:receipts"
 

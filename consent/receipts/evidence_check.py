@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from consent.receipt_check import ReceiptError, check_entry, verifiers_of, verify_receipt
+from consent.receipts.check import ReceiptError, check_entry, verifiers_of, verify_receipt
 
 LARGEST = 64 << 20  # bytes of all files of a pack together, unpacked
 

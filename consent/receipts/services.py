@@ -17,13 +17,14 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from joserfc import jws
 
-from consent import keys, ledger, receipt_keys
+from consent import keys, ledger
 from consent.ledger import house
 from consent.ledger.entries import open_entry
 from consent.mail import link as page_link
 from consent.models import Consent
-from consent.receipt_body import receipt_body
-from consent.receipt_check import (
+from consent.receipts import keys as receipt_keys
+from consent.receipts.body import receipt_body
+from consent.receipts.check import (
     ALGORITHM,
     TYPE,
     CheckedReceipt,
@@ -32,7 +33,7 @@ from consent.receipt_check import (
     receipt_in,
     verify_receipt,
 )
-from consent.receipt_models import Receipt, receipt_id
+from consent.receipts.models import Receipt, receipt_id
 from consent.subjects import is_email
 from webapp.outbox.services import enqueue
 

@@ -9,11 +9,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from consent import mail, restriction
+from consent import mail
 from consent.errors import ConsentError
 from consent.models import Consent, Subject
-from consent.portal_models import Note, PortalSession, Restriction, Wishes, note_id
-from consent.portal_texts import portal_words
+from consent.portal import restriction
+from consent.portal.models import Note, PortalSession, Restriction, Wishes, note_id
+from consent.portal.texts import portal_words
 from consent.subjects import is_email
 from consent.texts import fill, known_locale
 

@@ -6,11 +6,11 @@ import json
 from datetime import datetime
 
 from consent.models import Consent
-from consent.pdf import Pages, attach
-from consent.receipt_check import ATTACHED_AS
-from consent.receipt_models import Receipt
-from consent.receipt_view import describe
-from consent.receipts import body_of
+from consent.receipts.check import ATTACHED_AS
+from consent.receipts.models import Receipt
+from consent.receipts.pdf import Pages, attach
+from consent.receipts.services import body_of
+from consent.receipts.view import describe
 
 
 def json_of(signed: str) -> bytes:

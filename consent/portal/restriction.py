@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from consent.deadlocks import survives_deadlocks
 from consent.models import Consent, Subject
-from consent.portal_models import Restriction, Wishes
+from consent.portal.models import Restriction, Wishes
 from consent.transitions import companions_of, hold, lock_for_change, record
 
 ConsentEffect = Callable[[Consent], None]

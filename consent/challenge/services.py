@@ -18,8 +18,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from consent import clips, mail
+from consent import mail
 from consent.answers import OPEN, UNDER_WAY
+from consent.challenge import clips
 from consent.errors import ConsentError
 from consent.levels import least
 from consent.limits import CLIP_BYTES

@@ -11,8 +11,8 @@ from consent.erasure import ErasureReport, erase_subject
 from consent.forgetting import Erasure
 from consent.ledger.models import LedgerEntry
 from consent.models import Consent, Event, Subject
-from consent.receipts import receipt_of
-from consent.views_of import views_of
+from consent.portal.views_of import views_of
+from consent.receipts.services import receipt_of
 
 __all__ = ["Looks", "audit", "erase", "looks_at", "proof_of", "receipt_of"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from django.db.models import Q
 
-from consent.challenge_upkeep import delete_clip
+from consent.challenge.upkeep import delete_clip
 from consent.erasure import Line, Scope, register_eraser
 from consent.models import Challenge
 

@@ -6,8 +6,8 @@ from django.utils import timezone
 
 from consent import mail
 from consent.models import Consent, Use
-from consent.portal_models import Wishes
-from consent.portal_texts import portal_words
+from consent.portal.models import Wishes
+from consent.portal.texts import portal_words
 from consent.subjects import is_email
 from consent.texts import fill, long_date
 

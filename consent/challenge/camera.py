@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from consent import mail, services
-from consent.challenge import CLIP_KINDS, latest
+from consent.challenge.services import CLIP_KINDS, latest
 from consent.errors import ConsentError
 from consent.models import Challenge, Consent
 from consent.subjects import is_email
