@@ -9,6 +9,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
+from consent.levels import LEVELS
 from webapp.api import forms
 from webapp.api.errors import CONTENT_TYPE
 from webapp.api.shapes import Problem
@@ -34,6 +35,7 @@ ENUM_NAMES = {
     "ConsentRoleEnum": forms.ROLES,
     "MediaKindEnum": forms.MEDIA_KINDS,
     "AttestationKindEnum": forms.ATTESTATION_KINDS,
+    "AssuranceEnum": LEVELS,
     "PurposeEnum": PURPOSES,
     "AssetStateEnum": Asset.State.values,
     "JobStateEnum": Job.State.values,

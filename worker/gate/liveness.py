@@ -319,7 +319,7 @@ def _provenance(path: Path, kind: Sniffed, keys: Sequence[MarkKey], anchors_pem:
     found = []
     if keys:
         try:
-            with client.open_frames(path) as frames:
+            with client.open_frames(path, any_rate=True) as frames:
                 reading = video.read(frames, keys)
             found.append(signals.own_mark(reading.mark_id if reading is not None else None, "video"))
         except MediaError as error:

@@ -20,7 +20,7 @@ def stills(path: Path, times: Sequence[float]) -> list[bytes]:
     Frame by frame from an open file: what browsers record often states no believable frame rate.
     """
     found = []
-    with client.open_frames(path) as frames:
+    with client.open_frames(path, any_rate=True) as frames:
         for seconds in sorted(times):
             found += [_small(frame) for _, frame in frames.frames(seconds, 1)]
     return found

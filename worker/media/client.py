@@ -151,15 +151,17 @@ class VideoFrames:
 
 
 @contextmanager
-def open_frames(path: Path, *, short_side: int = 720) -> Iterator[VideoFrames]:
+def open_frames(path: Path, *, short_side: int = 720, any_rate: bool = False) -> Iterator[VideoFrames]:
     """Open a video whose frames are chosen while it is read; larger ones are shrunk to `short_side` pixels.
+
+    `any_rate`: a file that states no believable frame rate will do, as what browsers record often states none.
 
     Raises MediaError here and while frames are asked for.
     """
     with _opened(path, None) as (fd, kind):
         if kind.kind != "video":
             raise MediaError("format_unsupported", "a photo where a video is expected")
-        order = {"container": kind.container, "short_side": short_side}
+        order = {"container": kind.container, "short_side": short_side, "any_rate": any_rate}
         with Child("worker.media.entries:serve_frames", order, fds=[fd], limits=_READ_LIMITS) as child:
             yield VideoFrames(child)
 

@@ -114,13 +114,13 @@ def sample_frames(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any
 def serve_frames(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     """Send frames as they are ordered, until the caller goes away.
 
-    Payload: "container" and "short_side" in pixels. The first message says "duration" (seconds, 0 if unknown) and
-    "shrink"; an order is what `Seeker.answer` takes, with a "number" that stands on each frame and on the "end" of the
-    answer. A new order ends the answer to the one before.
+    Payload: "container", "short_side" in pixels, and "any_rate" as in `VideoReader`. The first message says "duration"
+    (seconds, 0 if unknown) and "shrink"; an order is what `Seeker.answer` takes, with a "number" that stands on each
+    frame and on the "end" of the answer. A new order ends the answer to the one before.
     """
     with (
         os.fdopen(channel.fds[0], "rb", closefd=False) as file,
-        VideoReader(file, payload["container"], any_rate=True) as reader,
+        VideoReader(file, payload["container"], any_rate=bool(payload.get("any_rate"))) as reader,
     ):
         seeker = Seeker(reader, int(payload["short_side"]))
         channel.send({"duration": reader.duration or 0.0, "shrink": seeker.shrink})

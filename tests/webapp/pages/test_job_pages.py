@@ -17,8 +17,8 @@ def test_the_state_changes_its_page_name_when_somebody_answers(cleo: cast.Accoun
     before = cleo.browser.get(f"/jobs/{job.pk}/state").json()
     consents.view_consent(job.donor_consent)
     after = cleo.browser.get(f"/jobs/{job.pk}/state").json()
-    assert before["page"] == f"{job.state}:requested,requested"
-    assert after["page"] == f"{job.state}:viewed,requested"
+    assert before["page"] == f"{job.state}:requested.,requested."
+    assert after["page"] == f"{job.state}:viewed.,requested."
     html = cleo.browser.get(f"/jobs/{job.pk}").content.decode()
     assert f'data-page="{after["page"]}"' in html
 
