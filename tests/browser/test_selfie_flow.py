@@ -65,7 +65,7 @@ def _show_oneself(browser: Browser, page: Page, link: str, portrait: Path, clip:
     """What a person does after the yes: the three movements before their camera, until the receipt is there."""
     render(portrait, _issue(page, link), clip, fps=FPS, lead=LEAD, tail=TAIL)
     with _camera(browser, clip) as phone:
-        _record(phone, f"{link}{words.get('query', '')}", words["start"], words["record"])
+        _record(phone, f"{link}{words['query']}", words["start"], words["record"])
         phone.locator("[data-poll]").wait_for(timeout=CHECK_MILLISECONDS)
         expect(phone.get_by_role("heading", name=words["thanks"])).to_be_visible(timeout=CHECK_MILLISECONDS)
 
@@ -74,14 +74,33 @@ EN = {
     "start": "Start the camera",
     "record": "Start recording",
     "thanks": "Thank you. Your answer is recorded.",
+    "yes": "Yes, I agree",
+    "name": "Your full name",
+    "prove": "Now show that it is you",
+    "withdraw": "Withdraw my permission",
+    "confirm": "Yes, withdraw",
+    "withdrawn": "You withdrew on",
+    "query": "",
 }
-ZH = {"start": "打开摄像头", "record": "开始录制", "thanks": "谢谢，您的答复已记录。", "query": "?lang=zh-hans"}
+ZH = {
+    "start": "打开摄像头",
+    "record": "开始录制",
+    "thanks": "谢谢，您的答复已记录。",
+    "yes": "是，我同意",
+    "name": "您的全名",
+    "prove": "现在请证明是您本人",
+    "withdraw": "撤回我的许可",
+    "confirm": "是，撤回",
+    "withdrawn": "撤回。不再制作任何内容",
+    "query": "?lang=zh-hans",
+}
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("words", [EN, ZH], ids=["english", "chinese"])
 def test_from_the_question_to_the_withdrawal_with_living_people(
-    browser: Browser, service: Service, tmp_path: Path
+    browser: Browser, service: Service, tmp_path: Path, words: dict[str, str]
 ) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
@@ -89,7 +108,8 @@ def test_from_the_question_to_the_withdrawal_with_living_people(
     page.get_by_label("E-mail address").fill(service.email)
     page.get_by_label("Password").fill(service.password)
     page.keyboard.press("Enter")
-    page.get_by_role("link", name="Start the first job").click()
+    page.wait_for_url(lambda address: "login" not in address)
+    page.goto(f"{service.address}/new")
     page.get_by_label("Photos of one person").set_input_files(SAMPLES / "astronaut.jpg")
     page.get_by_label("One photo or video").set_input_files(SAMPLES / "grace_hopper.jpg")
     page.get_by_role("button", name="Upload and check").click()
@@ -107,10 +127,10 @@ def test_from_the_question_to_the_withdrawal_with_living_people(
     phone = browser.new_context(viewport=PHONE)
     person = phone.new_page()
     for name, portrait in (("Ada", "astronaut.jpg"), ("Ben", "grace_hopper.jpg")):
-        agree(person, links[name])
-        expect(person.get_by_role("heading", name="Now show that it is you")).to_be_visible()
+        agree(person, links[name] + words["query"], yes=words["yes"], name=words["name"])
+        expect(person.get_by_role("heading", name=words["prove"])).to_be_visible()
         expect(page.get_by_text("They have answered; the video is still to be made.")).to_be_visible(timeout=20_000)
-        _show_oneself(browser, person, links[name], SAMPLES / portrait, tmp_path / f"{name}.y4m", EN)
+        _show_oneself(browser, person, links[name], SAMPLES / portrait, tmp_path / f"{name}.y4m", words)
 
     page.get_by_role("link", name="See the result").click(timeout=CHECK_MILLISECONDS)
     expect(page.get_by_text("Permission in force")).to_be_visible()
@@ -119,10 +139,10 @@ def test_from_the_question_to_the_withdrawal_with_living_people(
     copy = tmp_path / "copy.jpg"
     saved.value.save_as(copy)
 
-    person.goto(links["Ada"])
-    person.get_by_role("link", name="Withdraw my permission").click()
-    person.get_by_role("button").click()
-    expect(person.get_by_text("You withdrew on")).to_be_visible()
+    person.goto(links["Ada"] + words["query"])
+    person.get_by_role("link", name=words["withdraw"]).click()
+    person.get_by_role("button", name=words["confirm"]).click()
+    expect(person.get_by_text(words["withdrawn"])).to_be_visible()
     person.goto(f"{service.address}/verify")
     person.get_by_label("Photo or video").set_input_files(copy)
     person.get_by_role("button", name="Upload and check").click()
