@@ -180,6 +180,7 @@ class Consent(Sealed):
         indexes = [
             models.Index(fields=["organisation_id", "-created_at"], name="consent_of_organisation"),
             models.Index(fields=["state", "valid_until"], name="consent_due"),
+            models.Index(fields=["given_at"], name="consent_given"),
         ]
         constraints = [
             models.CheckConstraint(condition=models.Q(max_outputs__gte=1), name="consent_allows_something"),

@@ -32,7 +32,6 @@ __all__ = ["give", "photo", "refuse", "register_preview", "show", "target", "wit
 OPEN = (State.REQUESTED, State.VIEWED)
 WITHDRAWABLE = (State.GIVEN, State.EXHAUSTED, State.EXPIRED, State.SUPERSEDED)
 TOKEN_LENGTH = 43
-NO_CAMERA = "camera=(), microphone=(), geolocation=()"
 PAGE_CODES = ("link_unknown", "link_expired")
 
 View = Callable[..., HttpResponseBase]
@@ -55,7 +54,6 @@ def _private(view: View) -> View:
             response = _error_page(request, error.code, error.status)
         patch_cache_control(response, no_store=True, private=True)
         response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers.setdefault("Permissions-Policy", NO_CAMERA)
         response.headers["X-Robots-Tag"] = "noindex, nofollow, noarchive"
         response._has_been_logged = True  # type: ignore[attr-defined] # Django logs the path of a 4xx: the token
         return response

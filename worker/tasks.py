@@ -21,6 +21,7 @@ from django.utils import timezone
 from consent import erasure, ledger
 from consent import levels as consent_levels
 from consent import services as consent_services
+from consent.receipts import services as receipts
 from watermark import pattern as patterns
 from webapp import keys_of_house, storage
 from webapp.jobs import finishing, flow, intake, leases, running, upkeep, workfolder
@@ -210,8 +211,9 @@ def sequence() -> None:
 
 @shared_task(name="worker.expire")
 def expire() -> None:
-    """Each minute: links and permissions whose time is over, and erasures that a crash left half done."""
+    """Each minute: links and permissions whose time is over, receipts left behind, erasures a crash left half done."""
     consent_services.expire_due(timezone.now())
+    receipts.issue_due()
     erasure.heal()
 
 

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 RESEND_AFTER = timedelta(seconds=60)  # a message this long without a claim may be lost; sending it twice does no harm
 RESEND_AT_ONCE = 20
+FRESH_ANSWERS = timedelta(hours=1)  # looked at each second for a receipt; older ones each minute (`worker.expire`)
 OVERLOOKED_AFTER = timedelta(seconds=5)  # longer than the transactions that may not have seen each other
 UNUSED_ASSETS = timedelta(
     days=settings.CONSENT_LINK_DAYS
@@ -60,7 +61,7 @@ def tick() -> Upkeep:
         returned=reap() + challenges.reap(),
         resent=sweep() + challenges.sweep(),
         swept_folders=sweep_folders(),
-        receipts=receipts.issue_due(),
+        receipts=receipts.issue_due(within=FRESH_ANSWERS),
     )
 
 

@@ -147,3 +147,8 @@ def test_no_page_has_inline_code_or_style(cleo: cast.Account) -> None:
         assert "script-src 'self'" in policy
         # The verify page reads in the browser with WebAssembly; nothing else may.
         assert "unsafe" not in (policy.replace("'wasm-unsafe-eval'", "") if path == "/verify" else policy), path
+
+
+@pytest.mark.parametrize("path", ["/login", "/verify", "/retention", "/nowhere", "/v1/schema"])
+def test_no_page_may_ask_for_a_camera(path: str) -> None:
+    assert Client().get(path)["Permissions-Policy"].startswith("camera=()")
