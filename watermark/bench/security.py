@@ -216,10 +216,7 @@ def copies(
     The average is the forger's best case: a video gives many pictures with one and the same mark.
     """
     draw = seeded(seed, "copy", mode)
-    chosen = [rgb for _, rgb in one_size(pictures, 2 * tries)]
-    donors, targets = chosen[:tries], chosen[tries:]
-    # With few pictures the targets are the donors' mirror images, and must not meet their own.
-    targets = targets[1:] + targets[:1]
+    donors, targets = _strangers(list(one_size(pictures, 2 * tries)))
     for method, lift in LIFTERS.items():
         cases = []
         for donor, target in zip(donors, targets, strict=True):
@@ -240,6 +237,24 @@ def copies(
     total *= 1.6 / math.sqrt(float((total * total).mean()))
     cases = [(output, mark_id, target, total) for target in targets]
     yield _judge(AVERAGED.format(frames), mode, cases, keys, effort)
+
+
+def _strangers(chosen: list[tuple[str, RGB]]) -> tuple[list[RGB], list[RGB]]:
+    """The first half and the second, none beside a mirror image or another cut of itself; fewer where there are none.
+
+    With few pictures the second half shows the first again, and a mark laid on the mirror image of its own picture
+    would be no copy onto another.
+    """
+    half = len(chosen) // 2
+    first, second = chosen[:half], chosen[half:]
+    turns = [second[turn:] + second[:turn] for turn in range(half)]
+    pairs = [[(a, b) for a, b in zip(first, turned, strict=True) if _shown(a) != _shown(b)] for turned in turns]
+    best = max(pairs, key=len)
+    return [a[1] for a, _ in best], [b[1] for _, b in best]
+
+
+def _shown(named: tuple[str, RGB]) -> str:
+    return named[0].rsplit("/", 1)[0]
 
 
 def _judge(
