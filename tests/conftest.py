@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from watermark.bench.priority import ordinary_priority
+
 SAMPLES = Path(__file__).parent / "samples"
 
 APPEND_ONLY = ("0002_append_only", "0003_ledger")  # migrations that bring append-only triggers
@@ -38,8 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _ordinary_priority() -> Iterator[None]:
     """SVT-AV1, run by root, leaves real-time priority behind; a browser started with it can stop the whole machine."""
     yield
-    if os.sched_getscheduler(0) != os.SCHED_OTHER:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    ordinary_priority()
 
 
 @pytest.fixture(autouse=True)

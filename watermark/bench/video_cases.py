@@ -20,6 +20,7 @@ from watermark.bench.attacks import seeded
 from watermark.bench.attacks_geometric import turned
 from watermark.bench.attacks_value import brightness
 from watermark.bench.clips import CLIPS, FRAME_RATE, I420, Clip, planes_of
+from watermark.bench.priority import ordinary_priority
 from watermark.bench.quality import psnr
 from watermark.bench.scenes import landscape
 from watermark.bench.suite import bench_keys, in_processes
@@ -99,14 +100,8 @@ def encoded(frames: Frames, encoder: str, crf: int) -> bytes:
             container.mux(stream.encode(frame))
         if stream is not None:
             container.mux(stream.encode(None))
-    _ordinary_priority()
+    ordinary_priority()
     return data.getvalue()
-
-
-def _ordinary_priority() -> None:
-    """Undo what SVT-AV1 does to its caller when root runs it: real-time priority, also for all it starts."""
-    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def decoded(data: bytes) -> Iterator[RGB]:
