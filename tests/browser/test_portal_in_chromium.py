@@ -56,14 +56,7 @@ def work(cleo: cast.Account) -> Job:
 
     sealed = subject.seal("contact", ADA)
     type(subject).objects.filter(pk=subject.pk).update(contact_hmac=contact_hmac(ADA), contact_sealed=sealed)
-    notice = services.consent_text(job.donor_consent, "en")
-    services.give_consent(
-        job.donor_consent,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada Byron",
-        confirmed_photos=job.donor_consent.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    services.give_consent(job.donor_consent, **cast.whole_answer(job.donor_consent, "Ada Byron"))
     outbox.relay()
     mail.outbox.clear()
     return job

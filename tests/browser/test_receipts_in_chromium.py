@@ -37,14 +37,7 @@ def check(page: Page, name: str) -> None:
 def answered(cleo: cast.Account) -> tuple[Consent, str]:
     source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target")
     consent, token = cast.ask(cleo, "face_donor", "Ada Lovelace", source, target)
-    notice = consents.consent_text(consent, "en")
-    consents.give_consent(
-        consent,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada Lovelace",
-        confirmed_photos=consent.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    consents.give_consent(consent, **cast.whole_answer(consent, "Ada Lovelace"))
     ledger.sequence()
     assert receipts.issue_due() == 1
     return consent, token

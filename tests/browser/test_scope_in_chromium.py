@@ -73,14 +73,7 @@ def test_the_account_sees_what_the_end_of_a_permission_did_and_confirms_its_dele
 ) -> None:
     output = cast.published(cleo)
     donor = output.job.donor_consent
-    notice = consents.consent_text(donor, "en")
-    consents.give_consent(
-        donor,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada Byron",
-        confirmed_photos=donor.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    consents.give_consent(donor, **cast.whole_answer(donor, "Ada Byron"))
     if end == "withdrawn":
         consents.withdraw_consent(donor)
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from django.test import Client
 
@@ -99,6 +100,17 @@ def ask(owner: Account, role: str, name: str, source: Asset, target: Asset) -> t
         target=consents.TargetRef(target.pk, target.sha256, 0),
         livemode=False,
     )
+
+
+def whole_answer(consent: Consent, signed: str) -> dict[str, Any]:
+    """A yes to everything that is asked in English, as `give_consent` and `answer_consent` take it."""
+    notice = consents.consent_text(consent, "en")
+    return {
+        "ticks": {name: True for name, _ in notice.boxes},
+        "typed_name": signed,
+        "confirmed_photos": consent.photo_sha256s,
+        "notice_sha256": notice.sha256,
+    }
 
 
 def submitted(owner: Account) -> Job:

@@ -47,14 +47,7 @@ def test_the_level_asked_is_policys_or_the_wish(
     body = _ask(cleo, **more).json()
     assert (body["assurance_asked"], body["assurance"], body["check"]) == (asked, None, None)
     consent = Consent.objects.get()
-    notice = consents.consent_text(consent, "en")
-    consents.answer_consent(
-        consent,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada Byron",
-        confirmed_photos=consent.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    consents.answer_consent(consent, **cast.whole_answer(consent, "Ada Byron"))
     body = cleo.browser.get(f"/v1/consents/{consent.pk}", headers=cleo.api).json()
     expected = ("given", "L1", None) if asked == "L1" else ("viewed", None, "waiting")
     assert (body["state"], body["assurance"], body["check"]) == expected

@@ -28,14 +28,7 @@ ROOT = Path(__file__).parents[3]
 def files(cleo: cast.Account, tmp_path: Path) -> dict[str, Path]:
     source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target")
     asked, _ = cast.ask(cleo, "face_donor", "Ada", source, target)
-    notice = consents.consent_text(asked, "en")
-    consents.give_consent(
-        asked,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada",
-        confirmed_photos=asked.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    consents.give_consent(asked, **cast.whole_answer(asked, "Ada"))
     ledger.sequence()
     receipts.issue_due()
     asked = Consent.objects.get(pk=asked.pk)

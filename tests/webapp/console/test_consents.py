@@ -42,14 +42,7 @@ def consent(cleo: cast.Account) -> Consent:
         target=consents.TargetRef(target.pk, target.sha256, 0),
         livemode=False,
     )
-    notice = consents.consent_text(asked, "en")
-    consents.give_consent(
-        asked,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada Signed",
-        confirmed_photos=asked.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    consents.give_consent(asked, **cast.whole_answer(asked, "Ada Signed"))
     ledger.sequence()
     receipts.issue_due()
     asked.refresh_from_db()

@@ -36,14 +36,7 @@ def waiting(cleo: cast.Account) -> Challenge:
         livemode=False,
         assurance="L2",
     )
-    notice = consents.consent_text(consent, "en")
-    consents.answer_consent(
-        consent,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada Byron",
-        confirmed_photos=consent.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    consents.answer_consent(consent, **cast.whole_answer(consent, "Ada Byron"))
     challenge = consents.issue_challenge(consent)
     consents.submit_clip(consent, challenge.pk, io.BytesIO(b"a clip"), mime="video/webm", size=6)
     owner = leases.new_owner()

@@ -26,14 +26,7 @@ PAGE = "/receipts/check"
 def consent(cleo: cast.Account) -> Consent:
     source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target")
     asked, _ = cast.ask(cleo, "face_donor", "Ada Lovelace", source, target)
-    notice = consents.consent_text(asked, "en")
-    consents.give_consent(
-        asked,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada Signed",
-        confirmed_photos=asked.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    consents.give_consent(asked, **cast.whole_answer(asked, "Ada Signed"))
     ledger.sequence()
     receipts.issue_due()
     asked.refresh_from_db()

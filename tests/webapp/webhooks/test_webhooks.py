@@ -322,14 +322,7 @@ def test_a_partner_confirms_that_its_copies_are_gone(cleo: cast.Account, dan: ca
 
 
 def _give(consent: Any) -> None:
-    notice = consents.consent_text(consent, "en")
-    consents.give_consent(
-        consent,
-        ticks={name: True for name, _ in notice.boxes},
-        typed_name="Ada Byron",
-        confirmed_photos=consent.photo_sha256s,
-        notice_sha256=notice.sha256,
-    )
+    consents.give_consent(consent, **cast.whole_answer(consent, "Ada Byron"))
 
 
 @pytest.mark.django_db(transaction=True)
