@@ -75,9 +75,7 @@ def answer_consent(consent: Consent, **form: Unpack[Form]) -> Consent:
             complete(locked, yes)
             return
         if locked.challenges.filter(state__in=UNDER_WAY).exists():
-            raise ConsentError(
-                "challenge_pending", "Your video is being checked. Nothing changed; wait for the result.", status=409
-            )
+            raise challenge_pending()
         before = Yes.kept(locked)
         yes.keep(locked)
         if before is None:
@@ -90,7 +88,7 @@ def refuse_consent(consent: Consent, *, block: bool = False) -> Consent:
     """Record the person's no: the organisation may not ask again for 90 days, with `block` never."""
 
     def refuse(locked: Consent) -> None:
-        _check_open(locked, timezone.now())
+        check_open(locked, timezone.now())
         _view(locked)
         move(locked, State.REFUSED, code="asking_blocked" if block else "", draft_sealed=None)
         subjects.block_asking(locked, timezone.now(), for_good=block)
@@ -159,7 +157,15 @@ def _view(locked: Consent) -> None:
         move(locked, State.VIEWED, viewed_at=timezone.now())
 
 
-def _check_open(locked: Consent, now: datetime) -> None:
+def challenge_pending() -> ConsentError:
+    """The refusal of whatever would change the answer that a check is under way for."""
+    return ConsentError(
+        "challenge_pending", "Your video is being checked. Nothing changed; wait for the result.", status=409
+    )
+
+
+def check_open(locked: Consent, now: datetime) -> None:
+    """Raise ConsentError `consent_not_open` or `link_expired` unless the request may still be answered."""
     if locked.state not in OPEN:
         raise ConsentError(
             "consent_not_open", f"This question was answered or closed ({locked.state}). Nothing changed.", status=409
@@ -173,7 +179,7 @@ def _check_open(locked: Consent, now: datetime) -> None:
 def _read_form(locked: Consent, form: Form) -> Yes:
     """The form, checked against the record as it is now."""
     now = timezone.now()
-    _check_open(locked, now)
+    check_open(locked, now)
     notice = _notice_read(locked, form["notice_sha256"], form.get("locale", ""))
     ticks, name = form["ticks"], form["typed_name"]
     purposes, photos = _check_form(locked, notice, ticks, name, form["confirmed_photos"])

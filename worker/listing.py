@@ -46,7 +46,7 @@ def enrol_block(entry_id: str) -> None:
     entry = face_list.claim(entry_id, owner)
     if entry is None:
         return
-    lease = leases.Lease(face_list.LEASED, entry_id, owner, [ListedFace.State.WORKING])
+    lease = leases.Lease(ListedFace, entry_id, owner, [ListedFace.State.WORKING])
     try:
         with lease, workfolder.work_folder(entry_id) as folder:
             path, writable = folder / "photo", folder / "out"

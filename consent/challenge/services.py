@@ -19,7 +19,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent import mail
-from consent.answers import OPEN, UNDER_WAY
+from consent.answers import OPEN, UNDER_WAY, challenge_pending, check_open
 from consent.challenge import clips
 from consent.errors import ConsentError
 from consent.levels import least
@@ -86,7 +86,7 @@ def issue_challenge(consent: Consent) -> Challenge:
                 return found
             _end(found, CS.EXPIRED, ["challenge_expired"], now)
         if found is not None and found.state in UNDER_WAY:
-            raise _pending()
+            raise challenge_pending()
         _check_attempts(locked, now)
         issued = Challenge.objects.create(
             consent=locked,
@@ -338,14 +338,7 @@ def _again(challenge: Challenge, sha256: str) -> Challenge:
 
 def _check_waits(locked: Consent, now: datetime) -> None:
     """Raise unless the request is open and the form was answered."""
-    if locked.state not in OPEN:
-        raise ConsentError(
-            "consent_not_open", f"This question was answered or closed ({locked.state}). Nothing changed.", status=409
-        )
-    if locked.link_expires_at <= now or locked.valid_until <= now:
-        raise ConsentError(
-            "link_expired", "This question was not answered in time. Nothing was agreed; ask again.", status=410
-        )
+    check_open(locked, now)
     if not locked.draft_sealed:
         raise ConsentError("answer_first", "Answer the question first; the camera comes after it.", status=409)
 
@@ -366,12 +359,6 @@ def _keep_open(locked: Consent, until: datetime) -> None:
     if locked.link_expires_at < until:
         locked.link_expires_at = until
         locked.save(update_fields=["link_expires_at", "changed_at"])
-
-
-def _pending() -> ConsentError:
-    return ConsentError(
-        "challenge_pending", "Your video is being checked. Nothing changed; wait for the result.", status=409
-    )
 
 
 def _expired() -> ConsentError:

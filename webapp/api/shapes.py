@@ -196,25 +196,23 @@ class OutputOut(serializers.Serializer):
     manifest_url = serializers.URLField()
 
 
-class AssetList(serializers.Serializer):
+# Without a docstring, which the description would show at each list. What `data` holds each list says itself.
+class ListOut(serializers.Serializer):
     object = kind_of("list")
+    has_more = serializers.BooleanField()
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+class AssetList(ListOut):
     data = AssetOut(many=True)  # type: ignore[assignment]
-    has_more = serializers.BooleanField()
-    next_cursor = serializers.CharField(allow_null=True)
 
 
-class ConsentList(serializers.Serializer):
-    object = kind_of("list")
+class ConsentList(ListOut):
     data = ConsentOut(many=True)  # type: ignore[assignment]
-    has_more = serializers.BooleanField()
-    next_cursor = serializers.CharField(allow_null=True)
 
 
-class JobList(serializers.Serializer):
-    object = kind_of("list")
+class JobList(ListOut):
     data = JobOut(many=True)  # type: ignore[assignment]
-    has_more = serializers.BooleanField()
-    next_cursor = serializers.CharField(allow_null=True)
 
 
 class VerifiedOutput(serializers.Serializer):

@@ -12,7 +12,7 @@ from webapp.api.base import Resource, once, organisation
 from webapp.api.pagination import page
 from webapp.api.parsing import Strict, read
 from webapp.api.schema import IDEMPOTENCY_KEY, PAGE, documented
-from webapp.api.shapes import kind_of
+from webapp.api.shapes import ListOut, kind_of
 from webapp.jobs.errors import not_found
 from webapp.webhooks import services as webhooks
 from webapp.webhooks import signing
@@ -61,11 +61,8 @@ class WebhookSecretOut(WebhookEndpointOut):
     secret = serializers.CharField()
 
 
-class WebhookEndpointList(serializers.Serializer):
-    object = kind_of("list")
+class WebhookEndpointList(ListOut):
     data = WebhookEndpointOut(many=True)  # type: ignore[assignment]
-    has_more = serializers.BooleanField()
-    next_cursor = serializers.CharField(allow_null=True)
 
 
 class WebhookTryOut(serializers.Serializer):
@@ -92,11 +89,8 @@ class WebhookDeliveryOut(serializers.Serializer):
     created_at = serializers.DateTimeField()
 
 
-class WebhookDeliveryList(serializers.Serializer):
-    object = kind_of("list")
+class WebhookDeliveryList(ListOut):
     data = WebhookDeliveryOut(many=True)  # type: ignore[assignment]
-    has_more = serializers.BooleanField()
-    next_cursor = serializers.CharField(allow_null=True)
 
 
 def endpoint_state(endpoint: WebhookEndpoint) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A look lasts 15 minutes in the session that gave the reason, for that one record
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -28,6 +29,11 @@ REASONS = (
     ("other", "Something else (say what)"),
 )
 _NEEDS_WORDS = {"other"}
+
+
+def asking(problem: tuple[str, str] = ("", "")) -> dict[str, Any]:
+    """What a list's page needs to ask for reasons; `problem` is a record and what is wrong with the reason for it."""
+    return {"reasons": REASONS, "problem_of": problem[0], "problem": problem[1]}
 
 
 class ReasonMissingError(Exception):

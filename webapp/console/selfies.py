@@ -124,9 +124,7 @@ def _page(request: HttpRequest, *, problem: tuple[str, str] = ("", ""), status: 
         "cards": [_card(request, challenge) for challenge in consents.reviews()[:50]],
         "section": "reviews",
         "longest": LONGEST_REASON,
-        "reasons": looks.REASONS,
-        "problem_of": problem[0],
-        "problem": problem[1],
+        **looks.asking(problem),
     }
     return render(request, "console/selfies.html", context, status=status)
 

@@ -99,10 +99,8 @@ def _page(request: HttpRequest, *, problem: tuple[str, str] = ("", ""), status: 
         "cards": [_card(request, review) for review in screening.waiting()[:50]],
         "section": "reviews",
         "longest": LONGEST_REASON,
-        "reasons": looks.REASONS,
         "selfies": consents.reviews().count(),
-        "problem_of": problem[0],
-        "problem": problem[1],
+        **looks.asking(problem),
     }
     return render(request, "console/reviews.html", context, status=status)
 

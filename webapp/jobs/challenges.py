@@ -60,15 +60,8 @@ def reap() -> int:
 def sweep() -> int:
     """Send again what waits for a worker too long, and end what nobody used in time; how many were sent."""
     challenge_upkeep.expire_challenges()
-    limit = timezone.now() - RESEND_AFTER
-    waiting = Q(state=State.SUBMITTED, queued_at__lt=limit)
-    count = 0
-    for pk in Challenge.objects.filter(waiting).order_by("queued_at").values_list("pk", flat=True)[:RESEND_AT_ONCE]:
-        with transaction.atomic():
-            if Challenge.objects.filter(waiting, pk=pk).update(queued_at=timezone.now()):
-                challenges.send(pk)
-                count += 1
-    return count
+    waiting = Q(state=State.SUBMITTED, queued_at__lt=timezone.now() - RESEND_AFTER)
+    return leases.resend(Challenge, waiting, challenges.send, RESEND_AT_ONCE)
 
 
 def objects() -> set[str]:

@@ -13,17 +13,19 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from consent.models import Challenge
-from webapp.jobs.models import Asset, Job
+if TYPE_CHECKING:
+    from consent.models import Challenge
+    from webapp.jobs.models import Asset, Job
+    from webapp.screening.listed import ListedFace
 
-LeasedModel = type[Asset] | type[Job] | type[Challenge]
+    LeasedModel = type[Asset] | type[Job] | type[Challenge] | type[ListedFace]
 
 POLL_SECONDS = 1.0  # how soon a running worker learns that its row was taken from it
 
@@ -89,6 +91,18 @@ def expired(model: LeasedModel, states: Iterable[str], limit: int = 100) -> list
     ).exclude(lease_owner="")
     fields = ("pk", "lease_owner", "state")
     return [Expired(*row) for row in rows.order_by("lease_expires_at").values_list(*fields)[:limit]]
+
+
+def resend(model: LeasedModel, waiting: Q, send: Callable[[str], None], at_once: int) -> int:
+    """`send` again, at most `at_once`, the rows that are `waiting` (by their state and `queued_at`); how many."""
+    rows = model._default_manager.filter(waiting)
+    count = 0
+    for pk in rows.order_by("queued_at").values_list("pk", flat=True)[:at_once]:
+        with transaction.atomic():
+            if rows.filter(pk=pk).update(queued_at=timezone.now()):
+                send(pk)
+                count += 1
+    return count
 
 
 class Lease:

@@ -222,14 +222,9 @@ class Output(models.Model):
         return self.id
 
 
-class OutputFingerprint(models.Model):
-    """A picture's fingerprint in the manifest repository: of a photo one, of a video one per second.
+class Banded(models.Model):
+    """A picture's fingerprint: `pdq` are its 256 bits, the bands parts of them, which `repository.near` looks up."""
 
-    `pdq` are its 256 bits; the bands are parts of them, which `repository.by_fingerprint` looks up.
-    """
-
-    output = models.ForeignKey(Output, on_delete=models.CASCADE, related_name="fingerprints")
-    seconds = models.FloatField(default=0.0)
     pdq = models.BinaryField(max_length=32)
     band_0 = models.IntegerField()
     band_1 = models.IntegerField()
@@ -242,6 +237,16 @@ class OutputFingerprint(models.Model):
     band_8 = models.IntegerField()
     band_9 = models.IntegerField()
     band_10 = models.IntegerField()
+
+    class Meta:
+        abstract = True
+
+
+class OutputFingerprint(Banded):
+    """A fingerprint in the manifest repository: of a photo one, of a video one per second."""
+
+    output = models.ForeignKey(Output, on_delete=models.CASCADE, related_name="fingerprints")
+    seconds = models.FloatField(default=0.0)
 
     class Meta:
         indexes = [models.Index(fields=[f"band_{number}"], name=f"fingerprint_band_{number}") for number in range(11)]

@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any, Final
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from watermark.fingerprint import Fingerprint
 from watermark.mark_errors import MarkError
@@ -60,25 +60,35 @@ def by_fingerprint(pdq: bytes, radius: int = RADIUS, *, limit: int = 10) -> list
 
     What is found is alike, no more: a fingerprint alone never says that a picture is ours. Raises ValueError.
     """
+    nearest: dict[str, Near] = {}
+    for distance, output_id, seconds in near(OutputFingerprint.objects.all(), pdq, radius, "output_id", "seconds"):
+        known = nearest.get(output_id)
+        if known is None or distance < known.distance:
+            nearest[output_id] = Near(output_id, distance, seconds)
+    return sorted(nearest.values(), key=lambda each: (each.distance, each.output_id))[:limit]
+
+
+def near(rows: QuerySet[Any], pdq: bytes, radius: int, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """(distance, *columns) of the `rows` of a `Banded` table within `radius` bits (0 to 31) of `pdq`, each row once.
+
+    Raises ValueError.
+    """
     if len(pdq) != sum(WIDTHS) // 8 or not 0 <= radius <= RADIUS:
         raise ValueError("A fingerprint has 32 bytes, and is looked for within 0 to 31 bits.")
     wanted = int.from_bytes(pdq, "big")
-    nearest: dict[str, Near] = {}
     seen: set[int] = set()
     for (name, value), width, reach in zip(bands(pdq).items(), WIDTHS, reaches(radius), strict=True):
         if reach < 0:
             continue
         values = [value ^ mask for mask in masks(width, reach)]
-        rows = OutputFingerprint.objects.filter(**{f"{name}__in": values})
-        for key, output_id, seconds, held in rows.values_list("pk", "output_id", "seconds", "pdq")[:MOST_CANDIDATES]:
+        found = rows.filter(**{f"{name}__in": values}).values_list("pk", "pdq", *columns)
+        for key, held, *more in found[:MOST_CANDIDATES]:
             if key in seen:
                 continue
             seen.add(key)
             distance = (int.from_bytes(bytes(held), "big") ^ wanted).bit_count()
-            known = nearest.get(output_id)
-            if distance <= radius and (known is None or distance < known.distance):
-                nearest[output_id] = Near(output_id, distance, seconds)
-    return sorted(nearest.values(), key=lambda each: (each.distance, each.output_id))[:limit]
+            if distance <= radius:
+                yield (distance, *more)
 
 
 def backfill(batch: int = 200) -> Iterator[tuple[int, int]]:

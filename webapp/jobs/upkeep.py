@@ -83,25 +83,10 @@ def reap() -> int:
 
 def sweep() -> int:
     """Send again what waits for a worker longer than RESEND_AFTER: its message may have been lost; how many."""
-    limit = timezone.now() - RESEND_AFTER
-    count = 0
-    for asset_id in (
-        Asset.objects.filter(state=Asset.State.UPLOADED, queued_at__lt=limit)
-        .order_by("queued_at")
-        .values_list("pk", flat=True)[:RESEND_AT_ONCE]
-    ):
-        with transaction.atomic():
-            if Asset.objects.filter(pk=asset_id, state=Asset.State.UPLOADED, queued_at__lt=limit).update(
-                queued_at=timezone.now()
-            ):
-                transitions.send_asset(asset_id)
-                count += 1
-    waiting = Q(state__in=[Job.State.QUEUED, Job.State.READY], queued_at__lt=limit)
-    for job_id in Job.objects.filter(waiting).order_by("queued_at").values_list("pk", flat=True)[:RESEND_AT_ONCE]:
-        with transaction.atomic():
-            if Job.objects.filter(waiting, pk=job_id).update(queued_at=timezone.now()):
-                transitions.send_job(job_id)
-                count += 1
+    old = Q(queued_at__lt=timezone.now() - RESEND_AFTER)
+    uploaded, ready = Q(state=Asset.State.UPLOADED), Q(state__in=[Job.State.QUEUED, Job.State.READY])
+    count = leases.resend(Asset, uploaded & old, transitions.send_asset, RESEND_AT_ONCE)
+    count += leases.resend(Job, ready & old, transitions.send_job, RESEND_AT_ONCE)
     return count + _go_on()
 
 

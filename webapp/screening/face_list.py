@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
@@ -33,7 +33,6 @@ from webapp.screening.listed import ListedFace, listed_id
 logger = logging.getLogger(__name__)
 
 State = ListedFace.State
-LEASED = cast("Any", ListedFace)  # `leases` names the models it knows by their type
 
 TASK = "worker.enrol_block"
 QUEUE = "cpu.media"
@@ -116,7 +115,7 @@ def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
 
 def claim(entry_id: str, owner: str) -> ListedFace | None:
     """Take a waiting entry for its descriptor to be computed; None if it is not there to be taken."""
-    if not leases.claim(LEASED, entry_id, owner, [State.WAITING], State.WORKING):
+    if not leases.claim(ListedFace, entry_id, owner, [State.WAITING], State.WORKING):
         return None
     return ListedFace.objects.get(pk=entry_id)
 

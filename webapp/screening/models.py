@@ -6,7 +6,7 @@ from django.db import models
 
 from webapp.accounts.models import User
 from webapp.ids import new_id, review_id, screening_id
-from webapp.jobs.models import Asset, Job
+from webapp.jobs.models import Asset, Banded, Job
 
 
 def stay_down_id() -> str:
@@ -73,23 +73,11 @@ class StayDown(models.Model):
         return f"{self.id}: {self.reason}"
 
 
-class StayDownPicture(models.Model):
-    """What such a result looked like: PDQ and its bands as in `OutputFingerprint`, and the grid of luma, sealed."""
+class StayDownPicture(Banded):
+    """What such a result looked like: its fingerprint, and the grid of luma, sealed."""
 
     entry = models.ForeignKey(StayDown, on_delete=models.CASCADE, related_name="pictures")
-    pdq = models.BinaryField(max_length=32)
     grid_sealed = models.BinaryField()
-    band_0 = models.IntegerField()
-    band_1 = models.IntegerField()
-    band_2 = models.IntegerField()
-    band_3 = models.IntegerField()
-    band_4 = models.IntegerField()
-    band_5 = models.IntegerField()
-    band_6 = models.IntegerField()
-    band_7 = models.IntegerField()
-    band_8 = models.IntegerField()
-    band_9 = models.IntegerField()
-    band_10 = models.IntegerField()
 
     class Meta:
         indexes = [models.Index(fields=[f"band_{number}"], name=f"stay_down_band_{number}") for number in range(11)]

@@ -64,17 +64,10 @@ class StayDownList:
 
     def like(self, value: bytes) -> Sequence[Fingerprint | None]:
         """The listed pictures within `repository.RADIUS` bits; those made from this very file are left out."""
-        wanted = int.from_bytes(value, "big")
-        near: dict[int, StayDownPicture] = {}
-        reaches = repository.reaches(repository.RADIUS)
-        for (name, band), width, reach in zip(repository.bands(value).items(), repository.WIDTHS, reaches, strict=True):
-            values = [band ^ mask for mask in repository.masks(width, reach)]
-            rows = StayDownPicture.objects.filter(**{f"{name}__in": values}).select_related("entry")
-            for row in rows[: repository.MOST_CANDIDATES]:
-                apart = (int.from_bytes(bytes(row.pdq), "big") ^ wanted).bit_count()
-                if apart <= repository.RADIUS and self._sha256 not in row.entry.spared:
-                    near[row.pk] = row
-        return [_grid(bytes(row.grid_sealed), self._cipher) for row in list(near.values())[:MOST_ALIKE]]
+        rows = StayDownPicture.objects.all()
+        found = repository.near(rows, value, repository.RADIUS, "grid_sealed", "entry__spared")
+        alike = [bytes(sealed) for _, sealed, spared in found if self._sha256 not in spared]
+        return [_grid(sealed, self._cipher) for sealed in alike[:MOST_ALIKE]]
 
     @cached_property
     def _cipher(self) -> Fernet:
