@@ -17,7 +17,7 @@ from worker.faces.source import SourceFace, prepare_source
 from worker.faces.topology import TOPOLOGY
 from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Rgb
 
-__all__ = ["MeshSwapper", "SourceFace", "SwapOptions", "SwapReport", "prepare_source", "warm_up"]
+__all__ = ["MeshSwapper", "SourceFace", "SwapOptions", "SwapReport", "prepare_source"]
 
 # Distances in standard deviations of the skin colour; wide, because the target's light varies over its face.
 _NEAR, _FAR = 3.2, 5.0
@@ -165,27 +165,6 @@ class MeshSwapper:
         if memory is not None:
             control = memory.control + np.float32(newer) * (control - memory.control)
         return _Memory(box=box, source=index, skin=skin, colour=matched, control=control)
-
-
-def warm_up() -> None:
-    """Compile everything that is compiled, so that the first frame is not late (seconds, once per machine).
-
-    The result is kept beside the code or in the folder named by NUMBA_CACHE_DIR, if that can be written.
-    """
-    frame = np.zeros((100, 100, 3), np.uint8)
-    # Once inside the frame, once larger than it: the compiler tells a part of the frame from all of it.
-    for side in (90, 200):
-        flat = atlas.positions(side) + np.float32(50 - side / 2)
-        points = np.concatenate([flat, np.zeros((len(flat), 1), np.float32)], axis=1)
-        blend.paste(
-            frame,
-            blend.place_of(points, frame.shape),
-            points,
-            texture=np.zeros((128, 128, 3), np.uint8),
-            control=np.zeros((atlas.CONTROL_SIDE, atlas.CONTROL_SIDE, 5), np.float32),
-            fading=np.ones((160, 160), np.float32),
-            colour=colour.ColourMap.identity(),
-        )
 
 
 def _grain(frame: Rgb, place: blend.Place, source: SourceFace, points: Floats) -> float:

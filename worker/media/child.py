@@ -1,6 +1,6 @@
-"""The inside of a media child: give up rights, import one function by name, run it, report.
+"""The inside of a media child: give up rights, find one function by name, run it, report.
 
-The process is started by `worker.media.sandbox`; its only connection is an inherited socket.
+The process is forked by `worker.media.forkserver`; its only connection is an inherited socket.
 """
 
 from __future__ import annotations
@@ -107,21 +107,29 @@ def peak_memory() -> int:
     return 0
 
 
-def main(root: str, fd: int, parent: int) -> None:
-    """Serve one call on socket `fd` and exit. `root` is the folder our packages lie in."""
+def main(link_number: int, fds: Sequence[int], parent: int) -> None:
+    """Serve one call on the socket `link_number`, with the descriptors `fds`, and exit. Dies with process `parent`."""
     die_with(parent)
-    link = Link(socket.socket(fileno=fd))
+    link = Link(socket.socket(fileno=link_number))
     order = None
     while order is None:
         received = link.receive()
         order = received[0] if received else None
     granted = confine(Limits.from_dict(order["limits"]), reads=order["reads"], writes=order["writes"])
-    channel = Channel(link, order["fds"])
+    _allow_threads(int(order["limits"]["threads"]))
+    channel = Channel(link, fds)
     threading.Thread(target=channel.listen, daemon=True).start()
     outcome, arrays = _outcome(order["target"], {**order["payload"], "isolation": granted}, channel)
     link.send(outcome, arrays)
     link.send({"done": True})
     os._exit(0)  # destructors of native libraries have nothing left to do here and may hang
+
+
+def _allow_threads(count: int) -> None:
+    """Undo the fork server's single thread where OpenCV is loaded at all."""
+    cv2 = sys.modules.get("cv2")
+    if cv2 is not None:
+        cv2.setNumThreads(count)
 
 
 def serve_calls(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
@@ -193,4 +201,4 @@ def _resolve(target: str, channel: Channel) -> Callable[[Mapping[str, Any]], Any
 
 
 if __name__ == "__main__":
-    sys.exit("This module is started by worker.media.sandbox.")
+    sys.exit("This module is started by worker.media.forkserver.")

@@ -1,14 +1,13 @@
-"""Run one function of ours on untrusted media in a fresh, limited process, and survive whatever becomes of it."""
+"""Run one function of ours on untrusted media in a fresh, limited process, and survive whatever becomes of it.
+
+The process is forked by `worker.media.forkserver`, which has the libraries loaded and has seen no media.
+"""
 
 from __future__ import annotations
 
-import os
 import select
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
 
+from worker.media import forkserver
 from worker.media.confine import Limits
 from worker.media.errors import CODES, ChildError, MediaError
 from worker.media.folders import PrivateFolder
@@ -25,22 +25,18 @@ __all__ = ["Child", "Limits", "call", "isolation"]
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _CODE: Final = ("worker", "watermark")  # the only rooms of the house a child reads
-_BOOT: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]);"
-    "from worker.media.child import main; main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
-)
 _GRACE_SECONDS: Final = 0.6
 """How long a child that was asked to stop may take to clean up before it is killed."""
 _TICK_SECONDS: Final = 0.1
-_COMPILED: Final = "compiled"
 
 
 class Child:
     """One running media child. Use as a context manager: leaving it kills the process and removes its folder.
 
     `reads` and `writes` are the paths it may open by name, besides interpreter, libraries and our code; a descriptor
-    in `fds` works whatever its path. `compiled` is a folder of numba's machine code that the child gets a private copy
-    of. The child is killed when the thread that started it ends.
+    in `fds` works whatever its path. `compiled` is a folder for the machine code of compiled loops, which the fork
+    server loads or makes before the child is forked; no child may write there. The child is killed when the process
+    that started it ends.
     """
 
     def __init__(
@@ -62,24 +58,20 @@ class Child:
         self._log = self._folder.path / "stderr"
         self.result: dict[str, Any] | None = None
         try:
-            if compiled is not None:
-                shutil.copytree(compiled, self._folder.path / _COMPILED)
             with theirs, self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-c", _BOOT, str(_ROOT), str(theirs.fileno()), str(os.getpid())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=folder,
-                    env=_environment(folder, limits.threads),
-                    pass_fds=(theirs.fileno(), *fds),
-                    start_new_session=True,
+                self._process = forkserver.SERVER.start(
+                    target,
+                    link=theirs.fileno(),
+                    log=log.fileno(),
+                    fds=fds,
+                    folder=folder,
+                    environment=_environment(folder, limits.threads),
+                    compiled=compiled,
                 )
             self._link.send(
                 {
                     "target": target,
                     "payload": dict(payload),
-                    "fds": list(fds),
                     "limits": asdict(limits),
                     "reads": [str(_ROOT / room) for room in _CODE] + [str(path) for path in reads],
                     "writes": [folder, *map(str, writes)],
@@ -87,8 +79,8 @@ class Child:
             )
         except BaseException as error:
             self.close()
-            if isinstance(error, BrokenPipeError):
-                raise MediaError("child_died", "The child ended before it was told what to do.") from error
+            if isinstance(error, BrokenPipeError | forkserver.ForkServerError):
+                raise MediaError("child_died", f"The child ended before it was told what to do. {error}") from error
             raise
 
     @property
@@ -166,15 +158,15 @@ class Child:
 
     def kill(self) -> None:
         """End the child and whatever it started, now."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
+        self._process.kill()
+        with suppress(TimeoutError):
             self._process.wait(5)
 
     def close(self) -> None:
         """Kill the child if it still runs, and remove its folder."""
         if hasattr(self, "_process"):
             self.kill()
+            self._process.close()
         self._link.close()
         self._folder.close()
 
@@ -200,7 +192,7 @@ class Child:
     def _death(self) -> MediaError:
         try:
             code = self._process.wait(5)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self.kill()
             return MediaError("child_died", "closed its connection and hung")
         tail = ""
@@ -255,9 +247,5 @@ def _environment(folder: str, threads: int) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "HOME": folder,
         "TMPDIR": folder,
-        "MALLOC_ARENA_MAX": "2",  # every arena reserves 64 MiB of the address space
         "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": str(threads),
-        "NUMBA_CACHE_DIR": f"{folder}/{_COMPILED}",
     }

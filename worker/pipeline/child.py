@@ -1,6 +1,6 @@
 """What the media child is asked to do for a job: analyse one file, or carry one job out.
 
-Imports are made where they are needed: a child lives for one call, and starting it is part of every photo's time.
+Imports are made where they are needed, so that the fork server alone decides what every child has from the start.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ from worker.pipeline.photo_analysis import Report
 from worker.spec import JobSpec
 
 _REPORT_SECONDS: Final = 0.2
+
+
+def preload() -> None:
+    """What the fork server loads before it forks the first of these children: a photo waits for no import."""
+    from worker.pipeline import photo, photo_analysis, video, video_analysis  # noqa: F401
+    from worker.pipeline.warm import compile_loops
+
+    compile_loops()
 
 
 def analyse_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:

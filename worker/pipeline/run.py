@@ -97,6 +97,7 @@ def analyse(
             timeout=_ANALYSIS_SECONDS,
             reads=[path],
             writes=[work_dir],
+            compiled=compiled_code(engine_socket.parent),
             progress=progress,
             should_stop=should_stop,
         )

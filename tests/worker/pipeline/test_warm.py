@@ -1,4 +1,4 @@
-"""Compiled loops: made once without any media in sight, copied into every child, never written by one."""
+"""Compiled loops: made before any media is in sight, in every child from the start, never written by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.media import sandbox
+from worker.media import forkserver, sandbox
+from worker.media.forkserver import ForkServer
 from worker.media.sandbox import isolation
 from worker.pipeline import warm
 
@@ -23,55 +24,56 @@ HITS = (
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
-    """Return a function that runs a piece of code in a media child."""
+    """Return a function that runs a piece of code in a media child with the loops compiled."""
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "tests_child.py").write_text(
+        "from worker.pipeline.child import preload\n"
         "def run(payload, channel):\n"
         "    scope = {}\n    exec(payload['code'], scope)\n    return scope.get('result', {})\n"
     )
-    boot = sandbox._BOOT.replace("import sys;", f"import sys; sys.path.append({str(folder)!r});", 1)
-    monkeypatch.setattr(sandbox, "_BOOT", boot)
-    return lambda body, **options: sandbox.call(
-        "tests_child:run", {"code": body}, timeout=60, reads=[folder], **options
-    )
+
+    def start(body: str, **options: Path) -> dict:
+        monkeypatch.setattr(forkserver, "SERVER", ForkServer([folder]))
+        return sandbox.call("tests_child:run", {"code": body}, timeout=60, reads=[folder], **options)  # type: ignore[arg-type]
+
+    return start
 
 
-@pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = warm.compiled_code(tmp_path_factory.mktemp("home"))
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    folder = warm.compiled_code(tmp_path / "home")
     assert folder is not None
     return folder
 
 
-def test_machine_code_is_made_once(code):
+def test_the_first_fork_server_compiles_and_the_next_one_loads(code, run):
+    first = run(HITS, compiled=code)
     made = {path: path.stat().st_mtime_ns for path in code.rglob("*.nbc")}
-    assert made
-    assert warm.compiled_code(code.parent) == code
+    second = run(HITS, compiled=code)
+    assert first["hits"] == 0
+    assert first["misses"] > 0
+    assert len(made) == first["misses"]
+    assert second == {"hits": first["misses"], "misses": 0}
     assert {path: path.stat().st_mtime_ns for path in code.rglob("*.nbc")} == made
-    assert sorted(path.name for path in code.parent.iterdir()) == sorted(["compiled.lock", code.name])
+    assert warm.compiled_code(code.parent) == code
 
 
-def test_a_child_finds_the_loops_compiled(code, run):
-    fresh = run("import os\nfrom worker.pipeline.warm import compile_entry\ncompile_entry({'folder': 'own'})" + HITS)
-    given = run(
-        "import os\nfrom worker.pipeline.warm import compile_entry\n"
-        "compile_entry({'folder': os.environ['NUMBA_CACHE_DIR']})" + HITS,
-        compiled=code,
-    )
-    assert fresh["hits"] == 0
-    assert fresh["misses"] > 0
-    assert given["hits"] == fresh["misses"]
-    assert given["misses"] == 0
+def test_a_swap_in_a_child_compiles_nothing(code, run):
+    swap = "from worker.pipeline.warm import compile_loops\ncompile_loops()\n"
+    before, after = run(HITS, compiled=code), run(swap + HITS, compiled=code)
+    assert after["hits"] == before["misses"]
+    assert after["misses"] == 0
 
 
 def test_a_child_cannot_change_the_code_of_the_next(code, run):
     if not isolation()["files"]:
         pytest.skip("this kernel has no Landlock")
+    run("", compiled=code)
     before = {path: path.read_bytes() for path in code.rglob("*") if path.is_file()}
+    assert before
     reply = run(
-        "import os, pathlib\n"
-        "own = next(pathlib.Path(os.environ['NUMBA_CACHE_DIR']).rglob('*.nbc')); own.write_bytes(b'x')\n"
+        "import pathlib\n"
         f"try:\n    pathlib.Path({str(next(iter(before)))!r}).write_bytes(b'x'); result = {{'planted': True}}\n"
         "except OSError:\n    result = {'planted': False}",
         compiled=code,
