@@ -27,6 +27,7 @@ from worker.gate.liveness import ACTIONS, LivenessReport, examine
 from worker.gate.liveness_judge import shows_depth
 from worker.inference.client import EngineClient, connect, ensure_engine, stop_engine
 from worker.inference.endpoint import owner
+from worker.media.sandbox import processor_seconds
 
 SAMPLES = settings.BASE_DIR / "tests" / "samples"
 PEOPLE = ("astronaut", "grace_hopper")
@@ -161,7 +162,7 @@ class _Stage:
         if pid is not None:
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             engine = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        return times.user + times.system + times.children_user + times.children_system + engine
+        return times.user + times.system + processor_seconds() + engine
 
 
 def _margins(genuine: Row) -> Iterator[str]:

@@ -37,6 +37,7 @@ from worker.media import image
 from worker.media.encode import VideoWriter
 from worker.media.planes import Planes
 from worker.media.sample_clip import make_clip
+from worker.media.sandbox import processor_seconds
 from worker.media.video import VideoReader
 
 SAMPLES = settings.BASE_DIR / "tests" / "samples"
@@ -122,9 +123,9 @@ def _memory(case: Case, rounds: int) -> str:
 
 
 def _processor() -> float:
-    """Seconds of processor time of this process and of its children that have ended."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    """Seconds of processor time of this process and of its media children that have ended."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return own.ru_utime + own.ru_stime + processor_seconds()
 
 
 def _resident() -> int:

@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -44,9 +45,13 @@ class ForkServerError(OSError):
 
 
 class Process:
-    """A child that the fork server started. Threads may share it."""
+    """A child that the fork server started. Threads may share it.
 
-    def __init__(self, status: socket.socket) -> None:
+    `on_end` gets the processor time of the server and all its ended children, in seconds, when the end is known.
+    """
+
+    def __init__(self, status: socket.socket, on_end: Callable[[float], None]) -> None:
+        self._on_end = on_end
         self._status = status
         self._code: int | None = None
         self._lock = threading.Lock()
@@ -69,7 +74,9 @@ class Process:
                 line = self._line(timeout)
                 if line is None:
                     raise TimeoutError
-                self._code = int(line) if line else -signal.SIGKILL
+                code, _, seconds = line.partition(b" ")
+                self._code = int(code) if code else -signal.SIGKILL
+                self._on_end(float(seconds or 0))
             return self._code
 
     def close(self) -> None:
@@ -98,10 +105,12 @@ class Process:
 class ForkServer:
     """The caller's end of its fork server, which is started at the first `start` and again whenever it has gone.
 
-    `also` are folders beside the house's own from which targets are imported.
+    `also` are folders beside the house's own from which targets are imported. `seconds` is the processor time of the
+    server and its ended children, as far as known.
     """
 
     def __init__(self, also: Sequence[Path] = ()) -> None:
+        self.seconds = 0.0
         self._also = tuple(also)
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
@@ -146,6 +155,9 @@ class ForkServer:
         self._lock = threading.Lock()
         self._drop()
 
+    def _note(self, seconds: float) -> None:
+        self.seconds = max(self.seconds, seconds)
+
     def _drop(self) -> None:
         if self._control is not None:
             self._control.close()
@@ -162,7 +174,7 @@ class ForkServer:
             except BaseException:
                 ours.close()
                 raise
-        return Process(ours)
+        return Process(ours, self._note)
 
 
 def _start_server(also: Sequence[Path]) -> socket.socket:
@@ -300,6 +312,11 @@ def _obey(pid: int, children: Mapping[int, socket.socket]) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+def _used() -> float:
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)
+
+
 def _collect(children: dict[int, socket.socket]) -> None:
     """Reap what has ended and tell the caller how."""
     for pid in list(children):
@@ -308,5 +325,5 @@ def _collect(children: dict[int, socket.socket]) -> None:
             # Not earlier: until now the number was the child's and its group's alone.
             status = children.pop(pid)
             with contextlib.suppress(OSError):
-                status.send(b"%d\n" % os.waitstatus_to_exitcode(state))
+                status.send(b"%d %.4f\n" % (os.waitstatus_to_exitcode(state), _used()))
             status.close()

@@ -21,7 +21,7 @@ from worker.media.errors import CODES, ChildError, MediaError
 from worker.media.folders import PrivateFolder
 from worker.media.wire import Link, WireError
 
-__all__ = ["Child", "Limits", "call", "isolation"]
+__all__ = ["Child", "Limits", "call", "isolation", "processor_seconds"]
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _CODE: Final = ("worker", "watermark")  # the only rooms of the house a child reads
@@ -231,6 +231,14 @@ def call(
         if child.result is None:
             raise MediaError("child_died", "no result")
         return child.result
+
+
+def processor_seconds() -> float:
+    """Processor time that media children of this process used so far, with their start; for benchmarks.
+
+    A fork server that had to be replaced is no longer counted.
+    """
+    return forkserver.SERVER.seconds
 
 
 def isolation() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from watermark.pattern import derive
 from watermark.payload import new_mark_id
 from worker.media.client import probe
 from worker.media.sample_clip import make_clip
+from worker.media.sandbox import processor_seconds
 from worker.pipeline.run import analyse, run_job
 from worker.pipeline.warm import compiled_code
 from worker.spec import JobSpec, SourcePhoto, Swap
@@ -26,8 +27,8 @@ class BenchResult:
     """`fps` counts the whole job with start-up; `stage_ms` is work per frame of each stage, which run side by side,
     `stage_cpu_ms` the processor time of the stage's own thread, without the codec's threads.
 
-    `steady_fps` is what the slowest stage alone allows. `cpu_ms` is processor time of the media child and what it
-    started, per frame, all threads together. Memory in bytes.
+    `steady_fps` is what the slowest stage alone allows. `cpu_ms` is processor time of the media child and its start,
+    per frame, all threads together. Memory in bytes.
     """
 
     width: int
@@ -92,11 +93,11 @@ def bench_swap(
         key = derive_mark_key(os.urandom(32), deployment="bench", year=2000)
         pattern = derive(new_mark_id(), key).to_bytes()
         compiled_code(engine_socket.parent)  # done once per installation, not per job
-        used = _children_cpu()
+        used = processor_seconds()
         begin = time.perf_counter()
         result = run_job(spec, pattern=pattern, engine_socket=engine_socket)
         took = time.perf_counter() - begin
-        used = _children_cpu() - used
+        used = processor_seconds() - used
     each = {name: busy * 1000 / result.frames for name, busy in result.timings.items()}
     stages = {name: value for name, value in each.items() if not name.endswith("_cpu")}
     own = {name.removesuffix("_cpu"): value for name, value in each.items() if name.endswith("_cpu")}
@@ -115,8 +116,3 @@ def bench_swap(
         peak_rss=result.peak_rss,
         cores=len(os.sched_getaffinity(0)),
     )
-
-
-def _children_cpu() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
