@@ -11,7 +11,17 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         sys.exit("Django is not installed here. Run `make setup` once; it builds .venv, then use .venv/bin/python.")
-    execute_from_command_line(sys.argv)
+    from django.db.utils import OperationalError, ProgrammingError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except (OperationalError, ProgrammingError) as error:
+        # SQLite says the first, PostgreSQL the second.
+        if "no such table" not in str(error) and "does not exist" not in str(error):
+            raise
+        sys.exit(
+            f"The database is not prepared ({error}). Nothing was changed. Run `manage.py prepare`, then try again."
+        )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import groupby
 
 from webapp.retention_rules import RULES
 
@@ -86,9 +87,20 @@ def run(now: datetime) -> Done:
 
 
 def forecast(now: datetime) -> Iterator[tuple[str, Forecast | None]]:
-    """What each rule would delete now, in the table's order, None where its room cannot tell; nothing is touched."""
-    for name, keeper in _ordered():
-        yield name, keeper.forecast(now)
+    """What each rule would delete now, in the table's order, None where no room can tell; nothing is touched."""
+    for name, keepers in groupby(_ordered(), key=lambda pair: pair[0]):
+        told = [found for _, keeper in keepers if (found := keeper.forecast(now)) is not None]
+        if not told:
+            yield name, None
+            continue
+        yield (
+            name,
+            Forecast(
+                due=sum(found.due for found in told),
+                ids=tuple(one for found in told for one in found.ids),
+                next_at=min((found.next_at for found in told if found.next_at), default=None),
+            ),
+        )
 
 
 def published(locale: str) -> list[dict[str, str]]:

@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from worker.media.sample_clip import make_clip
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "tests" / "samples"
 START_SECONDS = 60
-WORK_MILLISECONDS = 60_000
+WORK_MILLISECONDS = 120_000
+STOP_MILLISECONDS = 10_000  # what withdrawal promises for a running job
 
 
 @dataclass(frozen=True)
@@ -84,20 +87,15 @@ def _agree(page: Page, link: str, name: str) -> None:
     expect(page.get_by_role("heading", name="Thank you. Your answer is recorded.")).to_be_visible()
 
 
-def test_from_login_to_a_verified_copy_and_a_withdrawal(browser: Browser, service: Service, tmp_path: Path) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    complaints: list[str] = []
-    context.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    context.on("weberror", lambda error: complaints.append(str(error.error)))
-    page = context.new_page()
+def _ask(page: Page, service: Service, target: Path) -> dict[str, str]:
+    """Log in, upload, choose the faces and ask both people; their links by name."""
     page.goto(f"{service.address}/login")
     page.get_by_label("E-mail address").fill(service.email)
     page.get_by_label("Password").fill(service.password)
     page.keyboard.press("Enter")
-
     page.get_by_role("link", name="Start the first job").click()
     page.get_by_label("Photos of one person").set_input_files(SAMPLES / "astronaut.jpg")
-    page.get_by_label("One photo or video").set_input_files(SAMPLES / "grace_hopper.jpg")
+    page.get_by_label("One photo or video").set_input_files(target)
     page.get_by_role("button", name="Upload and check").click()
     page.get_by_role("link", name="Pick the face").click(timeout=WORK_MILLISECONDS)
     page.get_by_role("button", name="Go on to permission").click()
@@ -109,6 +107,40 @@ def test_from_login_to_a_verified_copy_and_a_withdrawal(browser: Browser, servic
     page.get_by_role("button", name="Ask for permission and make the job").click()
     links = {name: page.get_by_label(f"Link for {name}").input_value() for name in ("Ada", "Ben")}
     assert all(link.startswith(f"{service.address}/c/") for link in links.values())
+    return links
+
+
+def test_a_running_job_stops_when_a_person_withdraws_on_their_phone(
+    browser: Browser, service: Service, tmp_path: Path
+) -> None:
+    clip = tmp_path / "speech.mp4"
+    make_clip(SAMPLES / "grace_hopper.jpg", clip, seconds=40.0, size=(854, 480))
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    links = _ask(page, service, clip)
+    phone = browser.new_context(viewport={"width": 360, "height": 740})
+    person = phone.new_page()
+    for name, link in links.items():
+        _agree(person, link, name)
+    person.goto(links["Ada"])
+    person.get_by_role("link", name="Withdraw my permission").click()
+    page.locator("[data-page^=running]").wait_for(timeout=WORK_MILLISECONDS)
+    person.get_by_role("button", name="Yes, withdraw").click()
+    expect(person.get_by_text("You withdrew on")).to_be_visible()
+    expect(page.locator("#failure-title")).to_be_visible(timeout=STOP_MILLISECONDS)
+    expect(page.get_by_text("Respect the decision")).to_be_visible()
+    expect(page.get_by_role("link", name="See the result")).to_have_count(0)
+    phone.close()
+    context.close()
+
+
+def test_from_login_to_a_verified_copy_and_a_withdrawal(browser: Browser, service: Service, tmp_path: Path) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    complaints: list[str] = []
+    context.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    page = context.new_page()
+    links = _ask(page, service, SAMPLES / "grace_hopper.jpg")
 
     phone = browser.new_context(viewport={"width": 360, "height": 740})
     person = phone.new_page()

@@ -57,6 +57,8 @@ def test_a_dry_run_names_what_would_go_and_touches_nothing(
     monkeypatch.setattr(timezone, "now", lambda: later)
     call_command("privacy", "retention", "--dry-run")
     said = capsys.readouterr().out
+    rules = [line.partition(" (")[0].partition(":")[0] for line in said.splitlines() if not line.startswith(" ")]
+    assert len(rules) == len(set(rules))  # one line each, however many rooms carry it out
     assert "unused_inputs (7 days): 1 due" in said
     assert asset.pk in said
     asset.refresh_from_db()
