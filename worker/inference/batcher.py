@@ -143,26 +143,27 @@ class Batcher:
         self._loaders.shutdown(wait=False, cancel_futures=True)
 
     def status(self) -> dict[str, Any]:
-        """Plain values: failures, queues (items by class and model), lanes by device, counts by model."""
+        """Plain values: failures, queues (items by class and model), lanes by device."""
         with self._lock:
             now = self._clock()
             return {
                 "failures": self._failures,
                 "queues": self._queues.depths(),
                 "lanes": {name: lane.status(now) for name, lane in self._lanes.items()},
-                "counts": {model: self._model_status(model) for model in self._policies},
             }
 
-    def _model_status(self, model: str) -> dict[str, Any]:
-        counts, policy = self._counts.get(model, Counts()), self._policies[model]
-        return {
-            "runs": counts.runs,
-            "items": counts.items,
-            "seconds": round(counts.seconds, 6),
-            "batches": {str(size): count for size, count in sorted(counts.batches.items())},
-            "latency_ms": {str(size): round(1000 * took, 3) for size, took in policy.curve.measured().items()},
-            "largest_batch": policy.most,
-        }
+    def model_status(self, model: str) -> dict[str, Any]:
+        """What was done for one model, which may be nothing: counts, milliseconds by batch size, the largest batch."""
+        with self._lock:
+            counts, policy = self._counts.get(model, Counts()), self._policy(model)
+            return {
+                "runs": counts.runs,
+                "items": counts.items,
+                "seconds": round(counts.seconds, 6),
+                "batches": {str(size): count for size, count in sorted(counts.batches.items())},
+                "latency_ms": {str(size): round(1000 * took, 3) for size, took in policy.curve.measured().items()},
+                "largest_batch": policy.most,
+            }
 
     def _policy(self, model: str) -> ModelPolicy:
         if model not in self._policies:
@@ -174,7 +175,9 @@ class Batcher:
             lane = self._lanes[device] = Lane(self._executor.lane(device), self._lock)
             for number in range(lane.shape.threads):
                 # Daemon threads: a run that hangs in a driver must not keep a stopped engine alive.
-                threading.Thread(target=self._serve, args=(device, lane), name=f"{device}-{number}", daemon=True).start()
+                threading.Thread(
+                    target=self._serve, args=(device, lane), name=f"{device}-{number}", daemon=True
+                ).start()
         return self._lanes[device]
 
     # Loading: in threads of its own, so that what is loaded already goes on running.
@@ -262,7 +265,8 @@ class Batcher:
     def _delay(self, lane: Lane, service: Service, model: str, now: float) -> float:
         policy, queued = self._policies[model], self._queues.count(service, model)
         assembly = self._assembly.get(model, 0.0) * min(queued, policy.target(service))
-        return policy.delay(service, now, queued, self._queues.oldest(service, model), lane.free_in(now), assembly)
+        oldest = self._queues.oldest(service, model)
+        return policy.delay(service, now, queued, oldest, free_in=lane.free_in(now), assembly=assembly)
 
     def _close(self, lane: Lane, service: Service, model: str, leader: object, now: float) -> _Batch:
         policy, queued = self._policies[model], self._queues.count(service, model)

@@ -128,7 +128,7 @@ class ModelPolicy:
         return best
 
     def delay(
-        self, service: Service, now: float, queued: int, oldest: float, free_in: float = 0.0, assembly: float = 0.0
+        self, service: Service, now: float, queued: int, oldest: float, *, free_in: float = 0.0, assembly: float = 0.0
     ) -> float:
         """Seconds for which a batch of the `queued` items should still be kept open; 0 means close it now.
 

@@ -22,7 +22,7 @@ MAX_AGE: Final = 90 * 86400.0  # seconds without use
 
 
 class GraphCache:
-    """A folder of entries; every method may be called by several processes at once. Errors of the disk cost time only."""
+    """A folder of entries; several processes may share it. Errors of the disk cost time only."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -15,22 +15,24 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from worker.inference import registry
+from worker.inference.devices import Device, LoadedModel, ProviderPolicy
 from worker.inference.frames import BatchFrame, FramePool
 from worker.inference.graph_cache import GraphCache
 from worker.inference.lane import LaneShape
 from worker.inference.registry import ModelCard
 from worker.inference.types import Done, ModelError, OutOfMemoryError, Pending
 
+__all__ = ["LoadedModel", "LocalRunner", "ProviderPolicy", "is_out_of_memory", "read_verified"]
+
 log = logging.getLogger(__name__)
 
-Device = Literal["cpu", "cuda", "tensorrt"]
 CPU_PROVIDER: Final = "CPUExecutionProvider"
 _PROVIDER_OF_DEVICE: Final[Mapping[Device, str]] = {
     "cpu": CPU_PROVIDER,
@@ -47,44 +49,6 @@ _OUT_OF_MEMORY: Final = (
     "cudaerrormemoryallocation",
     "alloc_failed",
 )
-
-
-@dataclass(frozen=True)
-class ProviderPolicy:
-    """Which device runs the models.
-
-    mode "require": the first device must work, anything else is ModelError "provider_unavailable".
-    mode "prefer": devices are tried in order, the CPU last; a device that fails is logged and skipped.
-    """
-
-    mode: Literal["require", "prefer"] = "prefer"
-    devices: tuple[Device, ...] = ("cpu",)
-    device_id: int = 0
-    memory_limit: int | None = None  # bytes of the device's memory that one model's arena may take
-
-    @classmethod
-    def parse(cls, text: str) -> "ProviderPolicy":
-        """Read "auto", "require:cuda" or "prefer:tensorrt,cuda" (the form of the setting); ValueError if malformed.
-
-        "auto" prefers CUDA where the machine has an NVIDIA device, else it is "prefer:cpu".
-        """
-        if text == "auto":
-            return cls("prefer", ("cuda", "cpu") if Path("/dev/nvidiactl").exists() else ("cpu",))
-        mode, _, listed = text.partition(":")
-        devices = tuple(name.strip() for name in listed.split(",") if name.strip())
-        if mode not in ("require", "prefer") or not devices or any(name not in _PROVIDER_OF_DEVICE for name in devices):
-            raise ValueError(f"{text!r} is not a provider policy; write for example prefer:cuda or require:cpu")
-        return cls(mode, devices)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """What is true of a loaded model: the device that really runs it, and how many nodes are not on it."""
-
-    name: str
-    device: Device
-    cpu_fallback_nodes: int
-    load_seconds: float
 
 
 class _Session:
@@ -405,7 +369,9 @@ def _typed_errors(model: str) -> Iterator[None]:
 
 
 def _failed(model: str, error: Exception) -> ModelError:
-    return ModelError("engine_failed", f"The model {model} failed while running; nothing was lost, try again. ({error})")
+    return ModelError(
+        "engine_failed", f"The model {model} failed while running; nothing was lost, try again. ({error})"
+    )
 
 
 def _shape_profile(card: ModelCard) -> dict[str, str]:

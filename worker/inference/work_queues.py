@@ -100,7 +100,7 @@ class WorkQueues:
         queue = self._clients[service]
         clients = [leader, *(client for client, models in queue.items() if client is not leader and model in models)]
         shares = fair_shares(size, [sum(work.waiting for work in queue[client][model]) for client in clients])
-        pieces = []
+        pieces: list[Piece] = []
         for client, share in zip(clients, shares, strict=True):
             if share:
                 queue.move_to_end(client)
@@ -183,7 +183,7 @@ def fair_shares(size: int, waiting: list[int]) -> list[int]:
     shares = [0] * len(waiting)
     while size:
         hungry = [index for index, count in enumerate(waiting) if count > shares[index]]
-        each = max(1, min(size // len(hungry), min(waiting[index] - shares[index] for index in hungry)))
+        each = max(1, min(size // len(hungry), *(waiting[index] - shares[index] for index in hungry)))
         for index in hungry[:size]:
             shares[index] += each
             size -= each
