@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _INTERACTIVE_IN_A_ROW: Final = 3  # then offline work gets a turn, or many photos would stop every video
 _INLINE_SECONDS: Final = 0.010  # a run that its reader carries out itself keeps it from reading for so long at most
+_SPLIT_SECONDS: Final = 0.001  # what takes less is not worth a second run
 _LOADERS: Final = 2
 
 
@@ -77,11 +78,12 @@ class Counts:
     batches: dict[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Batch:
     lane: Lane
     model: str
     pieces: list[Piece]
+    ended: bool = False  # whether the device is done with it
 
 
 class Batcher:
@@ -114,18 +116,20 @@ class Batcher:
             work.came = now = self._clock()
             work.left = work.count
             self._open += 1
-            self._queues.add(work)
-            policy = self._policy(work.model)
+            policy = self._policies.get(work.model) or self._policy(work.model)
             policy.arrived(work.service, now)
             device = self._executor.device(work.model)
             if device is None:
+                self._queues.add(work)
                 self._load(work.model)
                 return False
-            lane = self._lane(device)
-            if not (inline and self._may_run_inline(lane, policy, work, now)):
+            lane = self._lanes.get(device) or self._lane(device)
+            if not (inline and self._queues.empty and self._may_run_inline(lane, policy, work, now)):
+                self._queues.add(work)
                 lane.came()
                 return False
-            batch = self._close(lane, work.service, work.model, work.client, now)
+            work.taken = work.count
+            batch = self._begin(lane, work.service, work.model, [Piece(work, 0, work.count)], now)
         self._carry_out(batch)
         return True
 
@@ -274,23 +278,25 @@ class Batcher:
         if not lane.shape.serial:
             # Several cores: everyone gets a share instead of one running all while the others look on.
             size = min(size, -(-queued // lane.room))
-        pieces = self._queues.take(service, model, leader, size)
+        return self._begin(lane, service, model, self._queues.take(service, model, leader, size), now)
+
+    def _begin(self, lane: Lane, service: Service, model: str, pieces: list[Piece], now: float) -> _Batch:
+        size = sum(piece.count for piece in pieces)
         self._interactive_in_a_row = self._interactive_in_a_row + 1 if service == "interactive" else 0
-        lane.begin(pieces, policy.curve.predict(size) or 0.0, now)
+        lane.begin(pieces, self._policies[model].curve.predict(size) or 0.0, now)
         return _Batch(lane, model, pieces)
 
     def _may_run_inline(self, lane: Lane, policy: ModelPolicy, work: Work, now: float) -> bool:
-        """Whether a batch of just this work can begin at once, is short, and nobody else waits for anything."""
+        """Whether this work, while nothing is queued, is one batch that can begin at once, and short."""
         expected = policy.curve.predict(work.count)
-        return (
-            expected is not None
-            and expected <= _INLINE_SECONDS
-            and lane.room > 0
-            and not (lane.shape.serial and lane.in_flight)
-            and self._queues.is_alone(work)
-            and work.count <= policy.target(work.service)
-            and self._delay(lane, work.service, work.model, now) <= 0
-        )
+        if expected is None or expected > _INLINE_SECONDS or not lane.room:
+            return False
+        if lane.shape.serial:
+            if lane.in_flight or policy.delay(work.service, now, work.count, now) > 0:
+                return False
+        elif work.count > 1 and expected > _SPLIT_SECONDS:
+            return False  # the other cores shall have a share
+        return work.count <= policy.target(work.service) or expected <= _SPLIT_SECONDS
 
     # Running: without the lock.
 
@@ -298,13 +304,16 @@ class Batcher:
         try:
             self._run(batch, batch.pieces)
         finally:
-            self._free_lane(batch)  # where no run got so far
+            if not batch.ended:  # no run of all of it succeeded
+                with self._lock:
+                    self._end_run(batch, self._clock())
 
-    def _free_lane(self, batch: _Batch) -> None:
+    def _end_run(self, batch: _Batch, now: float) -> None:
         """The device is done with this batch: the next may be closed while the results are handed out."""
-        with self._lock:
-            if batch.lane.end(batch.pieces, self._clock()) and not self._queues.empty:
-                batch.lane.came()
+        batch.ended = True
+        batch.lane.end(batch.pieces, now)
+        if not self._queues.empty:
+            batch.lane.came()
 
     def _run(self, batch: _Batch, pieces: list[Piece]) -> None:
         """Gather, run, hand out. Memory that runs out halves the batch; a failure is tried again client by client."""
@@ -332,9 +341,7 @@ class Batcher:
                 _gather(array, name, pieces)
             gathered = self._clock()
             outputs = self._executor.execute(model, frame, size)
-            self._account(batch, size, began, gathered)
-            if pieces is batch.pieces:
-                self._free_lane(batch)
+            self._account(batch, pieces, began, gathered)
             for name in registry.card(model).contract.outputs:
                 _scatter(outputs[name], name, pieces)
             return []
@@ -357,9 +364,11 @@ class Batcher:
         finally:
             self._executor.release(model, frame)
 
-    def _account(self, batch: _Batch, size: int, began: float, gathered: float) -> None:
+    def _account(self, batch: _Batch, pieces: list[Piece], began: float, gathered: float) -> None:
+        size = sum(piece.count for piece in pieces)
         with self._lock:
-            seconds = batch.lane.computed(gathered, self._clock())
+            now = self._clock()
+            seconds = batch.lane.computed(gathered, now)
             self._policies[batch.model].ran(size, seconds)
             per_item = (gathered - began) / size
             self._assembly[batch.model] = 0.8 * self._assembly.get(batch.model, per_item) + 0.2 * per_item
@@ -367,6 +376,8 @@ class Batcher:
             counts.items += size
             counts.seconds += seconds
             counts.batches[size] = counts.batches.get(size, 0) + 1
+            if pieces is batch.pieces:
+                self._end_run(batch, now)
 
     def _finish(self, pieces: list[Piece], error: ModelError | None) -> None:
         with self._lock:

@@ -76,7 +76,8 @@ class EngineClient:
         self._reader = wire.FrameReader(sock, limit=wire.MAX_ANSWER)
         self._numbers = itertools.count(1)
         self._send_lock = threading.Lock()
-        self._state = threading.Condition()
+        self._state = threading.Lock()
+        self._changed = threading.Condition(self._state)  # an answer came, room was made, or nobody reads
         self._open: dict[int, tuple[_Asked, int, int]] = {}  # with offset and bytes of its place in the arena
         self._reading = False
         self._waiting = 0
@@ -195,7 +196,7 @@ class EngineClient:
                     if not self._reading:
                         break
                     self._waiting += 1
-                    self._state.wait()
+                    self._changed.wait()
                     self._waiting -= 1
                 else:
                     return found
@@ -206,7 +207,7 @@ class EngineClient:
                 with self._state:
                     self._reading = False
                     if self._waiting:
-                        self._state.notify_all()
+                        self._changed.notify_all()
 
     def _read_answers(self) -> None:
         """Wait for an answer; take it and those that came with it."""
@@ -236,7 +237,7 @@ class EngineClient:
     def _fail(self, problem: object) -> None:
         with self._state:
             self._problem = self._problem or str(problem) or type(problem).__name__
-            self._state.notify_all()
+            self._changed.notify_all()
 
     def _broken(self) -> ModelError:
         return ModelError(

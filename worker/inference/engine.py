@@ -47,6 +47,7 @@ MAX_LOGGED_FAILURES: Final = 5  # of one client, which could else fill the disk 
 PIPELINED_FOR: Final = 64  # runs of a client that once handed in a second one before it had the first
 UNLOAD_SECONDS: Final = 1800.0
 DRAIN_SECONDS: Final = 10.0  # runs that are open when the engine is told to stop may take this long
+_NO_WAIT: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)  # added once: these are enumerations, which is slow
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -195,7 +196,7 @@ class _Client:
         with self._send_lock:
             self._open -= 1
         if error is None:
-            self._send({"id": number, "ok": True})
+            self._send_bytes(wire.encode_success(number))
             return
         self._failures += 1
         if self._failures <= MAX_LOGGED_FAILURES:
@@ -203,14 +204,16 @@ class _Client:
         self._send({"id": number, "ok": False, "code": error.code, "message": error.message})
 
     def _send(self, header: dict[str, Any]) -> None:
+        self._send_bytes(wire.encode_frame(header))
+
+    def _send_bytes(self, data: bytes) -> None:
         """Send without ever waiting, for a client that does not take its answers must not keep others from a device.
 
         MAX_OPEN answers fit into the socket, so only such a client can fill it; it is cut off.
         """
-        data = wire.encode_frame(header)
         with self._send_lock:
             try:
-                sent = self._sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                sent = self._sock.send(data, _NO_WAIT)
             except BlockingIOError:
                 sent = 0
             except OSError:

@@ -76,14 +76,10 @@ class Lane:
             self._first = now
         self._running.append((id(batch), expected))
 
-    def end(self, batch: object, now: float) -> bool:
-        """The run of a batch ended; False if that was said before."""
-        for entry in self._running:
-            if entry[0] == id(batch):
-                self._running.remove(entry)
-                self._head_began = now
-                return True
-        return False
+    def end(self, batch: object, now: float) -> None:
+        """The run of a batch that `begin` was told of ended."""
+        self._running = deque(entry for entry in self._running if entry[0] != id(batch))
+        self._head_began = now
 
     def computed(self, start: float, end: float) -> float:
         """Account a run that was handed in at `start` and ended at `end`: the seconds the device worked on it."""

@@ -28,7 +28,13 @@ MAX_OPEN: Final = 128  # runs that one client may have handed in without having 
 MAX_ARENA: Final = 256 * 1024 * 1024  # bytes
 ALIGNMENT: Final = 64  # bytes; what vector instructions like
 FLOAT_SIZE: Final = 4
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once, as is the reader
+_decode: Final = json.JSONDecoder().decode
+_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _LENGTH: Final = struct.Struct(">I")
+_TRUNCATED: Final = int(socket.MSG_CTRUNC)
+_RUN_FIELDS: Final = {"op", "id", "model", "batch", "at"}
 _READ_SIZE: Final = 64 * 1024
 _RIGHTS_SPACE: Final = socket.CMSG_SPACE(array.array("i").itemsize)
 
@@ -88,9 +94,14 @@ def encode_request(request: Request) -> dict[str, Any]:
 
 def decode_request(header: Mapping[str, Any]) -> Request:
     """Read an untrusted header: field names, types and ranges are checked here, the contract by `check_place`."""
+    if header.get("op") == "run" and header.keys() == _RUN_FIELDS and isinstance(header["model"], str):
+        return RunRequest(
+            _integer(header["id"]),
+            header["model"],
+            _integer(header["batch"], 1, MAX_BATCH),
+            _integer(header["at"], 0, MAX_ARENA),
+        )
     match header:
-        case {"op": "run", "id": number, "model": str(model), "batch": batch, "at": at, **rest} if not rest:
-            return RunRequest(_integer(number), model, _integer(batch, 1, MAX_BATCH), _integer(at, 0, MAX_ARENA))
         case {"op": "status", "id": number, **rest} if not rest:
             return StatusRequest(_integer(number))
         case {
@@ -130,7 +141,13 @@ def tensor_bytes(shape: tuple[int, ...], batch: int) -> int:
 
 def encode_frame(header: Mapping[str, Any]) -> bytes:
     """A header as it goes over the socket."""
-    body = json.dumps(header, separators=(",", ":")).encode("utf-8")
+    body = _encode(header).encode("utf-8")
+    return _LENGTH.pack(len(body)) + body
+
+
+def encode_success(number: int) -> bytes:
+    """The frame that says that run `number` ended well."""
+    body = b'{"id":%d,"ok":true}' % number
     return _LENGTH.pack(len(body)) + body
 
 
@@ -174,7 +191,7 @@ class FrameReader:
         if self._data:
             return True
         try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            return bool(self._sock.recv(1, _PEEK))
         except BlockingIOError:
             return False
 
@@ -223,7 +240,7 @@ class FrameReader:
         body = bytes(self._data[_LENGTH.size : end])
         del self._data[:end]
         try:
-            header = json.loads(body)
+            header = _decode(body.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise ProtocolError("a header that is not JSON") from error
         if not isinstance(header, dict):
@@ -232,13 +249,13 @@ class FrameReader:
 
     def _receive(self) -> bool:
         """Take what has come, at least one byte; False if the other side closed."""
-        part, ancillary, flags, _ = self._sock.recvmsg(_READ_SIZE, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+        part, ancillary, flags, _ = self._sock.recvmsg(_READ_SIZE, _RIGHTS_SPACE, _CLOSE_ON_EXEC)
         for level, kind, payload in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 received = array.array("i")
                 received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
                 self.descriptors.extend(received)
-        if flags & socket.MSG_CTRUNC or len(self.descriptors) > 1:
+        if flags & _TRUNCATED or len(self.descriptors) > 1:
             raise ProtocolError("more than one descriptor")
         self._data += part
         return bool(part)

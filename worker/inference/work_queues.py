@@ -77,10 +77,6 @@ class WorkQueues:
         """When the first of these requests came."""
         return min(models[model][0].came for models in self._clients[service].values() if model in models)
 
-    def is_alone(self, work: Work) -> bool:
-        """Whether nothing but this request is queued, of any client."""
-        return self._counts == {(work.service, work.model): work.waiting}
-
     @property
     def empty(self) -> bool:
         """Whether nothing is queued."""
