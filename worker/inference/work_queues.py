@@ -103,8 +103,8 @@ class WorkQueues:
                 pieces.extend(self._take_from(queue[client][model], share))
                 queue[client].move_to_end(model)
                 self._tidy(service, client, model)
-        if leader in queue:
-            queue.move_to_end(leader)
+        if next(iter(queue), None) is leader:
+            queue.move_to_end(leader)  # everybody got something: next time another one begins
         return pieces
 
     def drop_client(self, client: object) -> list[Work]:
