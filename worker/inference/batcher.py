@@ -246,6 +246,7 @@ class Batcher:
         """The batch that is due now, or the seconds until one may be (None: nothing waits)."""
         now = self._clock()
         soonest: float | None = None
+        busy = lane.free_in(now) > 0
         for service in self._order():
             for leader, model in self._queues.turns(service):
                 place = self._executor.device(model)
@@ -256,9 +257,9 @@ class Batcher:
                 delay = self._delay(lane, service, model, now)
                 if delay <= 0:
                     return self._close(lane, service, model, leader, now), None
+                if busy:
+                    return None, delay  # a full batch behind this one must not slip in only because it is full
                 soonest = delay if soonest is None else min(soonest, delay)
-            if soonest is not None and lane.free_in(now) > 0:
-                break  # a full batch of the later class must not slip in before this one only because it is full
         return None, soonest
 
     def _order(self) -> tuple[Service, Service]:
