@@ -297,6 +297,45 @@ def test_the_status_tells_what_is_loaded_and_how_often_it_ran(engine, noise):
     assert (model["name"], model["runs"], model["items"], model["cpu_fallback_nodes"]) == ("face_mesh", 2, 5, 0)
 
 
+def test_models_that_are_preloaded_are_there_before_the_first_client_and_stay(start_engine, noise, wait_until):
+    path = start_engine(options=("--preload", "face_mesh,blazeface_short", "--unload-after", "0.2"))
+    with connect(path) as client:
+        assert [model["name"] for model in client.status()["models"]] == ["face_mesh", "blazeface_short"]
+        client.run("face_descriptor", noise("face_descriptor"))
+        wait_until(lambda: len(client.status()["models"]) == 2)
+        assert [model["name"] for model in client.status()["models"]] == ["face_mesh", "blazeface_short"]
+        assert client.run("face_descriptor", noise("face_descriptor"))["embedding"].shape == (1, 128)
+
+
+def test_the_status_has_what_a_metrics_page_needs(engine, noise):
+    with connect(engine, "offline") as client:
+        for _ in range(3):
+            client.run("blazeface_short", noise("blazeface_short"))
+        status = client.status()
+    assert status["device"] == "cpu"
+    assert status["queues"] == {"interactive": {}, "offline": {}}
+    (model,) = status["models"]
+    assert model["batches"] == {"1": 3}
+    assert model["latency_ms"]["1"] > 0
+    assert model["largest_batch"] == registry.MAX_BATCH
+    lane = status["lanes"]["cpu"]
+    assert lane["in_flight"] == 0
+    assert lane["busy_seconds"] > 0
+    assert 0 < lane["busy_share"] <= 1
+
+
+def test_an_engine_that_starts_again_finds_its_graphs(start_engine, home, noise):
+    graphs = home / "cache" / "graphs"
+    with connect(start_engine()) as client:
+        client.run("face_mesh", noise("face_mesh"))
+    (graph,) = graphs.iterdir()
+    made = graph.stat().st_ino
+    stop_engine(home)
+    with connect(start_engine()) as client:
+        client.run("face_mesh", noise("face_mesh"))
+    assert [path.stat().st_ino for path in graphs.iterdir()] == [made]
+
+
 def test_a_model_error_of_the_engine_reaches_the_caller_with_its_code_and_the_connection_lives(
     start_engine, tmp_path, noise
 ):
