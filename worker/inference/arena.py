@@ -5,16 +5,15 @@ engine cannot be killed (SIGBUS) by a client that truncates it in the middle of 
 """
 
 import fcntl
+import math
 import mmap
 import os
-import threading
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference.wire import ALIGNMENT, MAX_ARENA, ProtocolError, tensor_bytes
+from worker.inference.wire import FLOAT_SIZE, MAX_ARENA, ProtocolError
 
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -25,6 +24,7 @@ class Arena:
     def __init__(self, descriptor: int, size: int) -> None:
         self.size: Final = size
         self._memory = mmap.mmap(descriptor, size)
+        self._numbers = np.frombuffer(self._memory, np.float32, size // FLOAT_SIZE)
 
     @classmethod
     def create(cls, size: int) -> tuple["Arena", int]:
@@ -60,49 +60,34 @@ class Arena:
             raise ProtocolError("the arena cannot be mapped") from error
 
     def view(self, offset: int, batch: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """float32 [batch, *shape] at a byte offset, shared with the other side: it may change at any time."""
-        count = tensor_bytes(shape, batch) // np.dtype(np.float32).itemsize
-        return np.frombuffer(self._memory, np.float32, count, offset).reshape(batch, *shape)
+        """float32 [batch, *shape] at an aligned byte offset, shared with the other side: it may change at any time."""
+        start = offset // FLOAT_SIZE
+        return self._numbers[start : start + batch * math.prod(shape)].reshape(batch, *shape)
 
 
 class Allocator:
-    """Hands out regions of an arena to concurrent calls; first fit, so that few calls keep few pages warm."""
+    """Hands out regions of an arena; first fit, so that few calls keep few pages warm. The caller holds a lock."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._free = [(0, size)]  # (offset, bytes), by offset, never adjacent
-        self._changed = threading.Condition()
 
-    def take(self, size: int) -> int:
-        """The offset of a free region of `size` bytes (a multiple of 64); waits. ValueError if it never fits."""
+    def take(self, size: int) -> int | None:
+        """The offset of a free region of `size` bytes (a multiple of 64), or None. ValueError if it never fits."""
         if size > self._size:
             raise ValueError(f"{size} bytes never fit into an arena of {self._size}")
-        with self._changed:
-            while True:
-                for index, (offset, room) in enumerate(self._free):
-                    if room >= size:
-                        rest = [(offset + size, room - size)] if room > size else []
-                        self._free[index : index + 1] = rest
-                        return offset
-                self._changed.wait()
+        for index, (offset, room) in enumerate(self._free):
+            if room >= size:
+                self._free[index : index + 1] = [(offset + size, room - size)] if room > size else []
+                return offset
+        return None
 
     def give_back(self, offset: int, size: int) -> None:
         """Free a region that `take` gave out."""
-        with self._changed:
-            merged: list[tuple[int, int]] = []
-            for start, room in sorted([*self._free, (offset, size)]):
-                if merged and sum(merged[-1]) == start:
-                    merged[-1] = (merged[-1][0], merged[-1][1] + room)
-                else:
-                    merged.append((start, room))
-            self._free = merged
-            self._changed.notify_all()
-
-
-def layout(contract: Mapping[str, tuple[int, ...]], batch: int, start: int = 0) -> tuple[dict[str, int], int]:
-    """Place the tensors of a contract one behind the other, aligned: offsets by name, and the end."""
-    offsets = {}
-    for name, shape in contract.items():
-        offsets[name] = start
-        start += -(-tensor_bytes(shape, batch) // ALIGNMENT) * ALIGNMENT
-    return offsets, start
+        merged: list[tuple[int, int]] = []
+        for start, room in sorted([*self._free, (offset, size)]):
+            if merged and sum(merged[-1]) == start:
+                merged[-1] = (merged[-1][0], merged[-1][1] + room)
+            else:
+                merged.append((start, room))
+        self._free = merged

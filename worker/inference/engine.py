@@ -1,14 +1,15 @@
 """The engine process: holds the models of one machine and runs them for every job.
 
-    python -m worker.inference.engine --socket PATH --models DIR [--idle-exit SECONDS]
+    python -m worker.inference.engine --socket PATH --models DIR [--idle-exit SECONDS] [--preload NAME,...]
 
-One thread per client; a client is a connection on the Unix socket (see `wire`) and may be hostile: nothing it sends can
-do more than end its own connection. All runs go through `_Engine.run`, the one place where batching would go in.
+A client is a connection on the Unix socket (see `wire`) and may be hostile: nothing it sends can do more than end its
+own connection. A thread per client reads its requests; all runs go through the `batcher`, whose threads run and answer.
 """
 
 import argparse
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -20,179 +21,218 @@ import struct
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
-
-import numpy as np
+from typing import Any, Final, Protocol
 
 from worker.inference import registry, wire
 from worker.inference.arena import Arena
+from worker.inference.batcher import Batcher, Executor
+from worker.inference.devices import LoadedModel
 from worker.inference.endpoint import bind, lock_path
+from worker.inference.graph_cache import GraphCache
+from worker.inference.pretend import DEVICE as PRETEND
+from worker.inference.pretend import PretendDevice, read_table
 from worker.inference.sessions import LocalRunner, ProviderPolicy
-from worker.inference.types import ModelError
-from worker.inference.wire import ArenaRequest, ProtocolError, RunRequest, StatusRequest
+from worker.inference.types import ModelError, Service
+from worker.inference.wire import ArenaRequest, FrameReader, Layout, ProtocolError, RunRequest, StatusRequest
+from worker.inference.work_queues import Work
 
 log = logging.getLogger("imprimatur.engine")
 
 MAX_CLIENTS: Final = 256
 FRAME_SECONDS: Final = 30.0  # a begun frame must end, and an answer must be taken, within this
 MAX_LOGGED_FAILURES: Final = 5  # of one client, which could else fill the disk with them
+PIPELINED_FOR: Final = 64  # runs of a client that once handed in a second one before it had the first
+UNLOAD_SECONDS: Final = 1800.0
 DRAIN_SECONDS: Final = 10.0  # runs that are open when the engine is told to stop may take this long
+_NO_WAIT: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)  # added once: these are enumerations, which is slow
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
-@dataclass
-class _Counts:
-    runs: int = 0
-    items: int = 0
-    seconds: float = 0.0
+class _Models(Executor, Protocol):
+    """What the engine needs of its executor beyond running batches."""
+
+    def loaded(self) -> list[LoadedModel]: ...
+
+    def evict(self, unused_for: float) -> list[str]: ...
 
 
 class _Engine:
-    """The models and their counters, shared by all client threads."""
+    """The models, their batcher and their counters, shared by all clients."""
 
-    def __init__(self, runner: LocalRunner, slots: int) -> None:
-        self._runner = runner
-        # More runs at once than cores only makes each of them slower.
-        self._slots = threading.BoundedSemaphore(slots)
-        self._lock = threading.Lock()
-        self._counts: dict[str, _Counts] = {}
-        self._failures = 0
-        self._open_runs = 0
+    def __init__(self, executor: _Models) -> None:
+        self.batcher: Final = Batcher(executor)
+        self._executor = executor
+        self._layouts: dict[tuple[str, int], Layout] = {}
         self._started = time.monotonic()
 
-    def run(self, request: RunRequest, arena: Arena) -> None:
-        """Run a checked request; the outputs are in the arena when this returns. Raises ModelError."""
-        contract = registry.card(request.model).contract
-        with self._lock:
-            self._open_runs += 1
-        try:
-            with self._slots:
-                started = time.monotonic()
-                # Copied, because a client could change the shared numbers while they are being read.
-                inputs = {
-                    name: np.array(arena.view(request.inputs[name], request.batch, shape))
-                    for name, shape in contract.inputs.items()
-                }
-                outputs = self._runner.run(request.model, inputs)
-                for name, shape in contract.outputs.items():
-                    arena.view(request.outputs[name], request.batch, shape)[:] = outputs[name]
-                seconds = time.monotonic() - started
-        except ModelError:
-            with self._lock:
-                self._failures += 1
-            raise
-        finally:
-            with self._lock:
-                self._open_runs -= 1
-        with self._lock:
-            counts = self._counts.setdefault(request.model, _Counts())
-            counts.runs += 1
-            counts.items += request.batch
-            counts.seconds += seconds
+    def layout(self, model: str, batch: int) -> Layout:
+        """The layout of a run of a registered model."""
+        layout = self._layouts.get((model, batch))
+        if layout is None:
+            layout = self._layouts[model, batch] = wire.layout(registry.card(model).contract, batch)
+        return layout
 
-    @property
-    def busy(self) -> bool:
-        return self._open_runs > 0
+    def evict(self, unused_for: float) -> None:
+        """Free models that were not used for so many seconds."""
+        self._executor.evict(unused_for)
 
     def status(self, clients: int) -> dict[str, Any]:
-        with self._lock:
-            counts = {name: asdict(entry) for name, entry in self._counts.items()}
-            failures = self._failures
-        loaded = self._runner.loaded()
+        status = self.batcher.status()
+        loaded = self._executor.loaded()
+        providers = sorted({model.device for model in loaded})
+        pretend = self._executor.status() if isinstance(self._executor, PretendDevice) else None
         return {
             "pid": os.getpid(),
             "uptime_seconds": time.monotonic() - self._started,
-            "model_set": registry.model_set_id(),
-            "providers": sorted({model.device for model in loaded}),
-            "models": [{**asdict(model), **counts.get(model.name, asdict(_Counts()))} for model in loaded],
+            # No result of a pretend device may ever be taken for one of the models.
+            "model_set": registry.model_set_id() if pretend is None else PRETEND,
+            "device": ",".join(providers) if pretend is None else PRETEND,
+            "providers": providers,
+            "models": [{**asdict(model), **self.batcher.model_status(model.name)} for model in loaded],
             "clients": clients,
-            "failures": failures,
+            **status,
+            **({} if pretend is None else {"pretend": pretend}),
         }
 
 
 class _Client:
-    """One connection, served by its own thread until it closes or breaks the protocol."""
+    """One connection. Its thread reads requests until it closes or breaks the protocol; who runs them, answers them."""
 
     def __init__(self, server: "_Server", sock: socket.socket, number: int) -> None:
         self._server = server
         self._sock = sock
         self._number = number
+        self._reader = FrameReader(sock, timeout=FRAME_SECONDS)
+        self._send_lock = threading.Lock()
         self._arena: Arena | None = None
+        self._service: Service = "interactive"
+        self._open = 0
         self._failures = 0
+        # A client that hands in one run after the other is best served by this thread itself, without waking another.
+        # One that hands in more beforehand is not: its next request must be read while the first is computed.
+        self._pipelined = 0
+        self._inline = False
 
     def serve(self) -> None:
         try:
-            while (frame := wire.receive(self._sock, FRAME_SECONDS)) is not None:
-                self._answer(*frame)
+            while (header := self._reader.read()) is not None:
+                self._answer(header)
         except ProtocolError as error:
             log.warning("client %d refused: %s", self._number, error)
-            with contextlib.suppress(OSError):
-                self._send({"ok": False, "code": "input_invalid", "message": f"Refused: {error}."})
+            self._send({"ok": False, "code": "input_invalid", "message": f"Refused: {error}."})
         except OSError as error:
             log.info("client %d lost: %s", self._number, error)
         except Exception:
             log.exception("client %d ended by an error in the engine", self._number)
         finally:
-            self._sock.close()
+            self._server.engine.batcher.forget(self)
+            self._reader.close()
+            with self._send_lock:
+                self._sock.close()
             self._server.forget(self)
 
     def hang_up(self) -> None:
-        """Called from another thread: wakes `serve` out of its wait."""
+        """Called from any thread: wakes `serve` out of its wait."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def _answer(self, header: dict[str, Any], descriptors: list[int]) -> None:
-        try:
-            request = wire.decode_request(header)
-            if descriptors and not isinstance(request, ArenaRequest):
-                raise ProtocolError("a descriptor that was not asked for")
-            match request:
-                case StatusRequest():
-                    self._send({"id": request.id, "ok": True, "status": self._server.status()})
-                case ArenaRequest():
-                    if self._arena is not None or len(descriptors) != 1:
-                        raise ProtocolError("one arena with one descriptor is expected")
-                    self._arena = Arena.accept(descriptors[0], request.size)
-                    self._send({"id": request.id, "ok": True})
-                case RunRequest():
-                    self._run(request)
-        finally:
-            wire.close_all(descriptors)  # a mapping outlives its descriptor
+    def _answer(self, header: dict[str, Any]) -> None:
+        request = wire.decode_request(header)
+        match request:
+            case RunRequest():
+                self._run(request)
+            case StatusRequest():
+                self._send({"id": request.id, "ok": True, "status": self._server.status()})
+            case ArenaRequest():
+                if self._arena is not None or len(self._reader.descriptors) != 1:
+                    raise ProtocolError("one arena with one descriptor is expected")
+                self._arena = Arena.accept(self._reader.descriptors[0], request.size)
+                self._service = request.service
+                self._reader.close()  # a mapping outlives its descriptor
+                self._send({"id": request.id, "ok": True})
+        if self._reader.descriptors and not self._reader.buffered:
+            raise ProtocolError("a descriptor that was not asked for")
 
     def _run(self, request: RunRequest) -> None:
-        if self._arena is None:
+        arena, engine = self._arena, self._server.engine
+        if arena is None:
             raise ProtocolError("a run before the arena")
-        if request.model not in registry.cards():
+        card = registry.cards().get(request.model)
+        if card is None:
             raise ProtocolError("a model that is not registered")
-        wire.check_places(request, registry.cards()[request.model], self._arena.size)
-        try:
-            self._server.engine.run(request, self._arena)
-        except ModelError as error:
-            self._failures += 1
-            if self._failures <= MAX_LOGGED_FAILURES:
-                log.warning("client %d: %s: %s", self._number, error.code, error.message)
-            self._send({"id": request.id, "ok": False, "code": error.code, "message": error.message})
-        else:
-            self._send({"id": request.id, "ok": True})
+        layout = engine.layout(request.model, request.batch)
+        wire.check_place(request, layout.size, arena.size)
+        with self._send_lock:
+            self._open += 1
+            alone = self._open == 1
+        if self._open > wire.MAX_OPEN:
+            raise ProtocolError(f"more than {wire.MAX_OPEN} open runs")
+        contract, batch, at = card.contract, request.batch, request.at
+        work = Work(
+            client=self,
+            service=self._service,
+            model=request.model,
+            count=batch,
+            inputs={name: arena.view(at + layout.inputs[name], batch, s) for name, s in contract.inputs.items()},
+            outputs={name: arena.view(at + layout.outputs[name], batch, s) for name, s in contract.outputs.items()},
+            done=functools.partial(self._ended, request.id),
+        )
+        self._inline = alone and not self._pipelined and not self._reader.buffered
+        self._pipelined = max(0, self._pipelined - 1)
+        engine.batcher.submit(work, inline=self._inline)
+        self._inline = False
+
+    def _ended(self, number: int, error: ModelError | None) -> None:
+        """Called by whichever thread carried the run out."""
+        if self._inline:
+            try:
+                if self._reader.ready:
+                    self._pipelined = PIPELINED_FOR
+            except OSError:
+                return  # the reading thread will see it as well
+        with self._send_lock:
+            self._open -= 1
+        if error is None:
+            self._send_bytes(wire.encode_success(number))
+            return
+        self._failures += 1
+        if self._failures <= MAX_LOGGED_FAILURES:
+            log.warning("client %d: %s: %s", self._number, error.code, error.message)
+        self._send({"id": number, "ok": False, "code": error.code, "message": error.message})
 
     def _send(self, header: dict[str, Any]) -> None:
-        self._sock.settimeout(FRAME_SECONDS)
-        try:
-            wire.send(self._sock, header)
-        finally:
-            self._sock.settimeout(None)
+        self._send_bytes(wire.encode_frame(header))
+
+    def _send_bytes(self, data: bytes) -> None:
+        """Send without ever waiting, for a client that does not take its answers must not keep others from a device.
+
+        MAX_OPEN answers fit into the socket, so only such a client can fill it; it is cut off.
+        """
+        with self._send_lock:
+            try:
+                sent = self._sock.send(data, _NO_WAIT)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return  # it is gone, as the reading thread will see
+        if sent < len(data):
+            log.warning("client %d does not take its answers", self._number)
+            self.hang_up()
 
 
 class _Server:
     """Accepts clients until told to stop or idle for too long."""
 
-    def __init__(self, listener: socket.socket, engine: _Engine, idle_exit: float | None) -> None:
+    def __init__(
+        self, listener: socket.socket, engine: _Engine, idle_exit: float | None, unload_after: float = UNLOAD_SECONDS
+    ) -> None:
         self.engine: Final = engine
         self._listener = listener
         self._idle_exit = idle_exit
+        self._unload_after = unload_after
         self._clients: set[_Client] = set()
         self._lock = threading.Lock()
         self._last_use = time.monotonic()
@@ -216,7 +256,8 @@ class _Server:
         selector.register(self._wake_reader, selectors.EVENT_READ)
         number = 0
         while not self._stopping and not self._idle_too_long():
-            for key, _ in selector.select(self._seconds_to_idle_exit()):
+            self.engine.evict(self._unload_after)
+            for key, _ in selector.select(self._seconds_to_wait()):
                 if key.fileobj is self._wake_reader:
                     with contextlib.suppress(BlockingIOError):
                         self._wake_reader.recv(4096)
@@ -255,10 +296,11 @@ class _Server:
         # Daemon threads: a run that hangs in a driver must not keep a stopped engine alive.
         threading.Thread(target=client.serve, name=f"client-{number}", daemon=True).start()
 
-    def _seconds_to_idle_exit(self) -> float | None:
+    def _seconds_to_wait(self) -> float:
+        """Until models may have to be freed, or the engine to end; a client that comes or leaves ends the wait."""
         if self._idle_exit is None or self._clients:
-            return None  # a client that leaves wakes the wait
-        return max(0.0, self._last_use + self._idle_exit - time.monotonic())
+            return self._unload_after / 4
+        return min(self._unload_after / 4, max(0.0, self._last_use + self._idle_exit - time.monotonic()))
 
     def _idle_too_long(self) -> bool:
         with self._lock:
@@ -271,7 +313,7 @@ class _Server:
 
     def _drain(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
-        while self.engine.busy and time.monotonic() < deadline:
+        while self.engine.batcher.busy and time.monotonic() < deadline:
             time.sleep(0.02)
         with self._lock:
             clients = list(self._clients)
@@ -298,25 +340,44 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     try:
-        cores = len(os.sched_getaffinity(0))
-        policy = ProviderPolicy.parse(options.providers)
-        runner = LocalRunner(options.models, threads=options.threads, providers=policy)
-        if policy.mode == "require":
-            for name in registry.cards():
-                runner.load(name)
+        executor, device = _executor(options)
         listener = bind(options.socket)
     except (ModelError, ValueError, OSError) as error:
         code = error.code if isinstance(error, ModelError) else "engine_unavailable"
         log.error("cannot start: %s", error)
         _report(options.ready_fd, {"ok": False, "code": code, "message": str(error)})
         return 1
-    server = _Server(listener, _Engine(runner, slots=max(1, cores // options.threads)), options.idle_exit)
-    log.info("engine ready, model set %s, %d cores, providers %s", registry.model_set_id(), cores, options.providers)
+    server = _Server(listener, _Engine(executor), options.idle_exit, options.unload_after)
+    log.info("engine ready, model set %s, %s", registry.model_set_id(), device)
     _report(options.ready_fd, {"ok": True})
     server.serve()
     options.socket.unlink(missing_ok=True)
     log.info("engine ended")
     return 0
+
+
+def _executor(options: argparse.Namespace) -> tuple[PretendDevice | LocalRunner, str]:
+    """What runs the models, with everything loaded that must be before the engine is ready; and words for the log."""
+    if options.pretend is not None:
+        log.warning("PRETENDING: no model is run, every answer is made up; for measuring only")
+        return PretendDevice(read_table(options.pretend)), "pretend device"
+    cores = len(os.sched_getaffinity(0))
+    policy = ProviderPolicy.parse(options.providers or "auto")
+    if options.memory_limit is not None:
+        policy = replace(policy, memory_limit=options.memory_limit << 20)
+    cache = GraphCache(options.cache) if options.cache is not None else None
+    if cache is not None:
+        cache.sweep()
+    runner = LocalRunner(
+        options.models, threads=options.threads, providers=policy, cache=cache, slots=max(1, cores // options.threads)
+    )
+    names = list(registry.cards()) if options.preload == "all" else [n for n in options.preload.split(",") if n]
+    for name in names:
+        runner.load(name, pin=True)
+    if policy.mode == "require":
+        for name in registry.cards():
+            runner.load(name)
+    return runner, f"{cores} cores, providers {options.providers or 'auto'}"
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -325,13 +386,23 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", type=Path, required=True, help="the folder of the built-in model set")
     parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after so long without a client")
     parser.add_argument("--threads", type=int, default=1, help="threads of one run (default 1)")
-    parser.add_argument(
-        "--providers", default="auto", help="auto, require:DEVICE or prefer:DEVICE,... of cpu, cuda, tensorrt"
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument(
+        "--providers", help="auto (default), require:DEVICE or prefer:DEVICE,... of cpu, cuda, tensorrt"
     )
+    device.add_argument(
+        "--pretend", type=Path, metavar="TABLE", help="run NO model: wait as a device would (for measuring only)"
+    )
+    parser.add_argument("--memory-limit", type=int, metavar="MIB", help="of a device's memory, for each model")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep optimised graphs and compiled engines here")
+    parser.add_argument("--preload", default="", metavar="NAME,...", help="load before ready, never unload; or: all")
+    parser.add_argument("--unload-after", type=float, default=UNLOAD_SECONDS, metavar="SECONDS", help="without use")
     parser.add_argument("--ready-fd", type=int, help="a descriptor that gets one JSON line when ready or failed")
     options = parser.parse_args(arguments)
     if options.threads < 1 or (options.idle_exit is not None and options.idle_exit < 0):
         parser.error("--threads must be at least 1 and --idle-exit not negative")
+    if options.unload_after <= 0 or (options.memory_limit is not None and options.memory_limit < 1):
+        parser.error("--unload-after and --memory-limit must be positive")
     return options
 
 

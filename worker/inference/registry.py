@@ -75,6 +75,7 @@ class ModelCard:
     commercial_use: bool
     contract: ModelContract
     one_to_many: OneToMany | None = None
+    batches: bool = True  # False: the graph has a fixed batch of 1 and is run singly
 
 
 def cards() -> Mapping[str, ModelCard]:

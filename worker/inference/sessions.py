@@ -5,116 +5,199 @@ can fall to the CPU unseen. So the policy here is explicit (`require` or `prefer
 a run at load, and nodes that landed on the CPU beside a GPU are counted and reported.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from worker.inference import registry
+from worker.inference.devices import Device, LoadedModel, ProviderPolicy
+from worker.inference.frames import BatchFrame, FramePool
+from worker.inference.graph_cache import GraphCache
+from worker.inference.lane import LaneShape
 from worker.inference.registry import ModelCard
-from worker.inference.types import ModelError
+from worker.inference.types import Done, ModelError, OutOfMemoryError, Pending
+
+__all__ = ["LoadedModel", "LocalRunner", "ProviderPolicy", "is_out_of_memory", "read_verified"]
 
 log = logging.getLogger(__name__)
 
-Device = Literal["cpu", "cuda", "tensorrt"]
 CPU_PROVIDER: Final = "CPUExecutionProvider"
 _PROVIDER_OF_DEVICE: Final[Mapping[Device, str]] = {
     "cpu": CPU_PROVIDER,
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+# What the runtime's arenas, the C++ library, CUDA and its libraries say when memory runs out.
+_OUT_OF_MEMORY: Final = (
+    "failed to allocate memory",
+    "available memory of",  # "... is smaller than requested bytes of": the arena's limit
+    "bad_alloc",
+    "bad allocation",
+    "out of memory",
+    "cudaerrormemoryallocation",
+    "alloc_failed",
+)
 
 
-@dataclass(frozen=True)
-class ProviderPolicy:
-    """Which device runs the models.
+class _Session:
+    """A loaded model with its memory, and when it was used last."""
 
-    mode "require": the first device must work, anything else is ModelError "provider_unavailable".
-    mode "prefer": devices are tried in order, the CPU last; a device that fails is logged and skipped.
-    """
+    def __init__(
+        self, card: ModelCard, session: onnxruntime.InferenceSession, loaded: LoadedModel, *, bind: bool
+    ) -> None:
+        self.loaded: Final = loaded
+        self.last_use = time.monotonic()
+        self.frames: Final = FramePool(card.contract, outputs=bind, pinned=loaded.device != "cpu")
+        self._card = card
+        self._session = session
+        self._bind = bind
+        self._outputs = list(card.contract.outputs)
 
-    mode: Literal["require", "prefer"] = "prefer"
-    devices: tuple[Device, ...] = ("cpu",)
-    device_id: int = 0
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run; the outputs are the caller's own."""
+        self.last_use = time.monotonic()
+        with _typed_errors(self._card.name):
+            return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
 
-    @classmethod
-    def parse(cls, text: str) -> "ProviderPolicy":
-        """Read "auto", "require:cuda" or "prefer:tensorrt,cuda" (the form of the setting); ValueError if malformed.
+    def run_frame(self, frame: BatchFrame, size: int) -> dict[str, NDArray[Any]]:
+        """Run the first `size` items of a frame; the outputs may lie in it.
 
-        "auto" prefers CUDA where the machine has an NVIDIA device, else it is "prefer:cpu".
+        A GPU copies straight from and to the frame's page-locked memory. On the CPU the runtime reads the inputs where
+        they are and hands its own outputs over without a copy: binding was measured there and saves nothing.
         """
-        if text == "auto":
-            return cls("prefer", ("cuda", "cpu") if Path("/dev/nvidiactl").exists() else ("cpu",))
-        mode, _, listed = text.partition(":")
-        devices = tuple(name.strip() for name in listed.split(",") if name.strip())
-        if mode not in ("require", "prefer") or not devices or any(name not in _PROVIDER_OF_DEVICE for name in devices):
-            raise ValueError(f"{text!r} is not a provider policy; write for example prefer:cuda or require:cpu")
-        return cls(mode, devices)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """What is true of a loaded model: the device that really runs it, and how many nodes are not on it."""
-
-    name: str
-    device: Device
-    cpu_fallback_nodes: int
-    load_seconds: float
+        inputs = {name: array[:size] for name, array in frame.inputs.items()}
+        if not self._bind:
+            return self.run(inputs)
+        self.last_use = time.monotonic()
+        outputs = {name: array[:size] for name, array in frame.outputs.items()}
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        with _typed_errors(self._card.name):
+            self._session.run_with_iobinding(binding)
+        return outputs
 
 
 class LocalRunner:
-    """Runs registered models in this process. Thread-safe; a model is loaded, verified and proven at its first use."""
+    """Runs registered models in this process. Thread-safe; a model is loaded, verified and proven at its first use.
 
-    def __init__(self, models_dir: Path, *, threads: int = 1, providers: ProviderPolicy | None = None) -> None:
-        """`threads` is the number of threads one run may use."""
+    Implements `ModelRunner` for callers and `Executor` for the batcher.
+    """
+
+    def __init__(
+        self,
+        models_dir: Path,
+        *,
+        threads: int = 1,
+        providers: ProviderPolicy | None = None,
+        cache: GraphCache | None = None,
+        slots: int = 1,
+        bind: bool = False,
+    ) -> None:
+        """`threads` is the number of threads one run may use, `slots` how many runs a CPU takes at once.
+
+        `bind` binds memory on the CPU as on a GPU, where it is always done.
+        """
         self._models_dir = models_dir
         self._threads = threads
         self._policy = providers or ProviderPolicy()
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-        self._loaded: dict[str, LoadedModel] = {}
-        self._locks = {name: threading.Lock() for name in registry.cards()}
+        self._cache = cache
+        self._slots = slots
+        self._bind = bind
+        self._sessions: dict[str, _Session] = {}
+        self._pinned: set[str] = set()
+        self._lock = threading.Lock()
+        self._load_locks: dict[str, threading.Lock] = {}
 
     def run(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `ModelRunner.run`. The batch may hold 1 to `registry.MAX_BATCH` items."""
         card = registry.card(model)
-        registry.check_inputs(card, inputs)
+        batch = registry.check_inputs(card, inputs)
         session = self._session(card)
-        names = list(card.contract.outputs)
         try:
-            results = session.run(names, dict(inputs))
-        except Exception as error:  # ONNX Runtime raises its own pybind classes, which share no base but Exception
-            raise ModelError(
-                "engine_failed", f"The model {model} failed while running; nothing was lost, try again. ({error})"
-            ) from error
-        return dict(zip(names, results, strict=True))
+            if card.batches or batch == 1:
+                return session.run(inputs)
+            single = [session.run({n: a[i : i + 1] for n, a in inputs.items()}) for i in range(batch)]
+            return {name: np.concatenate([outputs[name] for outputs in single]) for name in card.contract.outputs}
+        except OutOfMemoryError as error:
+            raise _failed(model, error) from error
 
-    def load(self, model: str) -> LoadedModel:
-        """Load a model now instead of at its first use. Raises ModelError."""
-        self._session(registry.card(model))
-        return self._loaded[model]
+    def submit(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> Pending:
+        """See `ModelRunner.submit`; runs at once."""
+        return Done(self.run(model, inputs))
+
+    def load(self, model: str, *, pin: bool = False) -> LoadedModel:
+        """Load a model now instead of at its first use; a pinned one is never evicted. Raises ModelError."""
+        if pin:
+            self._pinned.add(model)
+        return self._session(registry.card(model)).loaded
 
     def loaded(self) -> list[LoadedModel]:
         """The models loaded so far."""
-        return list(self._loaded.values())
+        return [session.loaded for session in list(self._sessions.values())]
 
-    def _session(self, card: ModelCard) -> onnxruntime.InferenceSession:
-        with self._locks[card.name]:
-            if card.name not in self._sessions:
-                session, self._loaded[card.name] = self._open(card)
-                self._sessions[card.name] = session
-            return self._sessions[card.name]
+    def evict(self, unused_for: float) -> list[str]:
+        """Free the models that were not used for so many seconds and are not pinned; a run that is open ends first."""
+        limit = time.monotonic() - unused_for
+        with self._lock:
+            names = [n for n, s in self._sessions.items() if n not in self._pinned and s.last_use <= limit]
+            for name in names:
+                del self._sessions[name]  # whoever runs it holds it until then
+        for name in names:
+            log.info("model %s unloaded, not used for %.0f s", name, unused_for)
+        return names
 
-    def _open(self, card: ModelCard) -> tuple[onnxruntime.InferenceSession, LoadedModel]:
+    def device(self, model: str) -> str | None:
+        """See `Executor.device`."""
+        session = self._sessions.get(model)
+        return session.loaded.device if session else None
+
+    def lane(self, device: str) -> LaneShape:
+        """See `Executor.lane`: more runs at once than cores only make each of them slower."""
+        return LaneShape(self._slots, serial=False) if device == "cpu" else LaneShape(2, serial=True)
+
+    def frame(self, model: str, size: int) -> "BoundFrame":
+        """See `Executor.frame`. Raises ModelError."""
+        session = self._session(registry.card(model))
+        return BoundFrame(session, session.frames.take(size))
+
+    def execute(self, model: str, frame: "BoundFrame", size: int) -> dict[str, NDArray[Any]]:
+        """See `Executor.execute`."""
+        return frame.session.run_frame(frame.memory, size)
+
+    def release(self, model: str, frame: "BoundFrame") -> None:
+        """See `Executor.release`."""
+        frame.session.frames.give_back(frame.memory)
+
+    def _session(self, card: ModelCard) -> _Session:
+        session = self._sessions.get(card.name)
+        if session is not None:
+            return session
+        with self._lock:
+            lock = self._load_locks.setdefault(card.name, threading.Lock())
+        with lock:  # of this model only: others load and run meanwhile
+            session = self._sessions.get(card.name)
+            if session is None:
+                session = self._open(card)
+                with self._lock:
+                    self._sessions[card.name] = session
+            return session
+
+    def _open(self, card: ModelCard) -> _Session:
         data = read_verified(self._models_dir, card)
         devices = self._policy.devices[:1] if self._policy.mode == "require" else self._policy.devices
         if self._policy.mode == "prefer" and "cpu" not in devices:
@@ -130,7 +213,7 @@ class LocalRunner:
                 continue
             loaded = LoadedModel(card.name, device, fallback, time.monotonic() - started)
             log.info("model %s on %s, %d CPU nodes, %.2f s", card.name, device, fallback, loaded.load_seconds)
-            return session, loaded
+            return _Session(card, session, loaded, bind=self._bind or device != "cpu")
         raise ModelError(
             "provider_unavailable",
             f"The model {card.name} does not run on {', '.join(devices)}: {problem}. No job was touched. "
@@ -145,16 +228,12 @@ class LocalRunner:
         provider = _PROVIDER_OF_DEVICE[device]
         if provider not in onnxruntime.get_available_providers():
             raise _DeviceUnusableError("this build of ONNX Runtime does not contain it")
-        zeros = {name: np.zeros((1, *shape), np.float32) for name, shape in card.contract.inputs.items()}
-        outputs = list(card.contract.outputs)
         try:
             if device == "cpu":
-                session = onnxruntime.InferenceSession(data, self._options(), providers=[CPU_PROVIDER])
-                _prove_outputs(card, session.run(outputs, zeros))
-                return session, 0
+                return self._open_on_cpu(card, data), 0
             # CUDA libraries that came as Python packages are not on the loader's path; this loads them.
             onnxruntime.preload_dlls()
-            chosen = [(provider, self._provider_options(device)), CPU_PROVIDER]
+            chosen = [(provider, self._provider_options(card, device)), CPU_PROVIDER]
             with tempfile.TemporaryDirectory(prefix="imprimatur-profile-") as folder:
                 options = self._options()
                 options.enable_profiling = True
@@ -162,18 +241,66 @@ class LocalRunner:
                 trial = onnxruntime.InferenceSession(data, options, providers=chosen)
                 if trial.get_providers()[0] != provider:
                     raise _DeviceUnusableError("ONNX Runtime dropped it at start-up; its log says why")
-                _prove_outputs(card, trial.run(outputs, zeros))
+                _prove_outputs(card, trial)
                 fallback = _count_cpu_nodes(Path(trial.end_profiling()), provider)
-            return onnxruntime.InferenceSession(data, self._options(), providers=chosen), fallback
+            del trial  # its memory on the device is needed for the one that stays
+            session = onnxruntime.InferenceSession(data, self._options(), providers=chosen)
+            _prove_outputs(card, session)  # warm: the first run allocates and chooses kernels
+            return session, fallback
         except (_DeviceUnusableError, ModelError):
             raise
-        except Exception as error:  # see run()
+        except Exception as error:  # see _typed_errors
             raise _DeviceUnusableError(str(error)) from error
 
-    def _provider_options(self, device: Device) -> dict[str, str]:
+    def _open_on_cpu(self, card: ModelCard, data: bytes) -> onnxruntime.InferenceSession:
+        """A proven session, from the optimised graph on disk where there is one that still works."""
+        if self._cache is None:
+            session = onnxruntime.InferenceSession(data, self._options(), providers=[CPU_PROVIDER])
+            _prove_outputs(card, session)
+            return session
+        key = self._cache.key(card.sha256, "cpu", onnxruntime.__version__, {"level": "all"})
+        optimised = self._cache.read(key)
+        if optimised is not None:
+            options = self._options()
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
+            try:
+                session = onnxruntime.InferenceSession(optimised, options, providers=[CPU_PROVIDER])
+                _prove_outputs(card, session)
+                return session
+            except Exception as error:  # see _typed_errors
+                log.warning("the optimised graph of %s is of no use and is made again: %s", card.name, error)
+                self._cache.drop(key)
+        with tempfile.TemporaryDirectory(prefix="imprimatur-graph-") as folder:
+            options = self._options()
+            options.optimized_model_filepath = str(Path(folder) / "graph.onnx")
+            session = onnxruntime.InferenceSession(data, options, providers=[CPU_PROVIDER])
+            _prove_outputs(card, session)
+            self._cache.write(key, Path(options.optimized_model_filepath))
+        return session
+
+    def _provider_options(self, card: ModelCard, device: Device) -> dict[str, str]:
         options = {"device_id": str(self._policy.device_id)}
         if device == "cuda":
             options["use_tf32"] = "0"  # its 10-bit products move landmarks by visible fractions of a pixel
+            # Growing by powers of two would take up to twice what is needed from the other models of the device.
+            options["arena_extend_strategy"] = "kSameAsRequested"
+            # An exhaustive search would be made again for every batch size that turns up.
+            options["cudnn_conv_algo_search"] = "HEURISTIC"
+            if self._policy.memory_limit is not None:
+                options["gpu_mem_limit"] = str(self._policy.memory_limit)
+        if device == "tensorrt":
+            options |= _shape_profile(card)
+            if self._policy.memory_limit is not None:
+                options["trt_max_workspace_size"] = str(self._policy.memory_limit)
+            if self._cache is not None:
+                key = self._cache.key(card.sha256, device, onnxruntime.__version__, options)
+                folder = str(self._cache.folder(key))
+                options |= {
+                    "trt_engine_cache_enable": "1",
+                    "trt_engine_cache_path": folder,
+                    "trt_timing_cache_enable": "1",
+                    "trt_timing_cache_path": folder,
+                }
         return options
 
     def _options(self) -> onnxruntime.SessionOptions:
@@ -187,6 +314,19 @@ class LocalRunner:
             # Idle threads that spin would take the cores from decoding and encoding beside them.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
+
+
+@dataclass(frozen=True)
+class BoundFrame:
+    """A frame together with the session it was taken from, which may have been evicted since."""
+
+    session: _Session
+    memory: BatchFrame
+
+    @property
+    def inputs(self) -> Mapping[str, NDArray[np.float32]]:
+        """See `batcher.Frame`."""
+        return self.memory.inputs
 
 
 class _DeviceUnusableError(Exception):
@@ -213,7 +353,41 @@ def read_verified(models_dir: Path, card: ModelCard) -> bytes:
     return data
 
 
-def _prove_outputs(card: ModelCard, results: list[NDArray[Any]]) -> None:
+def is_out_of_memory(text: str) -> bool:
+    """Whether an error of ONNX Runtime, which has no type for it, says that memory ran out."""
+    return any(sign in text.lower() for sign in _OUT_OF_MEMORY)
+
+
+@contextlib.contextmanager
+def _typed_errors(model: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime raises its own pybind classes, which share no base but Exception
+        if is_out_of_memory(str(error)):
+            raise OutOfMemoryError(str(error)) from error
+        raise _failed(model, error) from error
+
+
+def _failed(model: str, error: Exception) -> ModelError:
+    return ModelError(
+        "engine_failed", f"The model {model} failed while running; nothing was lost, try again. ({error})"
+    )
+
+
+def _shape_profile(card: ModelCard) -> dict[str, str]:
+    """TensorRT compiles for a range of shapes: this one holds every batch, so that none makes it compile again."""
+    most = registry.MAX_BATCH if card.batches else 1
+    sizes = {"trt_profile_min_shapes": 1, "trt_profile_opt_shapes": min(8, most), "trt_profile_max_shapes": most}
+    return {
+        option: ",".join(f"{name}:{'x'.join(map(str, (n, *shape)))}" for name, shape in card.contract.inputs.items())
+        for option, n in sizes.items()
+    }
+
+
+def _prove_outputs(card: ModelCard, session: onnxruntime.InferenceSession) -> None:
+    """Run once on zeros; _DeviceUnusableError unless the outputs are finite and of the contract's shape."""
+    zeros = {name: np.zeros((1, *shape), np.float32) for name, shape in card.contract.inputs.items()}
+    results = session.run(list(card.contract.outputs), zeros)
     for (name, shape), array in zip(card.contract.outputs.items(), results, strict=True):
         if array.shape != (1, *shape) or not np.isfinite(array).all():
             raise _DeviceUnusableError(f"output {name} of the test run is not finite with shape [1, {shape}]")

@@ -1,9 +1,12 @@
 """What every caller of a model sees: how to run one, and how that can fail."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from numpy.typing import NDArray
+
+Service = Literal["interactive", "offline"]  # somebody waits for a photo; a video only has to be done
 
 ModelErrorCode = Literal[
     "model_missing",  # no such file, or no such name in the registry
@@ -26,12 +29,44 @@ class ModelError(Exception):
         self.message: Final = message
 
 
+class OutOfMemoryError(Exception):
+    """The device had no room for a run of this size; a smaller batch may fit."""
+
+
+class Pending(Protocol):
+    """A run that was handed in and may not have ended yet."""
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """Wait for the end: the outputs by name, the caller's own. Raises ModelError, on every call alike."""
+        ...
+
+
 class ModelRunner(Protocol):
     """Runs one registered model on a batch; thread-safe."""
+
+    def submit(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> Pending:
+        """Hand in a run as `run` takes it, without waiting for its end. The arrays may be changed after the return.
+
+        Raises ModelError at once for tensors that do not fit; what goes wrong later is raised by `Pending.result`.
+        """
+        ...
 
     def run(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run `model` on arrays by input name, first axis the batch; gives arrays by output name, all float32.
 
+        The same as `submit(model, inputs).result()`.
+
         Names, shapes and value ranges are the model card's contract (`registry.cards()`). Raises ModelError.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that had ended when it was handed back; a `Pending`."""
+
+    outputs: dict[str, NDArray[Any]]
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """The outputs."""
+        return self.outputs

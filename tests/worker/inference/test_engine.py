@@ -165,9 +165,8 @@ def test_a_client_killed_in_the_middle_of_a_run_hurts_nobody(engine, noise, wait
             "import sys; import numpy as np; from pathlib import Path; from worker.inference import client, wire\n"
             "from worker.inference.endpoint import dial; from worker.inference.arena import Arena\n"
             "sock = dial(Path(sys.argv[1]), 10); _, fd = Arena.create(1 << 26)\n"
-            "wire.send(sock, {'op': 'arena', 'id': 1, 'size': 1 << 26}, fd)\n"
-            "wire.send(sock, {'op': 'run', 'id': 2, 'model': 'face_mesh', 'batch': 32, 'inputs': {'image': 0},\n"
-            "                 'outputs': {'landmarks': 1 << 25, 'presence': 3 << 24}})\n"
+            "wire.send(sock, {'op': 'arena', 'id': 1, 'size': 1 << 26, 'service': 'offline'}, fd)\n"
+            "wire.send(sock, {'op': 'run', 'id': 2, 'model': 'face_mesh', 'batch': 32, 'at': 0})\n"
             "print('sent', flush=True); sys.stdin.read()",
             engine,
             stdin=subprocess.PIPE,
@@ -182,6 +181,10 @@ def test_a_client_killed_in_the_middle_of_a_run_hurts_nobody(engine, noise, wait
         assert other.status()["pid"] == pid
 
 
+ARENA = {"op": "arena", "id": 1, "size": 1 << 20, "service": "offline"}
+RUN = {"op": "run", "id": 2, "model": "face_mesh", "batch": 1, "at": 0}
+
+
 def _send_raw(data: bytes):
     return lambda sock: sock.sendall(data)
 
@@ -194,12 +197,13 @@ def _send_headers(*headers: dict[str, object]):
     return act
 
 
-def _with_arena(header: dict[str, object], size: int = 1 << 20):
+def _with_arena(header: dict[str, object], size: int = 1 << 20, repeat: int = 1):
     def act(sock: socket.socket) -> None:
         _, descriptor = Arena.create(size)
-        wire.send(sock, {"op": "arena", "id": 1, "size": size}, descriptor)
+        wire.send(sock, {**ARENA, "size": size}, descriptor)
         os.close(descriptor)
-        wire.send(sock, header)
+        for _ in range(repeat):
+            wire.send(sock, header)
 
     return act
 
@@ -207,31 +211,32 @@ def _with_arena(header: dict[str, object], size: int = 1 << 20):
 def _unsealed_arena(sock: socket.socket) -> None:
     descriptor = os.memfd_create("hostile")
     os.ftruncate(descriptor, 1 << 20)
-    wire.send(sock, {"op": "arena", "id": 1, "size": 1 << 20}, descriptor)
+    wire.send(sock, ARENA, descriptor)
     os.close(descriptor)
 
 
 def _regular_file_as_arena(sock: socket.socket) -> None:
     with Path(__file__).open("rb") as file:
-        wire.send(sock, {"op": "arena", "id": 1, "size": 4096}, file.fileno())
+        wire.send(sock, {**ARENA, "size": 4096}, file.fileno())
 
 
-RUN = {"op": "run", "id": 2, "model": "face_mesh", "batch": 1, "inputs": {"image": 0}}
-PLACES = {"landmarks": 1 << 19, "presence": 1 << 18}
 ATTACKS = {
     "endless header": _send_raw(struct.pack(">I", 0xFFFFFFFF)),
     "not JSON": _send_raw(struct.pack(">I", 4) + b"\xff{}\0"),
     "half a frame": lambda sock: (sock.sendall(b"\0\0"), sock.shutdown(socket.SHUT_WR)),
     "unknown request": _send_headers({"op": "shutdown", "id": 1}),
-    "run before arena": _send_headers({**RUN, "outputs": PLACES}),
-    "no descriptor": _send_headers({"op": "arena", "id": 1, "size": 4096}),
+    "run before arena": _send_headers(RUN),
+    "no descriptor": _send_headers(ARENA),
     "unsealed memory": _unsealed_arena,
     "a file as memory": _regular_file_as_arena,
-    "unknown model": _with_arena({**RUN, "model": "../../etc/passwd", "outputs": PLACES}),
-    "outside the arena": _with_arena({**RUN, "outputs": {**PLACES, "landmarks": (1 << 20) - 64}}),
-    "before the arena": _with_arena({**RUN, "inputs": {"image": -64}, "outputs": PLACES}),
-    "batch too large": _with_arena({**RUN, "batch": 1 << 40, "outputs": PLACES}),
-    "second arena": _with_arena({"op": "arena", "id": 2, "size": 1 << 20}),
+    "unknown model": _with_arena({**RUN, "model": "../../etc/passwd"}),
+    "outside the arena": _with_arena({**RUN, "at": (1 << 20) - 64}),
+    "before the arena": _with_arena({**RUN, "at": -64}),
+    "between two numbers": _with_arena({**RUN, "at": 2}),
+    "batch too large": _with_arena({**RUN, "batch": 1 << 40}),
+    "second arena": _with_arena({**ARENA, "id": 2}),
+    "no class of service": _with_arena({**ARENA, "id": 2, "service": "now"}),
+    "more open runs than allowed": _with_arena({**RUN, "batch": 1}, repeat=wire.MAX_OPEN + 2),
 }
 
 
@@ -242,10 +247,10 @@ def test_a_hostile_client_is_cut_off_and_the_others_do_not_notice(engine, noise,
         for name, attack in ATTACKS.items():
             with dial(engine, 10.0) as sock:
                 attack(sock)
-                while (frame := wire.receive(sock)) is not None and frame[0]["ok"]:
+                reader = wire.FrameReader(sock)
+                while (answer := reader.read()) is not None and answer["ok"]:
                     pass  # an arena that was still in order
-                refusal = frame[0] if frame else {}
-                assert refusal.get("code") == "input_invalid", name
+                assert (answer or {}).get("code") == "input_invalid", name
                 assert sock.recv(1) == b"", name
             np.testing.assert_array_equal(other.run("face_mesh", noise("face_mesh"))["landmarks"], expected)
         wait_until(lambda: other.status()["clients"] == 1)
@@ -255,8 +260,8 @@ def test_a_hostile_client_is_cut_off_and_the_others_do_not_notice(engine, noise,
 def test_a_client_cannot_shrink_its_memory_under_a_run(engine, noise):
     with dial(engine, 10.0) as sock:
         _, descriptor = Arena.create(1 << 20)
-        wire.send(sock, {"op": "arena", "id": 1, "size": 1 << 20}, descriptor)
-        assert wire.receive(sock)[0]["ok"]
+        wire.send(sock, ARENA, descriptor)
+        assert wire.receive(sock)["ok"]
         with pytest.raises(PermissionError):
             os.ftruncate(descriptor, 0)
         os.close(descriptor)
@@ -290,6 +295,45 @@ def test_the_status_tells_what_is_loaded_and_how_often_it_ran(engine, noise):
     assert status["model_set"] == registry.model_set_id()
     (model,) = status["models"]
     assert (model["name"], model["runs"], model["items"], model["cpu_fallback_nodes"]) == ("face_mesh", 2, 5, 0)
+
+
+def test_models_that_are_preloaded_are_there_before_the_first_client_and_stay(start_engine, noise, wait_until):
+    path = start_engine(options=("--preload", "face_mesh,blazeface_short", "--unload-after", "0.2"))
+    with connect(path) as client:
+        assert [model["name"] for model in client.status()["models"]] == ["face_mesh", "blazeface_short"]
+        client.run("face_descriptor", noise("face_descriptor"))
+        wait_until(lambda: len(client.status()["models"]) == 2)
+        assert [model["name"] for model in client.status()["models"]] == ["face_mesh", "blazeface_short"]
+        assert client.run("face_descriptor", noise("face_descriptor"))["embedding"].shape == (1, 128)
+
+
+def test_the_status_has_what_a_metrics_page_needs(engine, noise):
+    with connect(engine, "offline") as client:
+        for _ in range(3):
+            client.run("blazeface_short", noise("blazeface_short"))
+        status = client.status()
+    assert status["device"] == "cpu"
+    assert status["queues"] == {"interactive": {}, "offline": {}}
+    (model,) = status["models"]
+    assert model["batches"] == {"1": 3}
+    assert model["latency_ms"]["1"] > 0
+    assert model["largest_batch"] == registry.MAX_BATCH
+    lane = status["lanes"]["cpu"]
+    assert lane["in_flight"] == 0
+    assert lane["busy_seconds"] > 0
+    assert 0 < lane["busy_share"] <= 1
+
+
+def test_an_engine_that_starts_again_finds_its_graphs(start_engine, home, noise):
+    graphs = home / "cache" / "graphs"
+    with connect(start_engine()) as client:
+        client.run("face_mesh", noise("face_mesh"))
+    (graph,) = graphs.iterdir()
+    made = graph.stat().st_ino
+    stop_engine(home)
+    with connect(start_engine()) as client:
+        client.run("face_mesh", noise("face_mesh"))
+    assert [path.stat().st_ino for path in graphs.iterdir()] == [made]
 
 
 def test_a_model_error_of_the_engine_reaches_the_caller_with_its_code_and_the_connection_lives(
@@ -345,9 +389,9 @@ def test_the_socket_and_its_folder_are_for_this_user_only(engine):
 def test_the_log_tells_of_the_start_and_of_refused_clients(home, engine, wait_until):
     with dial(engine, 10.0) as sock:
         wire.send(sock, {"op": "nonsense", "id": 1})
-        frame = wire.receive(sock)
-    assert frame is not None
-    assert frame[0]["message"] == "Refused: not a known request."
+        answer = wire.receive(sock)
+    assert answer is not None
+    assert answer["message"] == "Refused: not a known request."
     log = home / "logs" / "engine.log"
     wait_until(lambda: "refused" in log.read_text())
     assert "engine ready" in log.read_text()

@@ -1,14 +1,20 @@
 """Models run in this process: only registered files, only fitting tensors, and the device is never a guess."""
 
+import random
 import shutil
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from worker.inference import registry
-from worker.inference.sessions import LocalRunner, ProviderPolicy
+from worker.inference.sessions import LocalRunner, ProviderPolicy, is_out_of_memory
 from worker.inference.types import ModelError
 
 NO_GPU = not Path("/dev/nvidiactl").exists()
@@ -118,6 +124,122 @@ def test_threads_that_meet_at_the_first_use_load_the_model_once_and_agree(models
         results = list(pool.map(lambda _: runner.run("blazeface_short", inputs)["regressors"], range(8)))
     assert all(np.array_equal(result, results[0]) for result in results)
     assert sum("model blazeface_short on" in record.getMessage() for record in caplog.records) == 1
+
+
+class SlowToOpen(LocalRunner):
+    """Counts its loads, each of which is drawn out by a random moment, so that racing threads meet in it."""
+
+    def __init__(self, models_dir: Path, seed: int) -> None:
+        super().__init__(models_dir)
+        self.opened: list[str] = []
+        self._moments = random.Random(seed)
+
+    def _open(self, card):
+        self.opened.append(card.name)
+        time.sleep(self._moments.random() * 0.002)
+        return super()._open(card)
+
+
+def test_in_two_hundred_races_no_model_is_loaded_twice_and_every_answer_is_right(models_dir, noise):
+    inputs = noise("blazeface_short")
+    expected = LocalRunner(models_dir).run("blazeface_short", inputs)["regressors"]
+    with ThreadPoolExecutor(4) as pool:
+        for seed in range(200):
+            runner = SlowToOpen(models_dir, seed)
+            start = threading.Barrier(4)
+
+            def race(number: int, runner=runner, start=start):
+                start.wait()
+                if number == 3:
+                    runner.evict(60)  # of what is in use right now: nothing
+                return runner.run("blazeface_short", inputs)["regressors"]
+
+            for result in pool.map(race, range(4)):
+                np.testing.assert_array_equal(result, expected)
+            assert runner.opened == ["blazeface_short"], seed
+
+
+def test_a_model_that_nobody_used_is_freed_and_one_that_is_pinned_is_not(models_dir, noise):
+    runner = LocalRunner(models_dir)
+    runner.load("blazeface_short", pin=True)
+    runner.run("face_mesh", noise("face_mesh"))
+    assert runner.evict(3600) == []
+    assert runner.evict(0) == ["face_mesh"]
+    assert [model.name for model in runner.loaded()] == ["blazeface_short"]
+    assert runner.device("face_mesh") is None
+    assert runner.run("face_mesh", noise("face_mesh"))["presence"].shape == (1, 1)
+
+
+def test_a_batch_whose_model_is_freed_meanwhile_still_runs_to_its_end(models_dir, noise):
+    runner = LocalRunner(models_dir)
+    frame = runner.frame("face_mesh", 1)
+    frame.inputs["image"][:1] = noise("face_mesh")["image"]
+    assert runner.evict(0) == ["face_mesh"]
+    assert runner.execute("face_mesh", frame, 1)["presence"].shape == (1, 1)
+    runner.release("face_mesh", frame)
+
+
+@pytest.mark.parametrize("model", registry.cards())
+def test_bound_memory_gives_what_a_plain_run_gives(runner, models_dir, noise, model):
+    bound = LocalRunner(models_dir, bind=True)
+    for size in (3, 1, 3):
+        inputs = noise(model, size, seed=size)
+        frame = bound.frame(model, size)
+        for name, array in inputs.items():
+            frame.inputs[name][:size] = array
+        found = bound.execute(model, frame, size)
+        for name, expected in runner.run(model, inputs).items():
+            np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5 * max(1.0, np.ptp(expected)))
+        bound.release(model, frame)
+
+
+def test_memory_that_runs_out_in_the_runtime_is_recognised_by_its_words():
+    # A graph that asks for 2^50 bytes: the error is the runtime's own.
+    shape = onnx.helper.make_tensor("shape", onnx.TensorProto.INT64, [2], [1 << 24, 1 << 24])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Expand", ["x", "shape"], ["y"])],
+        "huge",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [shape],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception) as caught:
+        session.run(None, {"x": np.zeros((1, 1), np.float32)})
+    assert is_out_of_memory(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size)", True),
+        ("Available memory of 1024 is smaller than requested bytes of 4096", True),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", True),
+        ("std::bad_alloc", True),
+        ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions for input", False),
+    ],
+)
+def test_only_errors_of_memory_are_taken_for_such(text, expected):
+    assert is_out_of_memory(text) is expected
+
+
+def test_a_graph_with_a_fixed_batch_is_run_singly(models_dir, noise, monkeypatch):
+    inputs = noise("face_mesh", 3)
+    expected = LocalRunner(models_dir).run("face_mesh", inputs)
+    single = replace(registry.card("face_mesh"), batches=False)
+    monkeypatch.setattr(registry, "card", lambda name: single)
+    for name, array in LocalRunner(models_dir).run("face_mesh", inputs).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-4)
+
+
+def test_submitting_is_running(runner, noise):
+    pending = runner.submit("face_mesh", noise("face_mesh"))
+    expected = runner.run("face_mesh", noise("face_mesh"))
+    np.testing.assert_array_equal(pending.result()["landmarks"], expected["landmarks"])
 
 
 @pytest.mark.skipif(not NO_GPU, reason="this machine has an NVIDIA device")

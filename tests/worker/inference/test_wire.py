@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.inference import registry, wire
-from worker.inference.arena import Allocator, Arena, layout
+from worker.inference.arena import Allocator, Arena
 from worker.inference.wire import ProtocolError, RunRequest
 
 CARD = registry.card("face_mesh")
@@ -18,8 +18,7 @@ GOOD = {
     "id": 7,
     "model": "face_mesh",
     "batch": 2,
-    "inputs": {"image": 0},
-    "outputs": {"landmarks": 1048576, "presence": 2097152},
+    "at": 1048576,
 }
 ARENA_SIZE = 4 * 1024 * 1024
 
@@ -33,14 +32,14 @@ json_values = st.recursive(
 def test_a_request_survives_the_way_over_the_wire():
     request = wire.decode_request(GOOD)
     assert wire.encode_request(request) == GOOD
-    wire.check_places(request, CARD, ARENA_SIZE)
+    wire.check_place(request, wire.layout(CARD.contract, request.batch).size, ARENA_SIZE)
 
 
 def admit(header: dict[str, object]) -> wire.Request:
     """Both checks of the engine, as it makes them."""
     request = wire.decode_request(header)
     if isinstance(request, RunRequest):
-        wire.check_places(request, CARD, ARENA_SIZE)
+        wire.check_place(request, wire.layout(CARD.contract, request.batch).size, ARENA_SIZE)
     return request
 
 
@@ -51,11 +50,11 @@ def test_any_value_in_any_field_is_either_refused_or_stays_inside_the_arena(fiel
     except ProtocolError:
         return
     assert isinstance(request, RunRequest)
-    places = [(request.inputs, CARD.contract.inputs), (request.outputs, CARD.contract.outputs)]
-    for offsets, contract in places:
+    layout = wire.layout(CARD.contract, request.batch)
+    for offsets, contract in ((layout.inputs, CARD.contract.inputs), (layout.outputs, CARD.contract.outputs)):
         for name, shape in contract.items():
-            assert offsets[name] >= 0
-            assert offsets[name] + wire.tensor_bytes(shape, request.batch) <= ARENA_SIZE
+            assert request.at + offsets[name] >= 0
+            assert request.at + offsets[name] + wire.tensor_bytes(shape, request.batch) <= ARENA_SIZE
 
 
 @pytest.mark.parametrize(
@@ -66,13 +65,13 @@ def test_any_value_in_any_field_is_either_refused_or_stays_inside_the_arena(fiel
         {"batch": True},
         {"batch": 1.0},
         {"batch": 32},  # 14 MB do not fit
-        {"inputs": {"image": -64}},
-        {"inputs": {"image": 1}},
-        {"inputs": {"image": ARENA_SIZE}},
-        {"inputs": {"image": 2**62}},
-        {"inputs": {}},
-        {"inputs": {"image": 0, "more": 0}},
-        {"outputs": {"landmarks": ARENA_SIZE - 64, "presence": 0}},
+        {"at": -64},
+        {"at": 1},
+        {"at": ARENA_SIZE},
+        {"at": ARENA_SIZE - 64},
+        {"at": 2**62},
+        {"at": {"image": 0}},
+        {"inputs": {"image": 0}},
         {"dtype": "int8"},
         {"op": "exec"},
         {"id": -1},
@@ -121,21 +120,36 @@ def test_regions_never_overlap_and_all_of_the_arena_comes_back():
             allocator.give_back(offset, held.pop(offset))
         else:
             offset = allocator.take(size)
+            assert offset is not None
             assert all(offset + size <= other or other + room <= offset for other, room in held.items())
             assert offset + size <= 64 * 100
             held[offset] = size
     for offset, size in held.items():
         allocator.give_back(offset, size)
     assert allocator.take(64 * 100) == 0
+    assert allocator.take(64) is None
+    with pytest.raises(ValueError, match="never fit"):
+        allocator.take(64 * 101)
 
 
 def test_the_largest_batch_of_every_model_fits_the_clients_arena():
-    from worker.inference.client import ARENA_SIZE as CLIENT_ARENA
+    from worker.inference.connection import ARENA_SIZE as CLIENT_ARENA
 
     for card in registry.cards().values():
-        _, middle = layout(card.contract.inputs, registry.MAX_BATCH)
-        _, end = layout(card.contract.outputs, registry.MAX_BATCH, middle)
-        assert end <= CLIENT_ARENA
+        assert wire.layout(card.contract, registry.MAX_BATCH).size <= CLIENT_ARENA
+
+
+def test_the_tensors_of_a_run_lie_aligned_one_behind_the_other_and_never_overlap():
+    for card in registry.cards().values():
+        for batch in (1, 3, registry.MAX_BATCH):
+            layout = wire.layout(card.contract, batch)
+            shapes = {**card.contract.inputs, **card.contract.outputs}
+            end = 0
+            for name, offset in {**layout.inputs, **layout.outputs}.items():
+                assert offset % wire.ALIGNMENT == 0
+                assert offset >= end
+                end = offset + wire.tensor_bytes(shapes[name], batch)
+            assert end <= layout.size
 
 
 def test_a_frame_that_ends_early_or_is_too_long_or_brings_two_descriptors_is_refused():
@@ -147,11 +161,11 @@ def test_a_frame_that_ends_early_or_is_too_long_or_brings_two_descriptors_is_ref
             theirs.sendall(data)
             theirs.close()
             with pytest.raises(ProtocolError):
-                wire.receive(ours, 5.0)
+                wire.FrameReader(ours, timeout=5.0).read()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         open_before = len(os.listdir("/proc/self/fd"))
         socket.send_fds(theirs, [b"\0\0\0\x02{}"], [0, 1, 2])
         with pytest.raises(ProtocolError, match="descriptor"):
-            wire.receive(ours, 5.0)
+            wire.receive(ours)
         assert len(os.listdir("/proc/self/fd")) == open_before
