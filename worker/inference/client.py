@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from worker.inference import registry, wire
 from worker.inference.arena import Allocator, Arena, layout
 from worker.inference.endpoint import dial, owner
-from worker.inference.types import ModelError, ModelErrorCode
+from worker.inference.registry import ModelSet
+from worker.inference.types import Done, ModelError, ModelErrorCode
 from worker.inference.wire import ArenaRequest, ProtocolError, Request, RunRequest, StatusRequest
 
 ARENA_SIZE: Final = 64 * 1024 * 1024  # bytes; holds the largest batch of every built-in model
@@ -43,9 +44,13 @@ _ENVIRONMENT_PREFIXES: Final = ("CUDA_", "NVIDIA_", "ORT_")
 class EngineClient:
     """A connection to the engine; implements `ModelRunner`. Threads may share it, processes may not."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Takes the connected socket over. Raises ModelError "engine_failed" if the engine does not answer."""
+    def __init__(self, sock: socket.socket, models: ModelSet = registry.BUILTIN) -> None:
+        """Takes the connected socket over. Raises ModelError "engine_failed" if the engine does not answer.
+
+        `models` are those that the engine was started with.
+        """
         self._sock = sock
+        self._models = models
         self._sock.settimeout(ANSWER_SECONDS)
         self._numbers = itertools.count(1)
         self._send_lock = threading.Lock()
@@ -64,13 +69,17 @@ class EngineClient:
             os.close(descriptor)
 
     @classmethod
-    def from_socket(cls, sock: socket.socket) -> Self:
+    def from_socket(cls, sock: socket.socket, models: ModelSet = registry.BUILTIN) -> Self:
         """A client on a socket that another process connected and handed down."""
-        return cls(sock)
+        return cls(sock, models)
+
+    def submit(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> Done:
+        """See `ModelRunner.submit`; the run has ended when this returns."""
+        return Done(self.run(model, inputs))
 
     def run(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `ModelRunner.run`. The results are the caller's own. Raises ModelError."""
-        card = registry.card(model)
+        card = self._models.card(model)
         batch = registry.check_inputs(card, inputs)
         input_places, middle = layout(card.contract.inputs, batch)
         output_places, size = layout(card.contract.outputs, batch, middle)
@@ -174,8 +183,11 @@ class EngineClient:
         )
 
 
-def connect(path: Path) -> EngineClient:
-    """Connect to the engine at this socket path. Raises ModelError ("engine_unavailable", "engine_failed")."""
+def connect(path: Path, models: ModelSet = registry.BUILTIN) -> EngineClient:
+    """Connect to the engine at this socket path, which was started with `models`.
+
+    Raises ModelError ("engine_unavailable", "engine_failed").
+    """
     try:
         sock = dial(path, HEALTH_SECONDS)
     except OSError as error:
@@ -184,13 +196,14 @@ def connect(path: Path) -> EngineClient:
             f"No inference engine listens ({error.strerror or error}). No file was changed. Start the step again; "
             "the engine is started by itself.",
         ) from error
-    return EngineClient(sock)
+    return EngineClient(sock, models)
 
 
 def ensure_engine(
     home: Path,
     *,
     models_dir: Path | None = None,
+    extra_models: Path | None = None,
     providers: str | None = None,
     threads: int = 1,
     idle_exit: float = IDLE_EXIT_SECONDS,
@@ -199,8 +212,9 @@ def ensure_engine(
 
     Callers take turns by a file lock, so there is one engine. It outlives its starter and ends after `idle_exit`
     seconds without a client. An engine that hangs is killed and replaced. The options count when one is started; a
-    live engine is taken as it is. Without `models_dir` and `providers` the
-    environment variables IMPRIMATUR_MODELS and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto".
+    live engine is taken as it is. `extra_models` is a folder of an operator's models: import it first, so that the
+    start only finds what the cache holds (see `importing`). Without `models_dir` and `providers` the environment
+    variables IMPRIMATUR_MODELS and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto".
     Raises ModelError ("engine_unavailable", "provider_unavailable").
     """
     socket_path = _socket_path(home)
@@ -212,7 +226,9 @@ def ensure_engine(
             _end(socket_path, signal.SIGKILL)  # alive but deaf, or already gone
             models = models_dir or Path(os.environ.get("IMPRIMATUR_MODELS") or home / "models")
             policy = providers or os.environ.get("IMPRIMATUR_PROVIDERS") or "auto"
-            _start(socket_path, home / "logs" / "engine.log", models, policy, threads=threads, idle_exit=idle_exit)
+            more = ["--extra-models", str(extra_models.absolute())] if extra_models else []
+            more += ["--threads", str(threads), "--idle-exit", str(idle_exit)]
+            _start(socket_path, home / "logs" / "engine.log", models, policy, more)
     return socket_path
 
 
@@ -249,7 +265,7 @@ def _answers(socket_path: Path) -> bool:
     return frame is not None and frame[0].get("ok") is True
 
 
-def _start(socket_path: Path, log_path: Path, models: Path, policy: str, *, threads: int, idle_exit: float) -> None:
+def _start(socket_path: Path, log_path: Path, models: Path, policy: str, more: list[str]) -> None:
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if log_path.stat().st_size > LOG_LIMIT:
@@ -258,7 +274,7 @@ def _start(socket_path: Path, log_path: Path, models: Path, policy: str, *, thre
     command = [
         *(sys.executable, "-m", "worker.inference.engine", "--ready-fd", str(ready_writer)),
         *("--socket", str(socket_path), "--models", str(models.absolute()), "--providers", policy),
-        *("--threads", str(threads), "--idle-exit", str(idle_exit)),
+        *more,
     ]
     try:
         with log_path.open("ab") as log_file:

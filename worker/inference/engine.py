@@ -30,6 +30,8 @@ import numpy as np
 from worker.inference import registry, wire
 from worker.inference.arena import Arena
 from worker.inference.endpoint import bind, lock_path
+from worker.inference.importing import cache_of, import_folder
+from worker.inference.registry import ModelSet
 from worker.inference.sessions import LocalRunner, ProviderPolicy
 from worker.inference.types import ModelError
 from worker.inference.wire import ArenaRequest, ProtocolError, RunRequest, StatusRequest
@@ -53,8 +55,9 @@ class _Counts:
 class _Engine:
     """The models and their counters, shared by all client threads."""
 
-    def __init__(self, runner: LocalRunner, slots: int) -> None:
+    def __init__(self, runner: LocalRunner, slots: int, models: ModelSet = registry.BUILTIN) -> None:
         self._runner = runner
+        self.models: Final = models
         # More runs at once than cores only makes each of them slower.
         self._slots = threading.BoundedSemaphore(slots)
         self._lock = threading.Lock()
@@ -65,7 +68,7 @@ class _Engine:
 
     def run(self, request: RunRequest, arena: Arena) -> None:
         """Run a checked request; the outputs are in the arena when this returns. Raises ModelError."""
-        contract = registry.card(request.model).contract
+        contract = self.models.card(request.model).contract
         with self._lock:
             self._open_runs += 1
         try:
@@ -105,7 +108,7 @@ class _Engine:
         return {
             "pid": os.getpid(),
             "uptime_seconds": time.monotonic() - self._started,
-            "model_set": registry.model_set_id(),
+            "model_set": self.models.id(),
             "providers": sorted({model.device for model in loaded}),
             "models": [{**asdict(model), **counts.get(model.name, asdict(_Counts()))} for model in loaded],
             "clients": clients,
@@ -165,9 +168,10 @@ class _Client:
     def _run(self, request: RunRequest) -> None:
         if self._arena is None:
             raise ProtocolError("a run before the arena")
-        if request.model not in registry.cards():
+        cards = self._server.engine.models.cards()
+        if request.model not in cards:
             raise ProtocolError("a model that is not registered")
-        wire.check_places(request, registry.cards()[request.model], self._arena.size)
+        wire.check_places(request, cards[request.model], self._arena.size)
         try:
             self._server.engine.run(request, self._arena)
         except ModelError as error:
@@ -300,9 +304,12 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         cores = len(os.sched_getaffinity(0))
         policy = ProviderPolicy.parse(options.providers)
-        runner = LocalRunner(options.models, threads=options.threads, providers=policy)
+        models = registry.BUILTIN
+        if options.extra_models is not None:
+            models = import_folder(options.extra_models, cache_of(options.models), threads=cores)
+        runner = LocalRunner(options.models, threads=options.threads, providers=policy, models=models)
         if policy.mode == "require":
-            for name in registry.cards():
+            for name in models.cards():
                 runner.load(name)
         listener = bind(options.socket)
     except (ModelError, ValueError, OSError) as error:
@@ -310,8 +317,8 @@ def _serve(options: argparse.Namespace) -> int:
         log.error("cannot start: %s", error)
         _report(options.ready_fd, {"ok": False, "code": code, "message": str(error)})
         return 1
-    server = _Server(listener, _Engine(runner, slots=max(1, cores // options.threads)), options.idle_exit)
-    log.info("engine ready, model set %s, %d cores, providers %s", registry.model_set_id(), cores, options.providers)
+    server = _Server(listener, _Engine(runner, max(1, cores // options.threads), models), options.idle_exit)
+    log.info("engine ready, model set %s, %d cores, providers %s", models.id(), cores, options.providers)
     _report(options.ready_fd, {"ok": True})
     server.serve()
     options.socket.unlink(missing_ok=True)
@@ -323,6 +330,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m worker.inference.engine", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="the Unix socket to listen on")
     parser.add_argument("--models", type=Path, required=True, help="the folder of the built-in model set")
+    parser.add_argument("--extra-models", type=Path, metavar="DIR", help="a folder of an operator's models")
     parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after so long without a client")
     parser.add_argument("--threads", type=int, default=1, help="threads of one run (default 1)")
     parser.add_argument(

@@ -21,8 +21,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from worker.inference import registry
-from worker.inference.registry import ModelCard
-from worker.inference.types import ModelError
+from worker.inference.registry import ModelCard, ModelSet
+from worker.inference.types import Done, ModelError
 
 log = logging.getLogger(__name__)
 
@@ -75,18 +75,30 @@ class LoadedModel:
 class LocalRunner:
     """Runs registered models in this process. Thread-safe; a model is loaded, verified and proven at its first use."""
 
-    def __init__(self, models_dir: Path, *, threads: int = 1, providers: ProviderPolicy | None = None) -> None:
-        """`threads` is the number of threads one run may use."""
+    def __init__(
+        self,
+        models_dir: Path,
+        *,
+        threads: int = 1,
+        providers: ProviderPolicy | None = None,
+        models: ModelSet = registry.BUILTIN,
+    ) -> None:
+        """`threads` is the number of threads one run may use, `models` says which models there are."""
         self._models_dir = models_dir
+        self._models = models
         self._threads = threads
         self._policy = providers or ProviderPolicy()
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._loaded: dict[str, LoadedModel] = {}
-        self._locks = {name: threading.Lock() for name in registry.cards()}
+        self._locks = {name: threading.Lock() for name in models.cards()}
+
+    def submit(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> Done:
+        """See `ModelRunner.submit`; the run has ended when this returns."""
+        return Done(self.run(model, inputs))
 
     def run(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `ModelRunner.run`. The batch may hold 1 to `registry.MAX_BATCH` items."""
-        card = registry.card(model)
+        card = self._models.card(model)
         registry.check_inputs(card, inputs)
         session = self._session(card)
         names = list(card.contract.outputs)
@@ -100,7 +112,7 @@ class LocalRunner:
 
     def load(self, model: str) -> LoadedModel:
         """Load a model now instead of at its first use. Raises ModelError."""
-        self._session(registry.card(model))
+        self._session(self._models.card(model))
         return self._loaded[model]
 
     def loaded(self) -> list[LoadedModel]:
@@ -115,7 +127,7 @@ class LocalRunner:
             return self._sessions[card.name]
 
     def _open(self, card: ModelCard) -> tuple[onnxruntime.InferenceSession, LoadedModel]:
-        data = read_verified(self._models_dir, card)
+        data = read_verified(self._models.path(self._models_dir, card.name), card)
         devices = self._policy.devices[:1] if self._policy.mode == "require" else self._policy.devices
         if self._policy.mode == "prefer" and "cpu" not in devices:
             devices = (*devices, "cpu")
@@ -193,24 +205,35 @@ class _DeviceUnusableError(Exception):
     pass
 
 
-def read_verified(models_dir: Path, card: ModelCard) -> bytes:
-    """The bytes of a model file, only if they are the registered ones. Raises ModelError."""
-    path = registry.model_path(models_dir, card.name)
+def read_verified(path: Path, card: ModelCard) -> bytes:
+    """The bytes of a model file, only if they are the registered or imported ones. Raises ModelError."""
+    remedy = (
+        "Put its file into the folder of additional models"
+        if card.original
+        else "Run `manage.py models build` to make it"
+    )
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(
             "model_missing",
-            f"The model file {path.name} cannot be read ({error.strerror}). "
-            "Nothing was lost. Run `manage.py models build` to make it.",
+            f"The model file {path.name} cannot be read ({error.strerror}). Nothing was lost. {remedy}.",
         ) from error
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ModelError(
             "model_hash_mismatch",
-            f"The model file {path.name} is not the registered one, so it is not used. "
-            "Nothing was lost. Run `manage.py models build` to make it anew.",
+            f"The model file {path.name} is not the registered one, so it is not used. Nothing was lost. "
+            f"{remedy} anew.",
         )
     return data
+
+
+def trial_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU for trying an operator's graph, outside of any runner. Raises what ONNX Runtime raises."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(path, options, providers=[CPU_PROVIDER])
 
 
 def _prove_outputs(card: ModelCard, results: list[NDArray[Any]]) -> None:

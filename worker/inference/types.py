@@ -1,6 +1,7 @@
 """What every caller of a model sees: how to run one, and how that can fail."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ ModelErrorCode = Literal[
     "input_invalid",  # the tensors do not fit the model's contract
     "engine_unavailable",  # no engine process answers and none could be started
     "engine_failed",  # the engine process ended or refused while a request was open
+    "model_unfit",  # an operator's file is no ONNX model, or not one with the tensors of its contract
     "provider_unavailable",  # the required device cannot run the model
 ]
 
@@ -26,8 +28,23 @@ class ModelError(Exception):
         self.message: Final = message
 
 
+class Pending(Protocol):
+    """A run that was handed in and may not have ended yet."""
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """Wait for the end: the outputs by name, the caller's own. Raises ModelError, on every call alike."""
+        ...
+
+
 class ModelRunner(Protocol):
     """Runs one registered model on a batch; thread-safe."""
+
+    def submit(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> Pending:
+        """Hand in a run as `run` takes it, without waiting for its end. The arrays may be changed after the return.
+
+        Raises ModelError at once for tensors that do not fit; what goes wrong later is raised by `Pending.result`.
+        """
+        ...
 
     def run(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run `model` on arrays by input name, first axis the batch; gives arrays by output name, all float32.
@@ -35,3 +52,14 @@ class ModelRunner(Protocol):
         Names, shapes and value ranges are the model card's contract (`registry.cards()`). Raises ModelError.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that had ended when it was handed back; a `Pending`."""
+
+    outputs: dict[str, NDArray[Any]]
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """The outputs."""
+        return self.outputs
