@@ -75,14 +75,17 @@ class ArcFace:
 
     def __init__(self, card: ModelCard) -> None:
         self.card: Final = card
-        self._image = _image_of(card)
-        self._writer = TensorWriter(self._image)
+        self.image: Final = _image_of(card)
+        self._writer = TensorWriter(self.image)
         (self._output,) = card.contract.outputs
 
     def prepare(self, frame: Frame, five: Floats) -> Tensors:
         """The inputs for the face with the points `five` float32 [5, 2]."""
-        matrix = framing(self._image, five)
-        return {self._image.input: self._writer.write(cut(frame, matrix, self._image.side))}
+        return self.prepare_chip(cut(frame, framing(self.image, five), self.image.side))
+
+    def prepare_chip(self, chip: Rgb) -> Tensors:
+        """The inputs for a face that was cut out before, uint8 [side, side, 3] RGB."""
+        return {self.image.input: self._writer.write(chip)}
 
     def decode(self, outputs: Tensors, *, item: int = 0) -> Floats:
         """The embedding of one item of a batch, float32 [D] of length 1."""

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from worker.faces import align
+from worker.faces.landmarks import pose_of
 from worker.faces.types import LANDMARK_COUNT, Floats
 
 FAN_POINTS: Final = 68
@@ -53,6 +54,11 @@ def box_of_points(points: Floats) -> Floats:
     """The upright box float32 [4] (x, y, width, height) of points [N, 2 or 3]."""
     low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
     return np.concatenate([low, high - low]).astype(np.float32)
+
+
+def yaw_of(landmarks: Floats) -> float:
+    """The head's yaw in degrees from landmarks of any known markup, as good as the markup allows."""
+    return pose_of(landmarks).yaw if len(landmarks) == LANDMARK_COUNT else yaw_of_five(five_of(landmarks))
 
 
 def yaw_of_five(five: Floats) -> float:
