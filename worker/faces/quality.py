@@ -40,7 +40,11 @@ def sharpness(rgb: Rgb, landmarks: Floats) -> float:
     Under about 6 a face is visibly blurred; a sharp portrait has 12 to 40. Independent of the face's size above 160
     pixels; a smaller face is enlarged and rightly counts as blurred.
     """
-    matrix = align.to_template(landmarks, "ffhq_512", _CHIP)
+    return fine_detail(rgb, align.to_template(landmarks, "ffhq_512", _CHIP))
+
+
+def fine_detail(rgb: Rgb, matrix: align.Affine) -> float:
+    """`sharpness` of the face that `matrix` cuts out by the template ffhq_512 to 160 pixels."""
     luma = cv2.cvtColor(align.warp(rgb, matrix, _CHIP, border=cv2.BORDER_REPLICATE), cv2.COLOR_RGB2GRAY)
     middle = luma[_CHIP // 4 : -_CHIP // 8, _CHIP // 5 : -_CHIP // 5]
     return float(np.std(cv2.Laplacian(middle, cv2.CV_32F)))

@@ -31,7 +31,8 @@ _SHRINK: Final = 0.85
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """One face in one frame: `box` float32 [4], `landmarks` float32 [478, 3], raw (smooth them with `OneEuro`)."""
+    """One face in one frame: `box` float32 [4], `landmarks` float32 [478, 3] (of the neural tracker [68, 2]), raw:
+    smooth them with `OneEuro`."""
 
     track: int
     box: Floats
@@ -61,12 +62,21 @@ class CutDetector:
 
     def push(self, rgb: Rgb) -> bool:
         """Whether `rgb` (uint8 [H, W, 3]) begins a new shot; the first frame does not count as a cut."""
-        height, width = rgb.shape[:2]
+        return self._compare(cv2.cvtColor(self._small(rgb), cv2.COLOR_RGB2GRAY))
+
+    def push_luma(self, luma: NDArray[np.uint8]) -> bool:
+        """The same from the luma plane uint8 [H, W] alone; one detector is fed with the one or the other."""
+        return self._compare(self._small(luma))
+
+    def _small(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = picture.shape[:2]
         step = max(1, min(width // (4 * self._SIZE[0]), height // (4 * self._SIZE[1])))
-        small = cv2.resize(np.ascontiguousarray(rgb[::step, ::step]), self._SIZE, interpolation=cv2.INTER_AREA)
-        luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        sparse = np.ascontiguousarray(picture[::step, ::step])
+        return np.asarray(cv2.resize(sparse, self._SIZE, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _compare(self, luma: NDArray[np.uint8]) -> bool:
         histogram = np.bincount(luma.ravel() >> 4, minlength=16).astype(np.float32) / luma.size
-        now = luma.astype(np.float32) / 255
+        now = luma.astype(np.float32) / np.float32(255)
         cut = False
         if self._luma is not None and self._histogram is not None:
             moved = float(np.abs(now - self._luma).mean())

@@ -16,10 +16,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference import registry
 from worker.inference.batching import ModelPolicy
 from worker.inference.lane import Lane, LaneShape
-from worker.inference.registry import MAX_BATCH
+from worker.inference.registry import MAX_BATCH, ModelSet
 from worker.inference.types import ModelError, OutOfMemoryError, Service
 from worker.inference.work_queues import Piece, Work, WorkQueues, halves
 
@@ -42,6 +41,8 @@ class Frame(Protocol):
 
 class Executor(Protocol):
     """What runs a batch on a device: real sessions, or the pretend device."""
+
+    models: ModelSet
 
     def device(self, model: str) -> str | None:
         """Where a model runs; None as long as it is not loaded."""
@@ -171,7 +172,7 @@ class Batcher:
 
     def _policy(self, model: str) -> ModelPolicy:
         if model not in self._policies:
-            self._policies[model] = ModelPolicy(MAX_BATCH if registry.card(model).batches else 1)
+            self._policies[model] = ModelPolicy(MAX_BATCH if self._executor.models.card(model).batches else 1)
         return self._policies[model]
 
     def _lane(self, device: str) -> Lane:
@@ -343,7 +344,7 @@ class Batcher:
             gathered = self._clock()
             outputs = self._executor.execute(model, frame, size)
             self._account(batch, pieces, began, gathered)
-            for name in registry.card(model).contract.outputs:
+            for name in self._executor.models.card(model).contract.outputs:
                 _scatter(outputs[name], name, pieces)
             return []
         except OutOfMemoryError as problem:

@@ -39,6 +39,7 @@ def ensure_engine(
     home: Path,
     *,
     models_dir: Path | None = None,
+    extra_models: Path | None = None,
     providers: str | None = None,
     threads: int = 1,
     idle_exit: float = IDLE_EXIT_SECONDS,
@@ -50,7 +51,9 @@ def ensure_engine(
     Callers take turns by a file lock, so there is one engine. It outlives its starter and ends after `idle_exit`
     seconds without a client. An engine that hangs is killed and replaced. The options count when one is started; a
     live engine is taken as it is. Without `models_dir` and `providers` the environment variables IMPRIMATUR_MODELS
-    and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto". `pretend` is the table of a pretend device, for
+    and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto". `extra_models` is a folder of an operator's
+    models: import it first, so that the start only finds what the cache holds (see `importing`). `pretend` is the
+    table of a pretend device, for
     measuring (see `pretend`); `options` are further arguments of the engine's command line.
     Raises ModelError ("engine_unavailable", "provider_unavailable").
     """
@@ -63,11 +66,12 @@ def ensure_engine(
             _end(socket_path, signal.SIGKILL)  # alive but deaf, or already gone
             models = models_dir or Path(os.environ.get("IMPRIMATUR_MODELS") or home / "models")
             policy = providers or os.environ.get("IMPRIMATUR_PROVIDERS") or "auto"
+            more = ["--extra-models", str(extra_models.absolute())] if extra_models is not None else []
             device = ["--providers", policy] if pretend is None else ["--pretend", str(pretend.absolute())]
             command = [
                 *("--socket", str(socket_path), "--models", str(models.absolute()), *device),
                 *("--cache", str(home.absolute() / "cache" / "graphs")),
-                *("--threads", str(threads), "--idle-exit", str(idle_exit), *options),
+                *("--threads", str(threads), "--idle-exit", str(idle_exit), *more, *options),
             ]
             _start(command, home / "logs" / "engine.log")
     return socket_path

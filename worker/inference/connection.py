@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from worker.inference import registry, wire
 from worker.inference.arena import Allocator, Arena
 from worker.inference.endpoint import dial
-from worker.inference.registry import ModelCard
+from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelError, ModelErrorCode, Service
 from worker.inference.wire import ArenaRequest, Layout, ProtocolError, RunRequest, StatusRequest
 
@@ -66,12 +66,17 @@ class EngineClient:
     Many runs may be open at once. No thread of its own reads the answers: one of those that wait reads for all.
     """
 
-    def __init__(self, sock: socket.socket, service: Service = "interactive") -> None:
-        """Takes the connected socket over. `service` says whether somebody waits for the results (see `batching`).
+    def __init__(
+        self, sock: socket.socket, service: Service = "interactive", models: ModelSet = registry.BUILTIN
+    ) -> None:
+        """Takes the connected socket over. `models` are those that the engine was started with.
+
+        `service` says whether somebody waits for the results (see `batching`).
 
         Raises ModelError "engine_failed" if the engine does not answer.
         """
         self._sock = sock
+        self._models = models
         self._sock.settimeout(ANSWER_SECONDS)
         self._reader = wire.FrameReader(sock, limit=wire.MAX_ANSWER)
         self._numbers = itertools.count(1)
@@ -94,9 +99,11 @@ class EngineClient:
             os.close(descriptor)
 
     @classmethod
-    def from_socket(cls, sock: socket.socket, service: Service = "interactive") -> Self:
+    def from_socket(
+        cls, sock: socket.socket, service: Service = "interactive", models: ModelSet = registry.BUILTIN
+    ) -> Self:
         """A client on a socket that another process connected and handed down."""
-        return cls(sock, service)
+        return cls(sock, service, models)
 
     def run(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `ModelRunner.run`. The results are the caller's own. Raises ModelError."""
@@ -104,7 +111,7 @@ class EngineClient:
 
     def submit(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> EngineRun:
         """See `ModelRunner.submit`. Waits only while `wire.MAX_OPEN` runs are open or the shared memory is full."""
-        card = registry.card(model)
+        card = self._models.card(model)
         batch = registry.check_inputs(card, inputs)
         layout = self._layouts.get((model, batch))
         if layout is None:
@@ -247,8 +254,8 @@ class EngineClient:
         )
 
 
-def connect(path: Path, service: Service = "interactive") -> EngineClient:
-    """Connect to the engine at this socket path; `service` as in EngineClient.
+def connect(path: Path, service: Service = "interactive", models: ModelSet = registry.BUILTIN) -> EngineClient:
+    """Connect to the engine at this socket path; `service` and `models` as in EngineClient.
 
     Raises ModelError ("engine_unavailable", "engine_failed")."""
     try:
@@ -259,7 +266,7 @@ def connect(path: Path, service: Service = "interactive") -> EngineClient:
             f"No inference engine listens ({error.strerror or error}). No file was changed. Start the step again; "
             "the engine is started by itself.",
         ) from error
-    return EngineClient(sock, service)
+    return EngineClient(sock, service, models)
 
 
 def known_code(answer: Mapping[str, Any]) -> ModelErrorCode:

@@ -32,6 +32,7 @@ from worker.inference.batcher import Batcher, Executor
 from worker.inference.devices import LoadedModel
 from worker.inference.endpoint import bind, lock_path
 from worker.inference.graph_cache import GraphCache
+from worker.inference.importing import cache_of, import_folder
 from worker.inference.pretend import DEVICE as PRETEND
 from worker.inference.pretend import PretendDevice, read_table
 from worker.inference.sessions import LocalRunner, ProviderPolicy
@@ -64,6 +65,7 @@ class _Engine:
 
     def __init__(self, executor: _Models) -> None:
         self.batcher: Final = Batcher(executor)
+        self.models: Final = executor.models
         self._executor = executor
         self._layouts: dict[tuple[str, int], Layout] = {}
         self._started = time.monotonic()
@@ -72,7 +74,7 @@ class _Engine:
         """The layout of a run of a registered model."""
         layout = self._layouts.get((model, batch))
         if layout is None:
-            layout = self._layouts[model, batch] = wire.layout(registry.card(model).contract, batch)
+            layout = self._layouts[model, batch] = wire.layout(self._executor.models.card(model).contract, batch)
         return layout
 
     def evict(self, unused_for: float) -> None:
@@ -88,7 +90,7 @@ class _Engine:
             "pid": os.getpid(),
             "uptime_seconds": time.monotonic() - self._started,
             # No result of a pretend device may ever be taken for one of the models.
-            "model_set": registry.model_set_id() if pretend is None else PRETEND,
+            "model_set": self._executor.models.id() if pretend is None else PRETEND,
             "device": ",".join(providers) if pretend is None else PRETEND,
             "providers": providers,
             "models": [{**asdict(model), **self.batcher.model_status(model.name)} for model in loaded],
@@ -160,7 +162,7 @@ class _Client:
         arena, engine = self._arena, self._server.engine
         if arena is None:
             raise ProtocolError("a run before the arena")
-        card = registry.cards().get(request.model)
+        card = engine.models.cards().get(request.model)
         if card is None:
             raise ProtocolError("a model that is not registered")
         layout = engine.layout(request.model, request.batch)
@@ -348,7 +350,7 @@ def _serve(options: argparse.Namespace) -> int:
         _report(options.ready_fd, {"ok": False, "code": code, "message": str(error)})
         return 1
     server = _Server(listener, _Engine(executor), options.idle_exit, options.unload_after)
-    log.info("engine ready, model set %s, %s", registry.model_set_id(), device)
+    log.info("engine ready, model set %s, %s", executor.models.id(), device)
     _report(options.ready_fd, {"ok": True})
     server.serve()
     options.socket.unlink(missing_ok=True)
@@ -358,10 +360,13 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _executor(options: argparse.Namespace) -> tuple[PretendDevice | LocalRunner, str]:
     """What runs the models, with everything loaded that must be before the engine is ready; and words for the log."""
+    cores = len(os.sched_getaffinity(0))
+    models = registry.BUILTIN
+    if options.extra_models is not None:
+        models = import_folder(options.extra_models, cache_of(options.models), threads=cores)
     if options.pretend is not None:
         log.warning("PRETENDING: no model is run, every answer is made up; for measuring only")
-        return PretendDevice(read_table(options.pretend)), "pretend device"
-    cores = len(os.sched_getaffinity(0))
+        return PretendDevice(read_table(options.pretend, models), models=models), "pretend device"
     policy = ProviderPolicy.parse(options.providers or "auto")
     if options.memory_limit is not None:
         policy = replace(policy, memory_limit=options.memory_limit << 20)
@@ -369,13 +374,18 @@ def _executor(options: argparse.Namespace) -> tuple[PretendDevice | LocalRunner,
     if cache is not None:
         cache.sweep()
     runner = LocalRunner(
-        options.models, threads=options.threads, providers=policy, cache=cache, slots=max(1, cores // options.threads)
+        options.models,
+        threads=options.threads,
+        providers=policy,
+        cache=cache,
+        slots=max(1, cores // options.threads),
+        models=models,
     )
-    names = list(registry.cards()) if options.preload == "all" else [n for n in options.preload.split(",") if n]
+    names = list(models.cards()) if options.preload == "all" else [n for n in options.preload.split(",") if n]
     for name in names:
         runner.load(name, pin=True)
     if policy.mode == "require":
-        for name in registry.cards():
+        for name in models.cards():
             runner.load(name)
     return runner, f"{cores} cores, providers {options.providers or 'auto'}"
 
@@ -384,6 +394,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m worker.inference.engine", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="the Unix socket to listen on")
     parser.add_argument("--models", type=Path, required=True, help="the folder of the built-in model set")
+    parser.add_argument("--extra-models", type=Path, metavar="DIR", help="a folder of an operator's models")
     parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after so long without a client")
     parser.add_argument("--threads", type=int, default=1, help="threads of one run (default 1)")
     device = parser.add_mutually_exclusive_group()

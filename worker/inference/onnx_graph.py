@@ -1,4 +1,4 @@
-"""A small ONNX graph writer for the converters.
+"""A small ONNX graph writer for the converters and for the edits that are made to operators' graphs.
 
 The files it writes are byte-for-byte reproducible, because the registry pins their SHA-256: every message is filled
 field by field here (not through `onnx.helper`, whose habits change between versions), names come from one counter,
@@ -16,6 +16,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 OPSET: Final = 18
 IR_VERSION: Final = 9
+ADDED: Final = "imported_"  # how every name begins that is added to an operator's graph
 
 AttributeValue = int | float | str | Sequence[int]
 _DATA_TYPES: Final = {np.dtype("<f4"): TensorProto.FLOAT, np.dtype("<i8"): TensorProto.INT64}
@@ -24,7 +25,9 @@ _DATA_TYPES: Final = {np.dtype("<f4"): TensorProto.FLOAT, np.dtype("<i8"): Tenso
 class GraphWriter:
     """Collects nodes and weights; values are referred to by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        """`prefix` goes before every name, for nodes that are added to a graph that has names of its own."""
+        self._prefix = prefix
         self._nodes: list[NodeProto] = []
         self._weights: dict[str, TensorProto] = {}
         self._weight_names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -62,6 +65,13 @@ class GraphWriter:
         self._nodes.append(node)
         return name
 
+    def top(self, value: str, count: int) -> tuple[str, str]:
+        """The `count` largest along the last axis, largest first, and their int64 indices."""
+        values = self.apply("TopK", value, self.integers(count))
+        indices = self._fresh("x")
+        self._nodes[-1].output.append(indices)
+        return values, indices
+
     def prelu(self, value: str, slope: str) -> str:
         """relu(x) + slope * (x - relu(x)): the same numbers as PRelu, whose own kernel in ONNX Runtime is slow."""
         positive = self.apply("Relu", value)
@@ -90,9 +100,16 @@ class GraphWriter:
         onnx.checker.check_model(model, full_check=True)
         return model
 
+    def write_into(self, model: ModelProto, *, first: bool = False) -> None:
+        """Add the collected nodes and weights to an existing graph, behind its own nodes or before them."""
+        nodes = [*self._nodes, *model.graph.node] if first else [*model.graph.node, *self._nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(self._weights.values())
+
     def _fresh(self, prefix: str) -> str:
         self._count += 1
-        return f"{prefix}{self._count}"
+        return f"{self._prefix}{prefix}{self._count}"
 
 
 def serialise(model: ModelProto) -> bytes:

@@ -23,7 +23,7 @@ from worker.inference import registry
 from worker.inference.devices import LoadedModel
 from worker.inference.frames import BatchFrame, FramePool
 from worker.inference.lane import LaneShape
-from worker.inference.registry import ModelCard
+from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelError, OutOfMemoryError
 
 DEVICE: Final = "pretend"
@@ -50,7 +50,7 @@ class PretendModel:
         return max(0.0, self.milliseconds[low] + slope * (size - low)) / 1000
 
 
-def read_table(path: Path) -> Mapping[str, PretendModel]:
+def read_table(path: Path, models: ModelSet = registry.BUILTIN) -> Mapping[str, PretendModel]:
     """Read a table: `[models.NAME]` (or `[default]`) with `milliseconds = {1 = 15.7, 8 = 28.0}`, and where wanted
 
     `largest_batch = 8` (a larger one runs out of memory) and `outputs = "FILE.npz"` beside the table, with one item's
@@ -60,14 +60,14 @@ def read_table(path: Path) -> Mapping[str, PretendModel]:
     if unknown := set(data) - {"models", "default"}:
         raise ValueError(f"{path.name} has unknown parts {sorted(unknown)}")
     given = data.get("models", {})
-    if unknown := set(given) - set(registry.cards()):
+    if unknown := set(given) - set(models.cards()):
         raise ValueError(f"{path.name} names models that are not registered: {sorted(unknown)}")
-    models = {}
-    for name, card in registry.cards().items():
+    table = {}
+    for name, card in models.cards().items():
         entry = given.get(name, data.get("default"))
         if entry is not None:
-            models[name] = _model(path, card, entry)
-    return models
+            table[name] = _model(path, card, entry)
+    return table
 
 
 class PretendDevice:
@@ -75,12 +75,14 @@ class PretendDevice:
 
     def __init__(
         self,
-        models: Mapping[str, PretendModel],
+        table: Mapping[str, PretendModel],
         *,
+        models: ModelSet = registry.BUILTIN,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._models = models
+        self.models = models
+        self._table = table
         self._clock = clock
         self._sleep = sleep
         self._pools: dict[str, FramePool] = {}
@@ -101,8 +103,8 @@ class PretendDevice:
 
     def load(self, model: str, *, pin: bool = False) -> LoadedModel:
         """See `Executor.load`."""
-        card = registry.card(model)
-        if model not in self._models:
+        card = self.models.card(model)
+        if model not in self._table:
             raise ModelError("model_missing", f"The table of the pretend device has no model {model!r} and no default.")
         with self._lock:
             if model not in self._pools:
@@ -131,7 +133,7 @@ class PretendDevice:
         that end and not when this thread woke up, as on a device with a queue; so oversleeping delays an answer, but
         takes nothing of the device's time.
         """
-        pretend = self._models[model]
+        pretend = self._table[model]
         if size > pretend.largest_batch:
             raise OutOfMemoryError(f"pretending that {size} items of {model} have no room")
         with self._lock:

@@ -1,12 +1,17 @@
-"""The registry of models: what is known about each one before any file is opened."""
+"""The registry of models: what is known about each one before any file is opened.
+
+The built-in models are always there and pinned. The models of an operator are known here too, by what their published
+exports take and give; their files lie in a folder that is named explicitly, and `importing` makes cards of them.
+"""
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +20,8 @@ from worker.inference.types import ModelError
 
 REGISTRY_PATH: Final = Path(__file__).with_name("registry.toml")
 MAX_BATCH: Final = 32  # bounds the memory that one request can make the engine take
+
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +46,42 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
+class ImageContract:
+    """How a picture becomes a model's tensor, and how an output tensor becomes a picture again.
+
+    The tensor `input` is a square of `side` pixels, `(x - mean) / std` per colour of pixels scaled to 0..1, in the
+    order of `colours` and `layout`. `framing` says what the square shows: "letterbox" the whole picture from the top
+    left corner, the rest black; "box" the face's box, its longer side `share` of the square's; else the name of an
+    alignment template. `output` is the tensor that holds a picture of the same form, "" if none does; `output_range`
+    are the values of its black and white.
+    """
+
+    input: str
+    side: int
+    framing: str
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    colours: Literal["RGB", "BGR"] = "RGB"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    share: float = 1.0
+    output: str = ""
+    output_range: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class ModelContract:
-    """What a model takes and gives: float32 shapes by tensor name without the batch axis, and their meaning."""
+    """What a model takes and gives: float32 shapes by tensor name without the batch axis, and their meaning.
+
+    `image` is set for operator models. `identity` is the name of the model whose embedding, scaled to length 1, goes
+    into the input `source` of a swapper; "" for all others.
+    """
 
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
     pixels: str
     meaning: str
+    image: ImageContract | None = None
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,10 +95,12 @@ class OneToMany:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A registered model. `sha256` and `size` are those of the ONNX file.
+    """A registered model. `sha256` and `size` are those of the ONNX file that is run.
 
     `one_to_many` is set only for a face model whose threshold was measured for a search in a list; the built-in
-    descriptor's was not, so its hits decide nothing by themselves.
+    descriptor's was not, so its hits decide nothing by themselves. `batches` is False for a graph that can only be run
+    on one item. `precision` is that of the weights; tensors at the border are always float32. `original` is the
+    SHA-256 of the operator's own file before it was imported, "" for a built-in model.
     """
 
     name: str
@@ -75,7 +113,91 @@ class ModelCard:
     commercial_use: bool
     contract: ModelContract
     one_to_many: OneToMany | None = None
-    batches: bool = True  # False: the graph has a fixed batch of 1 and is run singly
+    batches: bool = True
+    precision: Precision = "fp32"
+    original: str = ""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change to a published graph that is made at import; `options` are those of the function in `graft`."""
+
+    kind: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OperatorModel:
+    """A model that an operator may add. `card` lacks hash and size; `inputs` and `outputs` are those of the published
+    file, float32 shapes without the batch axis; `constants` are inputs that some exports have, with the value they get.
+    """
+
+    card: ModelCard
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
+    edits: tuple[Edit, ...]
+    constants: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ModelSet:
+    """The models that can be run: the built-in ones and those imported from one folder, `extra`.
+
+    `files` says where the imported ones lie; a process that only sends tensors (the media child) has none of it.
+    """
+
+    extra: Mapping[str, ModelCard] = field(default_factory=lambda: MappingProxyType({}))
+    files: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+
+    def cards(self) -> Mapping[str, ModelCard]:
+        """All models by name, the built-in ones first."""
+        return {**cards(), **self.extra} if self.extra else cards()
+
+    def card(self, name: str) -> ModelCard:
+        """One model's card; ModelError "model_missing" if there is no model of that name."""
+        found = self.extra.get(name)
+        if found is not None:
+            return found
+        if name in operator_models():
+            raise ModelError(
+                "model_missing",
+                f"The model {name} is not installed. Nothing was lost. Put its file {name}.onnx into the folder of "
+                "additional models.",
+            )
+        return card(name)
+
+    def path(self, models_dir: Path, name: str) -> Path:
+        """Where the ONNX file lies that is run; ModelError "model_missing" for an unknown name."""
+        self.card(name)
+        return self.files.get(name) or model_path(models_dir, name)
+
+    def id(self) -> str:
+        """A short name for exactly these model files, to be stored beside what was computed with them."""
+        if not self.extra:
+            return model_set_id()
+        listed = "".join(f"{c.name} {c.sha256}\n" for c in self.cards().values())
+        return f"extended-{hashlib.sha256(listed.encode('ascii')).hexdigest()[:12]}"
+
+    def to_json(self) -> str:
+        """The imported cards for a process that may not read their folder; `from_json` is the way back."""
+        return json.dumps({name: card_entry(one) for name, one in self.extra.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The built-in models and the cards that `to_json` wrote, without files. ValueError if it is malformed."""
+        try:
+            entries = json.loads(text)
+            return cls(MappingProxyType({name: card_of(name, entry) for name, entry in entries.items()}))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the cards of a model set: {error}") from error
+
+
+BUILTIN: Final = ModelSet()
+
+
+def operator_models() -> Mapping[str, OperatorModel]:
+    """The models that an operator may add, by name, whether their files are there or not."""
+    return _OPERATOR_MODELS
 
 
 def cards() -> Mapping[str, ModelCard]:
@@ -84,12 +206,12 @@ def cards() -> Mapping[str, ModelCard]:
 
 
 def _read_cards() -> Mapping[str, ModelCard]:
-    data = tomllib.loads(REGISTRY_PATH.read_text("utf-8"))
+    data = _registry_file()
     packages = {
         name: SourcePackage(name=name, **{**entry, "download": tuple(entry["download"])})
         for name, entry in data["packages"].items()
     }
-    return MappingProxyType({name: _card(name, entry, packages) for name, entry in data["models"].items()})
+    return MappingProxyType({name: card_of(name, entry, packages) for name, entry in data["models"].items()})
 
 
 def card(name: str) -> ModelCard:
@@ -132,14 +254,19 @@ def check_inputs(card: ModelCard, inputs: Mapping[str, NDArray[Any]]) -> int:
     return batch
 
 
-def _card(name: str, entry: Mapping[str, Any], packages: Mapping[str, SourcePackage]) -> ModelCard:
+def card_of(name: str, entry: Mapping[str, Any], packages: Mapping[str, SourcePackage] | None = None) -> ModelCard:
+    """A card from plain data in the form of registry.toml. Raises KeyError or TypeError where something is missing.
+
+    An entry without a package belongs to a model of an operator.
+    """
     contract = entry["contract"]
+    image = contract.get("image")
     return ModelCard(
         name=name,
         role=entry["role"],
-        sources=(ModelSource(packages[entry["package"]], entry["member"], entry["source_sha256"]),),
-        sha256=entry["sha256"],
-        size=entry["size"],
+        sources=(ModelSource(packages[entry["package"]], entry["member"], entry["source_sha256"]),) if packages else (),
+        sha256=entry.get("sha256", ""),
+        size=entry.get("size", 0),
         licence=entry["licence"],
         licence_url=entry["licence_url"],
         commercial_use=entry["commercial_use"],
@@ -148,9 +275,65 @@ def _card(name: str, entry: Mapping[str, Any], packages: Mapping[str, SourcePack
             outputs=_shapes(contract["outputs"]),
             pixels=contract["pixels"],
             meaning=contract["meaning"],
+            image=ImageContract(**{key: _frozen(value) for key, value in image.items()}) if image else None,
+            identity=contract.get("identity", ""),
         ),
         one_to_many=OneToMany(**entry["one_to_many"]) if "one_to_many" in entry else None,
+        batches=entry.get("batches", True),
+        precision=entry.get("precision", "fp32"),
+        original=entry.get("original", ""),
     )
+
+
+def card_entry(card: ModelCard) -> dict[str, Any]:
+    """An operator model's card as plain data; `card_of` is the way back."""
+    contract = card.contract
+    return {
+        "role": card.role,
+        "sha256": card.sha256,
+        "size": card.size,
+        "licence": card.licence,
+        "licence_url": card.licence_url,
+        "commercial_use": card.commercial_use,
+        "batches": card.batches,
+        "precision": card.precision,
+        "original": card.original,
+        "contract": {
+            "inputs": {name: list(shape) for name, shape in contract.inputs.items()},
+            "outputs": {name: list(shape) for name, shape in contract.outputs.items()},
+            "pixels": contract.pixels,
+            "meaning": contract.meaning,
+            "image": asdict(contract.image) if contract.image else None,
+            "identity": contract.identity,
+        },
+    }
+
+
+def _read_operator_models() -> Mapping[str, OperatorModel]:
+    entries = _registry_file()["operator"]
+    return MappingProxyType(
+        {
+            name: OperatorModel(
+                card=card_of(name, entry),
+                inputs=_shapes(entry["file"]["inputs"]),
+                outputs=_shapes(entry["file"]["outputs"]),
+                edits=tuple(
+                    Edit(edit["kind"], MappingProxyType({key: value for key, value in edit.items() if key != "kind"}))
+                    for edit in entry.get("edits", ())
+                ),
+                constants=MappingProxyType(dict(entry["file"].get("constants", {}))),
+            )
+            for name, entry in entries.items()
+        }
+    )
+
+
+def _registry_file() -> dict[str, Any]:
+    return tomllib.loads(REGISTRY_PATH.read_text("utf-8"))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _shapes(entry: Mapping[str, list[int]]) -> Mapping[str, tuple[int, ...]]:
@@ -158,3 +341,4 @@ def _shapes(entry: Mapping[str, list[int]]) -> Mapping[str, tuple[int, ...]]:
 
 
 _CARDS: Final = _read_cards()  # the file is part of the program, like this module
+_OPERATOR_MODELS: Final = _read_operator_models()

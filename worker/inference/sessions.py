@@ -26,10 +26,10 @@ from worker.inference.devices import Device, LoadedModel, ProviderPolicy
 from worker.inference.frames import BatchFrame, FramePool
 from worker.inference.graph_cache import GraphCache
 from worker.inference.lane import LaneShape
-from worker.inference.registry import ModelCard
+from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import Done, ModelError, OutOfMemoryError, Pending
 
-__all__ = ["LoadedModel", "LocalRunner", "ProviderPolicy", "is_out_of_memory", "read_verified"]
+__all__ = ["LoadedModel", "LocalRunner", "ProviderPolicy", "is_out_of_memory", "read_verified", "trial_session"]
 
 log = logging.getLogger(__name__)
 
@@ -107,12 +107,16 @@ class LocalRunner:
         cache: GraphCache | None = None,
         slots: int = 1,
         bind: bool = False,
+        models: ModelSet = registry.BUILTIN,
     ) -> None:
-        """`threads` is the number of threads one run may use, `slots` how many runs a CPU takes at once.
+        """`models` says which there are.
+
+        `threads` is the number of threads one run may use, `slots` how many runs a CPU takes at once.
 
         `bind` binds memory on the CPU as on a GPU, where it is always done.
         """
         self._models_dir = models_dir
+        self.models = models
         self._threads = threads
         self._policy = providers or ProviderPolicy()
         self._cache = cache
@@ -125,7 +129,7 @@ class LocalRunner:
 
     def run(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `ModelRunner.run`. The batch may hold 1 to `registry.MAX_BATCH` items."""
-        card = registry.card(model)
+        card = self.models.card(model)
         batch = registry.check_inputs(card, inputs)
         session = self._session(card)
         try:
@@ -144,7 +148,7 @@ class LocalRunner:
         """Load a model now instead of at its first use; a pinned one is never evicted. Raises ModelError."""
         if pin:
             self._pinned.add(model)
-        return self._session(registry.card(model)).loaded
+        return self._session(self.models.card(model)).loaded
 
     def loaded(self) -> list[LoadedModel]:
         """The models loaded so far."""
@@ -172,7 +176,7 @@ class LocalRunner:
 
     def frame(self, model: str, size: int) -> "BoundFrame":
         """See `Executor.frame`. Raises ModelError."""
-        session = self._session(registry.card(model))
+        session = self._session(self.models.card(model))
         return BoundFrame(session, session.frames.take(size))
 
     def execute(self, model: str, frame: "BoundFrame", size: int) -> dict[str, NDArray[Any]]:
@@ -198,7 +202,7 @@ class LocalRunner:
             return session
 
     def _open(self, card: ModelCard) -> _Session:
-        data = read_verified(self._models_dir, card)
+        data = read_verified(self.models.path(self._models_dir, card.name), card)
         devices = self._policy.devices[:1] if self._policy.mode == "require" else self._policy.devices
         if self._policy.mode == "prefer" and "cpu" not in devices:
             devices = (*devices, "cpu")
@@ -333,24 +337,35 @@ class _DeviceUnusableError(Exception):
     pass
 
 
-def read_verified(models_dir: Path, card: ModelCard) -> bytes:
-    """The bytes of a model file, only if they are the registered ones. Raises ModelError."""
-    path = registry.model_path(models_dir, card.name)
+def read_verified(path: Path, card: ModelCard) -> bytes:
+    """The bytes of a model file, only if they are the registered or imported ones. Raises ModelError."""
+    remedy = (
+        "Put its file into the folder of additional models"
+        if card.original
+        else "Run `manage.py models build` to make it"
+    )
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(
             "model_missing",
-            f"The model file {path.name} cannot be read ({error.strerror}). "
-            "Nothing was lost. Run `manage.py models build` to make it.",
+            f"The model file {path.name} cannot be read ({error.strerror}). Nothing was lost. {remedy}.",
         ) from error
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ModelError(
             "model_hash_mismatch",
-            f"The model file {path.name} is not the registered one, so it is not used. "
-            "Nothing was lost. Run `manage.py models build` to make it anew.",
+            f"The model file {path.name} is not the registered one, so it is not used. Nothing was lost. "
+            f"{remedy} anew.",
         )
     return data
+
+
+def trial_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU for trying an operator's graph, outside of any runner. Raises what ONNX Runtime raises."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(path, options, providers=[CPU_PROVIDER])
 
 
 def is_out_of_memory(text: str) -> bool:

@@ -16,6 +16,7 @@ ModelErrorCode = Literal[
     "input_invalid",  # the tensors do not fit the model's contract
     "engine_unavailable",  # no engine process answers and none could be started
     "engine_failed",  # the engine process ended or refused while a request was open
+    "model_unfit",  # an operator's file is no ONNX model, or not one with the tensors of its contract
     "provider_unavailable",  # the required device cannot run the model
 ]
 

@@ -20,15 +20,15 @@ Bytes = NDArray[np.uint8]
 
 _KR, _KB = 0.2126, 0.0722
 _KG: Final = 1 - _KR - _KB
-_TO_YUV: Final = np.array(
+TO_YUV: Final[NDArray[np.float64]] = np.array(
     [
         [219 / 255 * _KR, 219 / 255 * _KG, 219 / 255 * _KB, 16],
         [-224 / 255 * _KR / (2 - 2 * _KB), -224 / 255 * _KG / (2 - 2 * _KB), 224 / 255 / 2, 128],
         [224 / 255 / 2, -224 / 255 * _KG / (2 - 2 * _KR), -224 / 255 * _KB / (2 - 2 * _KR), 128],
     ]
 )
-_INVERSE: Final = np.linalg.inv(_TO_YUV[:, :3])
-_TO_RGB: Final = np.column_stack([_INVERSE, -_INVERSE @ _TO_YUV[:, 3]])
+_INVERSE: Final = np.linalg.inv(TO_YUV[:, :3])
+TO_RGB: Final = np.column_stack([_INVERSE, -_INVERSE @ TO_YUV[:, 3]])
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Planes:
                 cv2.resize(v, size, interpolation=cv2.INTER_LINEAR),
             )
         )
-        return cv2.transform(full, _TO_RGB)  # type: ignore[return-value]
+        return cv2.transform(full, TO_RGB)  # type: ignore[return-value]
 
     def paste(self, box: Box, rgb: Bytes, before: Bytes | None = None) -> None:
         """Write uint8 [H, W, 3] RGB into the rectangle `box`.
@@ -97,7 +97,7 @@ class Planes:
         rectangle keeps its exact values.
         """
         targets = self._part(box)
-        luma, blue, red = cv2.split(cv2.transform(rgb, _TO_YUV))
+        luma, blue, red = cv2.split(cv2.transform(rgb, TO_YUV))
         half = (targets[1].shape[1], targets[1].shape[0])
         blue = cv2.resize(blue, half, interpolation=cv2.INTER_AREA)
         red = cv2.resize(red, half, interpolation=cv2.INTER_AREA)

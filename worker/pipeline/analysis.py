@@ -2,11 +2,13 @@
 
 One file, written and read front to back in constant memory whatever the length:
 
-    magic | { u32 length | zlib(frame records) }* | u32 0 | JSON summary | u64 offset and u32 CRC-32 of the JSON | magic
+    magic | form | { u32 length | zlib(frame records) }* | u32 0 | JSON summary | u64 offset, u32 CRC-32 of it | magic
 
-A frame record is `index u32, seconds f64, faces u16`, a face record `track i32, score f32, box 4 f32, low 3 f32,
-step 3 f32, landmarks u16 [478, 3]` (little endian); a landmark is `low + step * value`. Sixteen bits over the extent
-of one face place a point of a 1000-pixel face within 0.01 pixel, at a quarter of the size of text.
+The form says what a face holds: `points u16, axes u16, numbers u16`, so N landmarks in 2 or 3 dimensions and
+descriptors of D numbers. A frame record is `index u32, seconds f64, faces u16`, a face record `track i32, score f32,
+box 4 f32, low 3 f32, step 3 f32, landmarks u16 [points, axes]` (little endian); a landmark is `low + step * value`.
+Sixteen bits over the extent of one face place a point of a 1000-pixel face within 0.01 pixel, at a quarter of the size
+of text. The first version had no form: 478 points of the mesh, 3 axes, 128 numbers; it is still read.
 """
 
 from __future__ import annotations
@@ -16,20 +18,21 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MAGIC: Final = b"IMPANL01"
+_FIRST_MAGIC: Final = b"IMPANL01"
+_MAGIC: Final = b"IMPANL02"
+_FORM: Final = struct.Struct("<HHH")
 _FRAME: Final = struct.Struct("<IdH")
 _FACE: Final = struct.Struct("<if4f3f3f")
 _FOOTER: Final = struct.Struct("<QI8s")
-_LANDMARKS: Final = 478
-_DESCRIPTOR: Final = 128
-_LANDMARK_BYTES: Final = _LANDMARKS * 3 * 2
+_MOST_POINTS: Final = 1024
+_MOST_NUMBERS: Final = 4096
 _FRAMES_PER_CHUNK: Final = 32
 _MAX_CHUNK: Final = 64 << 20
 _MAX_SUMMARY: Final = 64 << 20
@@ -46,8 +49,26 @@ class AnalysisError(Exception):
 
 
 @dataclass(frozen=True)
+class Form:
+    """What the faces of an analysis hold: landmarks [points, axes] and descriptors of `numbers` values."""
+
+    points: int = 478
+    axes: int = 3
+    numbers: int = 128
+
+    def __post_init__(self) -> None:
+        if not (0 < self.points <= _MOST_POINTS and self.axes in (2, 3) and 0 < self.numbers <= _MOST_NUMBERS):
+            raise ValueError("no form that an analysis can have")
+
+
+MESH: Final = Form()
+"""The form of the built-in models."""
+
+
+@dataclass(frozen=True)
 class FrameFace:
-    """One face in one frame: `box` float32 [4] x, y, width, height, `landmarks` float32 [478, 3], both in pixels."""
+    """One face in one frame: `box` float32 [4] x, y, width, height, `landmarks` float32 [478, 3] or as the `Form` says,
+    both in pixels."""
 
     track: int
     score: float
@@ -69,7 +90,8 @@ class Track:
     """One person through a shot, or one face of a photo (then `id` is its index, largest first).
 
     The representative frame is `best_index` at `best_seconds`: there the face has `box` (x, y, width, height in
-    pixels) and looks `yaw` degrees aside. `size` is the longer side of that box. `descriptor` holds 128 values.
+    pixels) and looks `yaw` degrees aside. `size` is the longer side of that box. `descriptor` holds as many
+    values as the `Form` says.
     """
 
     id: int
@@ -98,6 +120,7 @@ class AnalysisSummary:
     cuts: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     peak_rss: int = 0
+    form: Form = MESH
 
     def to_dict(self, *, descriptors: bool = True) -> dict[str, Any]:
         """A JSON-able copy; without `descriptors` it holds nothing biometric and may be shown or logged."""
@@ -114,6 +137,7 @@ class AnalysisSummary:
         Every value is brought to its type here: the file was written by a process that had parsed untrusted media.
         """
         try:
+            form = Form(**{name: int(value) for name, value in raw.get("form", {}).items()})
             return cls(
                 kind="video" if raw["kind"] == "video" else "photo",
                 model_set=str(raw["model_set"]),
@@ -121,21 +145,22 @@ class AnalysisSummary:
                 height=int(raw["height"]),
                 frames=int(raw["frames"]),
                 duration=float(raw["duration"]),
-                tracks=tuple(_track(track) for track in raw["tracks"]),
+                tracks=tuple(_track(track, form) for track in raw["tracks"]),
                 cuts=tuple(float(cut) for cut in raw["cuts"]),
                 warnings=tuple(str(warning) for warning in raw["warnings"]),
                 peak_rss=int(raw.get("peak_rss", 0)),
+                form=form,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AnalysisError(str(error)) from error
 
 
-def _track(raw: Mapping[str, Any]) -> Track:
+def _track(raw: Mapping[str, Any], form: Form) -> Track:
     left, top, width, height = (float(value) for value in raw["box"])
     descriptor = raw.get("descriptor")
     if descriptor is not None:
         descriptor = tuple(float(value) for value in descriptor)
-        if len(descriptor) != _DESCRIPTOR:
+        if len(descriptor) != form.numbers:
             raise ValueError("descriptor length")
     return Track(
         id=int(raw["id"]),
@@ -154,21 +179,26 @@ def _track(raw: Mapping[str, Any]) -> Track:
 class AnalysisWriter:
     """Write frames as they come, then the summary; the file appears on `finish`, or not at all."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: Form = MESH) -> None:
+        """Every face that is added has landmarks of this form."""
         self._path = path
+        self._form = form
         self._half = path.with_name(f".{path.name}.part")
         self._file: BinaryIO = self._half.open("wb")
-        self._file.write(_MAGIC)
+        self._file.write(_MAGIC + _FORM.pack(form.points, form.axes, form.numbers))
         self._records: list[bytes] = []
 
     def add(self, frame: AnalysedFrame) -> None:
         """Append one frame; frames come in order, those without faces may be left out."""
         parts = [_FRAME.pack(frame.index, frame.seconds, len(frame.faces))]
         for face in frame.faces:
+            if face.landmarks.shape != (self._form.points, self._form.axes):
+                raise ValueError(f"landmarks {face.landmarks.shape} do not have the form of this analysis")
             low = face.landmarks.min(0).astype(np.float32)
             step = np.maximum((face.landmarks.max(0) - low) / 65535, 1e-9).astype(np.float32)
             values = np.clip(np.rint((face.landmarks - low) / step), 0, 65535).astype("<u2")
-            parts.append(_FACE.pack(face.track, face.score, *face.box, *low, *step))
+            unused = (0.0,) * (3 - self._form.axes)
+            parts.append(_FACE.pack(face.track, face.score, *face.box, *low, *unused, *step, *unused))
             parts.append(values.tobytes())
         self._records.append(b"".join(parts))
         if len(self._records) >= _FRAMES_PER_CHUNK:
@@ -179,7 +209,7 @@ class AnalysisWriter:
         try:
             self._flush()
             self._file.write(struct.pack("<I", 0))
-            text = json.dumps(summary.to_dict(), separators=(",", ":")).encode()
+            text = json.dumps(replace(summary, form=self._form).to_dict(), separators=(",", ":")).encode()
             offset = self._file.tell()
             self._file.write(text + _FOOTER.pack(offset, zlib.crc32(text), _MAGIC))
             self._file.close()
@@ -218,7 +248,7 @@ class Analysis:
             file.seek(size - _FOOTER.size)
             offset, check, magic = _FOOTER.unpack(file.read(_FOOTER.size))
             length = size - _FOOTER.size - offset
-            if magic != _MAGIC or not 0 < length <= _MAX_SUMMARY:
+            if magic not in (_MAGIC, _FIRST_MAGIC) or not 0 < length <= _MAX_SUMMARY:
                 raise AnalysisError("no end mark")
             file.seek(offset)
             text = file.read(length)
@@ -232,7 +262,7 @@ class Analysis:
 
     def save(self, path: Path) -> None:
         """Write a copy of this analysis to `path`; it appears whole or not at all."""
-        writer = AnalysisWriter(path)
+        writer = AnalysisWriter(path, self._summary.form)
         try:
             for frame in self.frames():
                 writer.add(frame)
@@ -257,8 +287,9 @@ class Analysis:
     def frames(self) -> Iterator[AnalysedFrame]:
         """Yield the frames in order, holding one chunk at a time. Raises AnalysisError."""
         with self.path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise AnalysisError("not an analysis")
+            form = _read_form(file)
+            if form != self._summary.form:
+                raise AnalysisError("form")
             while True:
                 head = file.read(4)
                 if len(head) < 4:
@@ -268,10 +299,23 @@ class Analysis:
                     return
                 if length > _MAX_CHUNK:
                     raise AnalysisError("chunk size")
-                yield from _unpack(file.read(length))
+                yield from _unpack(file.read(length), form)
 
 
-def _unpack(packed: bytes) -> Iterator[AnalysedFrame]:
+def _read_form(file: BinaryIO) -> Form:
+    """The form that the file begins with. Raises AnalysisError."""
+    magic = file.read(len(_MAGIC))
+    if magic == _FIRST_MAGIC:
+        return MESH
+    if magic != _MAGIC:
+        raise AnalysisError("not an analysis")
+    try:
+        return Form(*_FORM.unpack(file.read(_FORM.size)))
+    except (struct.error, ValueError) as error:
+        raise AnalysisError("form") from error
+
+
+def _unpack(packed: bytes, form: Form) -> Iterator[AnalysedFrame]:
     try:
         data = zlib.decompressobj().decompress(packed, _MAX_CHUNK)
         at = 0
@@ -282,9 +326,10 @@ def _unpack(packed: bytes) -> Iterator[AnalysedFrame]:
             for _ in range(count):
                 track, score, *numbers = _FACE.unpack_from(data, at)
                 at += _FACE.size
-                values = np.frombuffer(data, "<u2", _LANDMARKS * 3, at).reshape(_LANDMARKS, 3)
-                at += _LANDMARK_BYTES
+                values = np.frombuffer(data, "<u2", form.points * form.axes, at).reshape(form.points, form.axes)
+                at += values.nbytes
                 low, step = np.array(numbers[4:7], np.float32), np.array(numbers[7:10], np.float32)
+                low, step = low[: form.axes], step[: form.axes]
                 landmarks = (low + step * values).astype(np.float32)
                 faces.append(FrameFace(track, score, np.array(numbers[:4], np.float32), landmarks))
             yield AnalysedFrame(index, seconds, tuple(faces))

@@ -25,13 +25,14 @@ def load_sources(spec: JobSpec, runner: ModelRunner) -> dict[int, tuple[SourceFa
         for photo in swap.sources:
             key = (photo.path, photo.face)
             if key not in ready:
-                rgb, face = _face_of(photo, runner)
+                rgb, face = face_of(photo, runner)
                 ready[key] = prepare_source(rgb, face)
         result[swap.target] = tuple(ready[photo.path, photo.face] for photo in swap.sources)
     return result
 
 
-def _face_of(photo: SourcePhoto, runner: ModelRunner) -> tuple[NDArray[np.uint8], Face]:
+def face_of(photo: SourcePhoto, runner: ModelRunner) -> tuple[NDArray[np.uint8], Face]:
+    """The photo as uint8 [H, W, 3] RGB and the face that is meant in it. Raises MediaError, FaceError `no_face`."""
     rgb, _ = read_photo(photo.path)
     faces = analyse_image(rgb, runner)
     if not 0 <= photo.face < len(faces):

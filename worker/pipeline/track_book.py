@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.faces.landmarks import pose_of
+from worker.faces.neural.points import yaw_of
 from worker.faces.track import TrackedFace
 from worker.pipeline.analysis import Track
 
@@ -36,7 +36,7 @@ class TrackBook:
         """Note the faces of frame `index` at `seconds`."""
         for face in faces:
             x, y, width, height = (float(value) for value in face.box)
-            yaw = pose_of(face.landmarks).yaw
+            yaw = yaw_of(face.landmarks)
             # The frame that shows the person best: large, and looking at the camera.
             score = max(width, height) * max(0.05, math.cos(math.radians(yaw))) ** 2 * face.score
             entry = self._entries.get(face.track)
@@ -49,7 +49,7 @@ class TrackBook:
                 entry.box, entry.yaw = (x, y, width, height), yaw
 
     def tracks(self, descriptors: Mapping[int, NDArray[np.float32]]) -> tuple[Track, ...]:
-        """Return the tracks in the order of their numbers; `descriptors` is float32 [128] per track."""
+        """Return the tracks in the order of their numbers; `descriptors` is float32 [D] per track."""
         return tuple(
             Track(
                 id=number,

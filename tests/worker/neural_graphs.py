@@ -1,0 +1,192 @@
+"""Tiny ONNX graphs with the exact tensors of the published exports, for tests and goldens. No weights of anybody's.
+
+Detectors and landmarks answer with one fixed face whatever they see, the embedding is a projection of a few mean
+colours, a swapper and the enhancer give their picture back. All are exported for a batch of 1, as most published files
+are, in float32 or with half precision inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+FACE = (320.0, 180.0, 120.0, 150.0)  # centre x, y, width, height in detector pixels: a face of a 16:9 picture
+POINTS = ((298.4, 162.0), (341.6, 162.0), (320.0, 189.0), (302.0, 216.0), (338.0, 216.0))
+STRIDES = (8, 16, 32)
+
+
+class Graph:
+    """Collects nodes; tensors are named by the caller or numbered."""
+
+    def __init__(self, *, half: bool = False, batch: int | str = 1) -> None:
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self.half, self.batch = half, batch
+
+    def weight(self, values: Any, dtype: Any = np.float32) -> str:
+        array = np.asarray(values, dtype)
+        if self.half and array.dtype == np.float32:
+            array = array.astype(np.float16)
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def input(self, name: str, *shape: int) -> str:
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [self.batch, *shape]))
+        return self.op("Cast", name, to=TensorProto.FLOAT16) if self.half else name
+
+    def output(self, tensor: str, name: str, *shape: int) -> None:
+        if self.half:
+            tensor = self.op("Cast", tensor, to=TensorProto.FLOAT)
+        self.nodes.append(helper.make_node("Identity", [tensor], [name]))
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [self.batch, *shape]))
+
+    def constant_after(self, tensor: str, values: NDArray[np.float32]) -> str:
+        """`values` for each item of the batch, after something of `tensor` [N, ...] was computed."""
+        zero = self.op("Mul", self.op("GlobalAveragePool", tensor), self.weight(0.0))  # [N, C, 1, 1]
+        zero = self.op("ReduceMean", zero, axes=[1, 2, 3], keepdims=1)
+        zero = self.op("Reshape", zero, self.weight([1] * (values.ndim + 1), np.int64))  # a batch of 1 written in
+        return self.op("Add", zero, self.weight(values[None]))
+
+    def model(self) -> Any:
+        graph = helper.make_graph(self.nodes, "graph", self.inputs, self.outputs, self.weights)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
+
+def yoloface_rows(faces: Sequence[tuple[tuple[float, ...], float, Sequence[tuple[float, float]]]]) -> Any:
+    """float32 [20, 8400] with these faces (box by centre, score, points) at every hundredth place."""
+    rows = np.zeros((20, 8400), np.float32)
+    for index, (box, score, points) in enumerate(faces):
+        rows[:5, 100 * index] = [*box, score]
+        rows[5:, 100 * index] = [value for x, y in points for value in (x, y, 0.9)]
+    return rows
+
+
+def yoloface_8n(*, half: bool = False) -> Any:
+    graph = Graph(half=half)
+    seen = graph.input("input", 3, 640, 640)
+    graph.output(graph.constant_after(seen, yoloface_rows([(FACE, 0.9, POINTS)])), "output", 20, 8400)
+    return graph.model()
+
+
+def yunet(*, half: bool = False) -> Any:
+    graph = Graph(half=half)
+    seen = graph.input("input", 3, 640, 640)
+    for stride in STRIDES:
+        cells = 640 // stride
+        values = {kind: np.zeros((cells * cells, size), np.float32) for kind, size in SIZES.items()}
+        if stride == 16:
+            column, row = int(FACE[0] // stride), int(FACE[1] // stride)
+            place = row * cells + column
+            corner = np.array([column, row])
+            values["cls"][place] = values["obj"][place] = 0.95
+            values["bbox"][place] = [*(np.array(FACE[:2]) / stride - corner), *np.log(np.array(FACE[2:]) / stride)]
+            values["kps"][place] = (np.array(POINTS) / stride - corner).ravel()
+        for kind, size in SIZES.items():
+            graph.output(graph.constant_after(seen, values[kind]), f"{kind}_{stride}", cells * cells, size)
+    return graph.model()
+
+
+SIZES = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
+
+
+def template_68() -> NDArray[np.float32]:
+    """68 points of a plain face in the unit square, in the order of the 300-W markup."""
+    turn = np.linspace(0, 2 * np.pi, 13)[:-1]
+    jaw = np.linspace(0, np.pi, 17)
+    parts = [np.stack([0.5 - 0.42 * np.cos(jaw), 0.4 + 0.5 * np.sin(jaw)], 1)]
+    parts += [np.stack([np.linspace(a, a + 0.28, 5), np.full(5, 0.27)], 1) for a in (0.16, 0.56)]
+    parts.append(np.stack([np.full(4, 0.5), np.linspace(0.38, 0.58, 4)], 1))
+    parts.append(np.stack([np.linspace(0.42, 0.58, 5), np.full(5, 0.63)], 1))
+    eye = np.linspace(0, 2 * np.pi, 7)[:-1]
+    parts += [np.stack([x - 0.07 * np.cos(eye), 0.38 - 0.03 * np.sin(eye)], 1) for x in (0.32, 0.68)]
+    parts.append(np.stack([0.5 - 0.15 * np.cos(turn), 0.76 - 0.05 * np.sin(turn)], 1))
+    inner = np.linspace(0, 2 * np.pi, 9)[:-1]
+    parts.append(np.stack([0.5 - 0.11 * np.cos(inner), 0.76 - 0.02 * np.sin(inner)], 1))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def fan_points() -> NDArray[np.float32]:
+    """float32 [68, 3] in pixels of the 64-pixel heat map: the plain face in a box whose longer side is 195 of 256."""
+    box = np.array(FACE[2:]) / max(FACE[2:]) * 195 / 4
+    points = np.ones((68, 3), np.float32)
+    points[:, :2] = 32 + (template_68() - 0.5) * box
+    return points
+
+
+def landmarks_2dfan4(*, half: bool = False) -> Any:
+    graph = Graph(half=half)
+    seen = graph.input("input", 3, 256, 256)
+    graph.output(graph.constant_after(seen, fan_points()), "landmarks_xyscore", 68, 3)
+    maps = np.zeros((68, 64, 64), np.float32)
+    maps[np.arange(68), 20, 30] = np.linspace(0.5, 1.0, 68)
+    graph.output(graph.constant_after(seen, maps), "heatmaps", 68, 64, 64)
+    return graph.model()
+
+
+def arcface_w600k_r50(*, half: bool = False) -> Any:
+    graph = Graph(half=half)
+    seen = graph.input("input", 3, 112, 112)
+    coarse = graph.op("AveragePool", seen, kernel_shape=[28, 28], strides=[28, 28])
+    flat = graph.op("Reshape", coarse, graph.weight([1, 48], np.int64))
+    mixing = np.random.default_rng(3).standard_normal((48, 512)).astype(np.float32)
+    graph.output(graph.op("MatMul", flat, graph.weight(mixing)), "output", 512)
+    return graph.model()
+
+
+def swapper(side: int, *, half: bool = False, shade: bool = False, emap: NDArray[np.float32] | None = None) -> Any:
+    """Gives the target back. With `shade`, plus the mean of what the graph makes of the source, so it can be read."""
+    graph = Graph(half=half)
+    source, target = graph.input("source", 512), graph.input("target", 3, side, side)
+    mean = graph.op("ReduceMean", source, axes=[1], keepdims=1)
+    mean = graph.op("Mul", mean, graph.weight(1.0 if shade else 0.0))
+    mean = graph.op("Reshape", mean, graph.weight([1, 1, 1, 1], np.int64))
+    graph.output(graph.op("Add", target, mean), "output", 3, side, side)
+    if emap is not None:
+        graph.weight(emap)
+    return graph.model()
+
+
+def enhancer(side: int = 512, *, half: bool = False, weight: bool = False) -> Any:
+    """Gives its picture back; some exports have a second input."""
+    graph = Graph(half=half)
+    picture = graph.input("input", 3, side, side)
+    model_input = picture
+    if weight:
+        graph.inputs.append(helper.make_tensor_value_info("weight", TensorProto.DOUBLE, [1]))
+        kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+        model_input = graph.op("Mul", picture, graph.op("Cast", "weight", to=kind))
+    graph.output(graph.op("Identity", model_input), "output", 3, side, side)
+    return graph.model()
+
+
+def write_all(folder: Path, *, half: bool = False) -> Path:
+    """Write one file per operator model into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    emap = np.eye(512, dtype=np.float32)
+    models = {
+        "yoloface_8n": yoloface_8n(half=half),
+        "yunet": yunet(half=half),
+        "2dfan4": landmarks_2dfan4(half=half),
+        "arcface_w600k_r50": arcface_w600k_r50(half=half),
+        "hyperswap_1a_256": swapper(256, half=half),
+        "inswapper_128": swapper(128, half=half, emap=emap),
+        "gfpgan_1.4": enhancer(half=half),
+    }
+    for name, model in models.items():
+        onnx.save(model, folder / f"{name}.onnx")
+    return folder

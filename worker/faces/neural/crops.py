@@ -1,0 +1,173 @@
+"""From a frame to a model's tensor and back to a small picture, with as little work as the host can do.
+
+A frame is either `Planes` (video) or uint8 [H, W, 3] RGB (photo). Planes are never turned into RGB as a whole: each is
+sampled for itself, and only the small square is converted. Pixels stay bytes until the last step, which writes floats
+straight into the tensor that is sent.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.faces import align
+from worker.faces.align import Affine
+from worker.faces.types import Floats, Rgb
+from worker.inference.registry import ImageContract
+from worker.media.planes import TO_RGB, TO_YUV, Planes
+
+Frame = Planes | Rgb
+
+# Crop pixels per frame pixel under which a plane is first averaged over whole blocks: a warp would skip pixels.
+_AVERAGED: Final = 0.6
+# Reductions beyond this are averaged also for the detector, which looks at the whole frame.
+_LINEAR_DOWN_TO: Final = 0.25
+_BLACK: Final = (16, 128, 128)
+
+
+class TensorWriter:
+    """Writes pictures into one float32 tensor [1, ...] of a model's form, which is kept and used again."""
+
+    def __init__(self, image: ImageContract) -> None:
+        self._image = image
+        side = image.side
+        form = (1, 3, side, side) if image.layout == "NCHW" else (1, side, side, 3)
+        self.tensor: Floats = np.empty(form, np.float32)
+        order = (0, 1, 2) if image.colours == "RGB" else (2, 1, 0)
+        self._scale = [np.float32(1 / (255 * image.std[colour])) for colour in order]
+        self._shift = [np.float32(-image.mean[colour] / image.std[colour]) for colour in order]
+        self._order = order
+        self.write(np.zeros((side, side, 3), np.uint8))
+
+    def write(self, rgb: Rgb) -> Floats:
+        """Write uint8 [h, w, 3] RGB, at most the tensor's side, to the top left corner; give the tensor.
+
+        What lies beyond keeps what it held: black, if nothing larger was ever written.
+        """
+        height, width = rgb.shape[:2]
+        planes = cv2.split(rgb)
+        for place, colour in enumerate(self._order):
+            if self._image.layout == "NCHW":
+                target = self.tensor[0, place, :height, :width]
+            else:
+                target = self.tensor[0, :height, :width, place]
+            np.multiply(planes[colour], self._scale[place], out=target)
+            if self._shift[place]:
+                target += self._shift[place]
+        return self.tensor
+
+
+class PictureReader:
+    """Turns an output tensor of a model's form into the bytes that are pasted."""
+
+    def __init__(self, image: ImageContract) -> None:
+        low, high = image.output_range
+        self._image = image
+        self._low, self._high = low, high
+        # One matrix from the tensor's values to bytes: its range to 0..255, its order to RGB, and on to Y'CbCr.
+        scale = 255 / (high - low)
+        to_rgb = np.concatenate([np.eye(3) * scale, np.full((3, 1), -low * scale)], axis=1)
+        if image.colours == "BGR":
+            to_rgb = to_rgb[::-1]
+        self._to_rgb = to_rgb
+        self._to_yuv = TO_YUV[:, :3] @ to_rgb
+        self._to_yuv[:, 3] += TO_YUV[:, 3]
+
+    def yuv(self, tensor: Floats) -> Rgb:
+        """uint8 [side, side, 3] Y'CbCr from one item, [3, side, side] or [side, side, 3].
+
+        Values beyond the range are clipped.
+        """
+        return self._bytes(tensor, self._to_yuv)
+
+    def rgb(self, tensor: Floats) -> Rgb:
+        """The same as uint8 RGB."""
+        return self._bytes(tensor, self._to_rgb)
+
+    def _bytes(self, tensor: Floats, matrix: NDArray[np.float64]) -> Rgb:
+        if self._image.layout == "NCHW":
+            tensor = cv2.merge([tensor[0], tensor[1], tensor[2]])
+        clipped = np.clip(tensor, self._low, self._high)
+        # All values are at least 0 here, so that the absolute value is only a rounding to bytes.
+        return np.asarray(cv2.convertScaleAbs(cv2.transform(clipped, matrix)), np.uint8)
+
+
+def framing(image: ImageContract, five: Floats, box: Floats | None = None) -> Affine:
+    """The transform from the frame to a model's square by its contract: a template for `five`, or the `box`.
+
+    `five` float32 [5, 2] and `box` float32 [4] x, y, width, height in pixels of the frame.
+    """
+    if image.framing != "box":
+        return align.similarity(five, np.array(align.TEMPLATES[image.framing]) * image.side)
+    if box is None:
+        raise ValueError("a model that looks at the box needs one")
+    scale = image.share * image.side / max(float(box[2:].max()), 1.0)
+    shift = image.side / 2 - scale * (box[:2] + box[2:] / 2)
+    return np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+
+
+def cut(frame: Frame, matrix: Affine, side: int) -> Rgb:
+    """The square uint8 [side, side, 3] RGB that `matrix` (frame to square) cuts out.
+
+    Beyond the frame its edge goes on.
+    """
+    if not isinstance(frame, Planes):
+        return align.warp(frame, matrix, side, border=cv2.BORDER_REPLICATE)
+    chroma = to_chroma(matrix)
+    parts = (
+        _sample(frame.y, matrix, side),
+        _sample(frame.u, chroma, side),
+        _sample(frame.v, chroma, side),
+    )
+    return np.asarray(cv2.transform(cv2.merge(parts), TO_RGB), np.uint8)
+
+
+def to_chroma(matrix: Affine) -> Affine:
+    """The same transform for a chroma plane, whose samples lie in the middle of 2 x 2 pixels."""
+    chroma = matrix * 2.0
+    chroma[:, 2] = matrix[:, 2] + matrix[:, :2] @ (0.5, 0.5)
+    return chroma
+
+
+def letterbox(frame: Frame, side: int) -> tuple[Rgb, float]:
+    """The whole frame reduced (or enlarged) until its longer side is `side`: (uint8 [h, w, 3] RGB, its scale)."""
+    width, height = frame.size if isinstance(frame, Planes) else (frame.shape[1], frame.shape[0])
+    scale = side / max(width, height)
+    size = (min(side, max(1, round(width * scale))), min(side, max(1, round(height * scale))))
+    how = cv2.INTER_AREA if scale < _LINEAR_DOWN_TO else cv2.INTER_LINEAR
+    if not isinstance(frame, Planes):
+        return np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8), scale
+    parts = [cv2.resize(plane, size, interpolation=how) for plane in (frame.y, frame.u, frame.v)]
+    return np.asarray(cv2.transform(cv2.merge(parts), TO_RGB), np.uint8), scale
+
+
+def corners_in_frame(matrix: Affine, square: Sequence[tuple[float, float]]) -> Floats:
+    """Where points of the square lie in the frame, float32 [N, 2]."""
+    return align.apply(align.invert(matrix), np.array(square, np.float32))
+
+
+def _sample(plane: Rgb, matrix: Affine, side: int) -> Rgb:
+    scale = align.scale_of(matrix)
+    if scale < _AVERAGED:
+        plane, matrix = _averaged(plane, matrix, side, max(2, int(1 / scale + 0.25)))
+    return np.asarray(
+        cv2.warpAffine(plane, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
+
+
+def _averaged(plane: Rgb, matrix: Affine, side: int, factor: int) -> tuple[Rgb, Affine]:
+    """The part of the plane that is needed, averaged over blocks of `factor` pixels, and the transform from there."""
+    corners = corners_in_frame(matrix, ((0, 0), (side, 0), (side, side), (0, side)))
+    low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
+    height, width = plane.shape
+    x0, y0 = (int(np.clip(value - factor, 0, end - 1)) for value, end in zip(low, (width, height), strict=True))
+    columns = max(1, (min(width, int(high[0]) + factor) - x0) // factor)
+    rows = max(1, (min(height, int(high[1]) + factor) - y0) // factor)
+    part = plane[y0 : y0 + rows * factor, x0 : x0 + columns * factor]
+    small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    moved = matrix * 1.0
+    moved[:, 2] += matrix[:, :2] @ (x0 + (factor - 1) / 2, y0 + (factor - 1) / 2)
+    moved[:, :2] *= factor
+    return np.asarray(small, np.uint8), moved

@@ -1,0 +1,104 @@
+"""Putting a model's square back: on the face's rectangle only, in bytes, plane by plane.
+
+What lies under weight 0 keeps its exact value; so does the whole rest of the frame, which is not even read.
+"""
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.faces import align
+from worker.faces.align import Affine
+from worker.faces.neural.crops import Frame, corners_in_frame, to_chroma
+from worker.faces.types import Rgb
+from worker.media.planes import Box, Planes
+
+FEATHER: Final = 0.15  # of the side: how far the square fades towards its edges
+_AVERAGED: Final = 1.7
+
+
+class Paster:
+    """Pastes squares of `side` pixels, their edges feathered; the mask is made once."""
+
+    def __init__(self, side: int, *, feather: float = FEATHER, opacity: float = 1.0) -> None:
+        """`opacity` 0..1 is the weight in the middle of the square."""
+        self._side = side
+        self._masks = {1: feathered(side, feather, opacity)}
+        seen = np.flatnonzero(self._masks[1].max(axis=0))
+        low, high = float(seen[0]) - 1, float(seen[-1]) + 1
+        self._outline = ((low, low), (high, low), (high, high), (low, high))
+
+    def box(self, matrix: Affine, size: tuple[int, int]) -> Box | None:
+        """The part of a frame of `size` (width, height) that a square by `matrix` (frame to square) can change."""
+        return Box.around(corners_in_frame(matrix, self._outline), 0.0, size)
+
+    def paste(self, frame: Frame, matrix: Affine, square: Rgb) -> Box | None:
+        """Blend uint8 [side, side, 3] into the frame where `matrix` (frame to square) took it from, in place.
+
+        The square is Y'CbCr for planes, RGB for a picture. Gives the rectangle that may have changed, None if the
+        square lies outside.
+        """
+        planar = isinstance(frame, Planes)
+        size = frame.size if isinstance(frame, Planes) else (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)
+        box = self.box(matrix, size)
+        if box is None:
+            return None
+        parts = cv2.split(square) if planar else [square]
+        if isinstance(frame, Planes):
+            rows, columns = slice(box.top // 2, box.bottom // 2), slice(box.left // 2, box.right // 2)
+            chroma = to_chroma(matrix)
+            corner = (box.left // 2, box.top // 2)
+            self._blend([(frame.y[box.top : box.bottom, box.left : box.right], parts[0])], matrix, (box.left, box.top))
+            pair = [(frame.u[rows, columns], parts[1]), (frame.v[rows, columns], parts[2])]
+            self._blend(pair, chroma, corner)
+        else:
+            region = frame[box.top : box.bottom, box.left : box.right]
+            self._blend([(region, square)], matrix, (box.left, box.top))
+        return box
+
+    def _blend(self, parts: list[tuple[Rgb, Rgb]], matrix: Affine, corner: tuple[int, int]) -> None:
+        """Blend pairs of (region of the frame, whole square) of one size, the region's corner at `corner`."""
+        moved = matrix * 1.0
+        moved[:, 2] += matrix[:, :2] @ corner
+        scale = align.scale_of(matrix)
+        factor = max(1, int(scale + 0.25)) if scale > _AVERAGED else 1
+        if factor > 1:  # the square is reduced: averaged first, or pixels of it would be skipped
+            moved[:, 2] -= (factor - 1) / 2
+            moved /= factor
+        size = (parts[0][0].shape[1], parts[0][0].shape[0])
+        mask = _warp(self._mask(factor), moved, size, cv2.BORDER_CONSTANT)
+        weight = mask.astype(np.int16)
+        for region, square in parts:
+            face = _warp(_reduced(square, factor) if factor > 1 else square, moved, size, cv2.BORDER_REPLICATE)
+            # frame + (face - frame) * weight, which leaves the frame's own value where the weight is 0.
+            change = cv2.subtract(face, region, dtype=cv2.CV_16S)
+            wide = weight if region.ndim == 2 else cv2.merge([weight, weight, weight])
+            cv2.multiply(change, wide, dst=change, scale=1 / 255, dtype=cv2.CV_16S)
+            cv2.add(region, change, dst=region, dtype=cv2.CV_8U)
+
+    def _mask(self, factor: int) -> Rgb:
+        if factor not in self._masks:
+            self._masks[factor] = _reduced(self._masks[1], factor)
+        return self._masks[factor]
+
+
+def feathered(side: int, feather: float = FEATHER, opacity: float = 1.0) -> Rgb:
+    """The mask uint8 [side, side]: 255 * `opacity` in the middle, smoothly to 0 over `feather` of the side."""
+    from_edge = np.minimum(np.arange(side), np.arange(side)[::-1]).astype(np.float64)
+    share = np.clip(from_edge / max(1.0, feather * side), 0, 1)
+    share = share * share * (3 - 2 * share)
+    return np.asarray(np.rint(np.outer(share, share) * 255 * opacity), np.uint8)
+
+
+def _reduced(square: Rgb, factor: int) -> Rgb:
+    size = (square.shape[1] // factor, square.shape[0] // factor)
+    whole = square[: size[1] * factor, : size[0] * factor]
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _warp(square: Rgb, matrix: NDArray[np.float64], size: tuple[int, int], border: int) -> Rgb:
+    """Sample the square along `matrix` (frame to square) into a rectangle of `size`."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(square, matrix, size, flags=flags, borderMode=border), np.uint8)

@@ -1,0 +1,170 @@
+"""The borders of an operator's graph: float32 outside whatever is inside, only the tensors of the contract, and a free
+batch axis where the graph allows it.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+
+from worker.inference.onnx_graph import ADDED, GraphWriter
+
+LEAST_OPSET: Final = 11
+BATCH: Final = "N"
+_FLOATS: Final = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
+
+
+def check(
+    model: ModelProto,
+    inputs: Mapping[str, tuple[int, ...]],
+    outputs: Mapping[str, tuple[int, ...]],
+    constants: Mapping[str, float],
+) -> None:
+    """Whether the graph has these tensors (shapes without the batch axis; its own free axes fit any). ValueError."""
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < LEAST_OPSET:
+        raise ValueError(f"it is of opset {opset}; export it with opset {LEAST_OPSET} or later")
+    found = {value.name: value for value in _real_inputs(model)}
+    if extra := set(found) - set(inputs) - set(constants):
+        raise ValueError(f"it takes {', '.join(sorted(extra))}, which its contract does not know")
+    _check_side(found, inputs)
+    _check_side({value.name: value for value in model.graph.output}, outputs)
+
+
+def fix_constants(model: ModelProto, constants: Mapping[str, float]) -> None:
+    """Turn inputs that only some exports have into weights of the given value."""
+    for name, number in constants.items():
+        value = next((one for one in _real_inputs(model) if one.name == name), None)
+        if value is None:
+            continue
+        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        shape = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        model.graph.initializer.insert(0, numpy_helper.from_array(np.full(shape, number, kind), name))
+        model.graph.input.remove(value)
+
+
+def keep_only(model: ModelProto, outputs: Mapping[str, tuple[int, ...]]) -> None:
+    """Drop the outputs that are not in `outputs`, and inputs that are only weights' second names."""
+    by_name = {value.name: value for value in model.graph.output}
+    inputs = _real_inputs(model)
+    del model.graph.output[:], model.graph.input[:]
+    model.graph.output.extend(by_name[name] for name in outputs)
+    model.graph.input.extend(inputs)
+
+
+def widen(model: ModelProto) -> None:
+    """Put a Cast behind every input and before every output that is not float32. ValueError for other than floats."""
+    before, behind = GraphWriter(f"{ADDED}in_"), GraphWriter(f"{ADDED}out_")
+    for value in [*model.graph.input, *model.graph.output]:
+        if value.type.tensor_type.elem_type not in _FLOATS:
+            raise ValueError(f"its tensor {value.name} does not hold floating-point numbers")
+    for value in model.graph.input:
+        kind = value.type.tensor_type.elem_type
+        if kind == TensorProto.FLOAT:
+            continue
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+        inside = before.apply("Cast", value.name, to=kind)
+        _rename_uses(model, value.name, inside)
+    for value in model.graph.output:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            continue
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+        inside = f"{ADDED}{value.name}"
+        for node in model.graph.node:
+            node.output[:] = [inside if name == value.name else name for name in node.output]
+        _rename_uses(model, value.name, inside)
+        behind.apply("Cast", inside, to=TensorProto.FLOAT, output=value.name)
+    before.write_into(model, first=True)
+    behind.write_into(model)
+
+
+def set_shapes(
+    model: ModelProto,
+    inputs: Mapping[str, tuple[int, ...]],
+    outputs: Mapping[str, tuple[int, ...]],
+    batch: int | str,
+) -> None:
+    """State the shapes of the contract; what the export said of the tensors inside no longer holds and is dropped."""
+    for values, shapes in ((model.graph.input, inputs), (model.graph.output, outputs)):
+        for value in values:
+            dims = value.type.tensor_type.shape
+            dims.Clear()
+            for size in (batch, *shapes[value.name]):
+                dim = dims.dim.add()
+                if isinstance(size, int):
+                    dim.dim_value = size
+                else:
+                    dim.dim_param = size
+    del model.graph.value_info[:]
+
+
+def free_batch(model: ModelProto) -> None:
+    """Let every Reshape that writes a batch of 1 into its target take over the batch it finds.
+
+    Only where the data comes from an input: a weight that is reshaped has no batch. Whether the graph then computes the
+    same for several items as for each alone is for a run to show.
+    """
+    moving = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        if moving.intersection(node.input):
+            moving.update(node.output)
+    weights = {one.name: one for one in model.graph.initializer}
+    constants = {node.output[0]: node for node in model.graph.node if node.op_type == "Constant"}
+    writer = GraphWriter(f"{ADDED}batch_")
+    for node in model.graph.node:
+        if node.op_type != "Reshape" or node.input[0] not in moving or _allows_zero(node):
+            continue
+        target = _integers(node.input[1], weights, constants)
+        if target is not None and target.size > 1 and target[0] == 1:
+            node.input[1] = writer.integers(0, *target[1:].tolist())
+    writer.write_into(model, first=True)
+
+
+def precision_of(model: ModelProto) -> str:
+    """ "int8", "fp16" or "fp32": by quantising nodes, else by what most weights are stored in."""
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for node in model.graph.node):
+        return "int8"
+    numbers: dict[int, int] = {}
+    for weight in model.graph.initializer:
+        numbers[weight.data_type] = numbers.get(weight.data_type, 0) + int(np.prod(weight.dims))
+    half = numbers.get(TensorProto.FLOAT16, 0)
+    return "fp16" if half > numbers.get(TensorProto.FLOAT, 0) else "fp32"
+
+
+def _real_inputs(model: ModelProto) -> list[ValueInfoProto]:
+    """Old exports list every weight among the inputs."""
+    weights = {one.name for one in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def _check_side(found: Mapping[str, ValueInfoProto], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in wanted.items():
+        if name not in found:
+            raise ValueError(f"it has no tensor {name} but {', '.join(sorted(found))}")
+        dims = found[name].type.tensor_type.shape.dim
+        sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+        fits = len(sizes) == len(shape) + 1 and sizes[0] in (1, None, 0)
+        fits = fits and all(size in (other, None, 0) for size, other in zip(sizes[1:], shape, strict=True))
+        if sizes and not fits:  # an export may say nothing at all of an output
+            raise ValueError(f"its tensor {name} has the shape {sizes} and not [1, {', '.join(map(str, shape))}]")
+
+
+def _rename_uses(model: ModelProto, old: str, new: str) -> None:
+    for node in model.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+
+
+def _allows_zero(node: NodeProto) -> bool:
+    return any(attribute.name == "allowzero" and attribute.i for attribute in node.attribute)
+
+
+def _integers(name: str, weights: Mapping[str, TensorProto], constants: Mapping[str, NodeProto]) -> np.ndarray | None:
+    if name in weights:
+        return np.atleast_1d(numpy_helper.to_array(weights[name]))
+    if name in constants:
+        for attribute in constants[name].attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                return np.atleast_1d(numpy_helper.to_array(attribute.t))
+    return None

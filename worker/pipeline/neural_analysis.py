@@ -1,0 +1,139 @@
+"""Analyse a video with neural models: as `video_analysis`, but with runs of several frames in the engine at a time.
+
+The stored analysis holds 68 landmarks in the plane and the embedding of the model set. Runs inside the media child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from worker.faces.neural.points import FAN_POINTS
+from worker.faces.neural.track import NeuralModels, NeuralTracker, PendingFrame
+from worker.inference.registry import ModelSet
+from worker.inference.types import ModelRunner
+from worker.media.entries import check_sound
+from worker.media.planes import Planes, PlanesPool
+from worker.media.video import Stamp, VideoReader
+from worker.pipeline.analysis import AnalysedFrame, AnalysisSummary, AnalysisWriter, Form, FrameFace
+from worker.pipeline.photo_analysis import Report
+from worker.pipeline.stages import Stage, Stages
+from worker.pipeline.track_book import TrackBook
+from worker.pipeline.video_analysis import container_of
+
+_DEPTH: Final = 4  # frames between two steps: what the engine can batch
+
+
+@dataclass
+class _Item:
+    stamp: Stamp
+    frame: Any
+    planes: Planes | None = None
+    pending: PendingFrame | None = None
+
+
+def analyse_video_neural(
+    path: Path,
+    out: Path,
+    runner: ModelRunner,
+    models: ModelSet,
+    *,
+    names: NeuralModels | None = None,
+    detect_every: int = 1,
+    report: Report,
+    raise_if_stopped: Callable[[], None],
+    threads: int = 2,
+) -> AnalysisSummary:
+    """Track the faces of a video and write its analysis to `out`; sound is decoded once to know that it can be.
+
+    Raises MediaError, ModelError, OSError.
+    """
+    tracker = NeuralTracker(runner, models, names=names, detect_every=detect_every)
+    with path.open("rb") as file, VideoReader(file, container_of(path), threads=threads) as reader:
+        writer = AnalysisWriter(out, Form(FAN_POINTS, 2, tracker.descriptor_size))
+        try:
+            return _follow(
+                reader, writer, tracker, model_set=models.id(), report=report, raise_if_stopped=raise_if_stopped
+            )
+        finally:
+            writer.abort()
+
+
+def _follow(
+    reader: VideoReader,
+    writer: AnalysisWriter,
+    tracker: NeuralTracker,
+    *,
+    model_set: str,
+    report: Report,
+    raise_if_stopped: Callable[[], None],
+) -> AnalysisSummary:
+    book = TrackBook()
+    pool = PlanesPool(reader.size, 3 * (_DEPTH + 1) + 2)
+    seconds_of: list[float] = []  # of cuts only
+    last = 0.0
+
+    def decoded() -> Iterator[_Item]:
+        for kind, item in reader.items():
+            if kind == "picture":
+                yield _Item(*item)
+            else:
+                check_sound(item)
+
+    def detect(item: _Item) -> _Item:
+        item.planes = pool.take(chain.raise_if_stopped)
+        reader.fill(item.frame, item.planes)
+        item.frame = None
+        item.pending = tracker.begin(item.stamp.index, item.stamp.seconds, item.planes)
+        return item
+
+    def locate(item: _Item) -> _Item:
+        planes, pending = _parts(item)
+        tracker.locate(pending, planes)
+        return item
+
+    def follow(item: _Item) -> _Item:
+        nonlocal last
+        planes, pending = _parts(item)
+        faces = tracker.finish(pending, planes)
+        pool.give(planes)
+        if pending.begins_shot:
+            seconds_of.append(item.stamp.seconds)
+        book.add(item.stamp.index, item.stamp.seconds, faces)
+        if faces:
+            found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
+            writer.add(AnalysedFrame(item.stamp.index, item.stamp.seconds, found))
+        last = item.stamp.seconds
+        report("track", item.stamp.index + 1, reader.frames)
+        return item
+
+    chain: Stages[_Item] = Stages(
+        "decode",
+        [Stage("detect", detect), Stage("locate", locate), Stage("track", follow)],
+        depth=_DEPTH,
+        raise_if_stopped=raise_if_stopped,
+    )
+    chain.run(decoded())
+    width, height = reader.size
+    summary = AnalysisSummary(
+        kind="video",
+        model_set=model_set,
+        width=width,
+        height=height,
+        frames=chain.times["track"].items,
+        duration=last + 1 / reader.fps,
+        tracks=book.tracks(tracker.descriptors()),
+        cuts=tuple(seconds_of),
+        warnings=tuple(reader.warnings),
+        form=Form(FAN_POINTS, 2, tracker.descriptor_size),
+    )
+    writer.finish(summary)
+    return summary
+
+
+def _parts(item: _Item) -> tuple[Planes, PendingFrame]:
+    if item.planes is None or item.pending is None:
+        raise ValueError("a frame that was not detected in")
+    return item.planes, item.pending

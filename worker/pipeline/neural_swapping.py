@@ -1,0 +1,269 @@
+"""The replacement of one track by a neural swapper, in two halves, so that several frames are in flight at a time.
+
+`begin` cuts the crop and hands it to the engine, `finish` waits for the answer and pastes it; each is called from one
+thread, in the order of the frames, and the two threads may be different. What `TrackSwapper` does at once for the mesh
+this does in halves; `reset`, `judge`, `quality` and `left_alone` are the same. Frames are `Planes`, or RGB for a photo.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.faces import align
+from worker.faces.neural.crops import Frame
+from worker.faces.neural.models import ArcFace, Enhancer, Swapper, apart, unit
+from worker.faces.neural.paste import Paster
+from worker.faces.neural.points import box_of_points, five_of
+from worker.faces.quality import Quality, fine_detail, sharpness
+from worker.faces.smooth import OneEuro
+from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Rgb
+from worker.inference.registry import ModelSet
+from worker.inference.types import ModelRunner, Pending
+from worker.media.planes import Box, Planes
+from worker.pipeline.analysis import Analysis, FrameFace
+from worker.pipeline.errors import PipelineError
+from worker.pipeline.reports import quality_record
+from worker.pipeline.sources import face_of
+from worker.spec import JobSpec
+
+_JUDGED_FRAMES: Final = 5
+_MARGIN: Final = 0.3
+# 1 - cosine above which the result no longer counts as the donor; strangers are near 1. Not measured on people.
+_WEAK: Final = 0.7
+_BLURRED: Final = 6.0
+_SMALL: Final = 110
+_CHIP: Final = 160
+# A face may be a little smaller than the least size for a moment, as the tracker allows.
+_LEAST: Final = 0.75 * MIN_FACE_PIXELS
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The donor of a track as one embedding, float32 [D] of length 1; `sharpness` is the best of the photos'."""
+
+    embedding: Floats
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class PendingPaste:
+    """A square on its way through the engine, and where it belongs; `matrix` leads from the frame to the square."""
+
+    run: Pending
+    matrix: NDArray[np.float64]
+    index: int
+    five: Floats
+    box: Floats
+
+
+@dataclass(frozen=True)
+class NeuralJudged:
+    """A swapped face to be judged once the frame is finished; `before` is the rectangle `box` as it was."""
+
+    plan: NeuralTrackSwapper
+    box: Box
+    before: Rgb
+    five: Floats
+    size: float
+
+
+class NeuralTrackSwapper:
+    """Swaps one track; `begin`, `finish` and `judge` each from one thread."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        models: ModelSet,
+        swapper: str,
+        identity: Identity,
+        judged_frames: frozenset[int] = frozenset(),
+        *,
+        points: int = 478,
+    ) -> None:
+        """`swapper` names a model of the role face_swapper, `points` is the number of landmarks of the analysis.
+
+        Raises ModelError "model_missing" if the swapper or the model of its embedding is not in `models`.
+        """
+        card = models.card(swapper)
+        self._runner = runner
+        self._model = swapper
+        self._swapper = Swapper(card)
+        self._describer = ArcFace(models.card(card.contract.identity))
+        self._paster = Paster(self._swapper.image.side)
+        self._identity = identity
+        self._smooth = OneEuro(points)
+        self._judged_frames = judged_frames
+        self._qualities: list[Quality] = []
+        self._replaced = 0
+        self.left_alone = 0
+
+    def reset(self) -> None:
+        """Forget the frames before, as after a cut. Called from the thread of `begin`."""
+        self._smooth.reset()
+
+    def begin(self, frame: Frame, face: FrameFace, index: int, seconds: float) -> PendingPaste | None:
+        """Cut the face out and submit it; None if it lies outside the frame or is too small. Raises ModelError."""
+        landmarks = self._smooth(face.landmarks, seconds)
+        five, box = five_of(landmarks), box_of_points(landmarks)
+        if float(box[2:].max()) < _LEAST or Box.around(landmarks, 0.0, _size_of(frame)) is None:
+            self.left_alone += 1
+            return None
+        inputs, matrix = self._swapper.prepare(frame, five, self._identity.embedding)
+        return PendingPaste(self._runner.submit(self._model, inputs), matrix, index, five, box)
+
+    def finish(self, pending: PendingPaste, frame: Frame) -> NeuralJudged | None:
+        """Wait for the swapped face and paste it into `frame`, in place; what to judge where this frame is a sample.
+
+        Raises ModelError; the frame is as it was then.
+        """
+        outputs = pending.run.result()
+        square = self._swapper.decode(outputs, planar=isinstance(frame, Planes))
+        around = Box.around(_corners(pending.box), _MARGIN, _size_of(frame))
+        sampled = around is not None and pending.index in self._judged_frames
+        before = _rgb(frame, around).copy() if around is not None and sampled else None
+        if self._paster.paste(frame, pending.matrix, square) is None:
+            return None
+        self._replaced += 1
+        if around is None or before is None:
+            return None
+        five = pending.five - np.array([around.left, around.top], np.float32)
+        return NeuralJudged(self, around, before, five, float(pending.box[2:].max()))
+
+    def judge(self, runner: ModelRunner, judged: NeuralJudged, frame: Frame) -> None:
+        """Judge a sampled face in the finished frame: label and mark are in it, as in what people will see."""
+        after = _rgb(frame, judged.box)
+        made, target = (self._describe(runner, picture, judged.five) for picture in (after, judged.before))
+        donor = self._identity.embedding
+        to_source = apart(made, donor)
+        checks = {
+            "identity_weak": to_source > _WEAK,
+            "source_blurred": self._identity.sharpness < _BLURRED,
+            "target_small": judged.size < _SMALL,
+        }
+        matrix = align.similarity(judged.five, np.array(align.TEMPLATES["ffhq_512"]) * _CHIP)
+        self._qualities.append(
+            Quality(
+                distance_to_source=to_source,
+                distance_to_target=apart(made, target),
+                target_source_before=apart(target, donor),
+                yaw_gap=0.0,  # a swapper renders the pose anew, so photo and frame need not face the same way
+                sharpness=fine_detail(after, matrix),
+                warnings=tuple(name for name, found in checks.items() if found),
+            )
+        )
+
+    def quality(self) -> dict[str, Any]:
+        """Return the sum of what was judged, with how many frames were replaced and left alone."""
+        return quality_record(self._qualities, frames_replaced=self._replaced, frames_left_alone=self.left_alone)
+
+    def _describe(self, runner: ModelRunner, picture: Rgb, five: Floats) -> Floats:
+        inputs = self._describer.prepare(picture, five)
+        return self._describer.decode(runner.run(self._describer.card.name, inputs))
+
+
+class FaceEnhancer:
+    """Restores faces after the swap, as a stage of its own: `begin` and `finish` as in `NeuralTrackSwapper`."""
+
+    def __init__(self, runner: ModelRunner, models: ModelSet, enhancer: str, *, blend: float = 0.8) -> None:
+        """`blend` 0..1 is how much of the restored face shows. Raises ModelError "model_missing"."""
+        self._runner = runner
+        self._model = enhancer
+        self._enhancer = Enhancer(models.card(enhancer))
+        self._paster = Paster(self._enhancer.image.side, opacity=blend)
+
+    def begin(self, frame: Frame, swapped: PendingPaste) -> PendingPaste:
+        """Cut out and submit the face that was swapped, once its `finish` is done. Raises ModelError."""
+        inputs, matrix = self._enhancer.prepare(frame, swapped.five)
+        run = self._runner.submit(self._model, inputs)
+        return PendingPaste(run, matrix, swapped.index, swapped.five, swapped.box)
+
+    def finish(self, pending: PendingPaste, frame: Frame) -> None:
+        """Wait for the restored face and blend it into `frame`, in place. Raises ModelError."""
+        outputs = pending.run.result()
+        square = self._enhancer.decode(outputs, planar=isinstance(frame, Planes))
+        self._paster.paste(frame, pending.matrix, square)
+
+
+def load_identities(spec: JobSpec, runner: ModelRunner, models: ModelSet, swapper: str) -> dict[int, Identity]:
+    """The donors of a job by target: the mean direction of the embeddings of all their photos.
+
+    Which face of a photo is meant was agreed on with the built-in analysis, so that analysis finds it here too. Raises
+    MediaError for an unreadable photo, FaceError `no_face` or `source_unusable`, ModelError.
+    """
+    describer = ArcFace(models.card(models.card(swapper).contract.identity))
+    identities = {}
+    for swap in spec.swaps:
+        directions, sharp = [], 0.0
+        for photo in swap.sources:
+            rgb, face = face_of(photo, runner)
+            outputs = runner.run(describer.card.name, describer.prepare(rgb, five_of(face.landmarks)))
+            try:
+                directions.append(describer.decode(outputs))
+            except ValueError as error:
+                raise FaceError("source_unusable", str(error)) from error
+            sharp = max(sharp, sharpness(rgb, face.landmarks))
+        identities[swap.target] = Identity(unit(np.sum(directions, axis=0)), sharp)
+    return identities
+
+
+def plan_neural_swaps(
+    spec: JobSpec,
+    analysis: Analysis,
+    identities: Mapping[int, Identity],
+    *,
+    runner: ModelRunner,
+    models: ModelSet,
+    swapper: str,
+) -> dict[int, NeuralTrackSwapper]:
+    """Look once through the stored landmarks, before a frame is decoded, and refuse what cannot become good.
+
+    Raises PipelineError `target_missing`, FaceError `face_too_small`, ModelError `model_missing`.
+    """
+    indices: dict[int, list[int]] = {swap.target: [] for swap in spec.swaps}
+    small = dict.fromkeys(indices, 0)
+    for frame in analysis.frames():
+        for face in frame.faces:
+            if face.track in indices:
+                indices[face.track].append(frame.index)
+                small[face.track] += float(face.box[2:].max()) < MIN_FACE_PIXELS
+    plans = {}
+    for target, seen in sorted(indices.items()):
+        if not seen:
+            raise PipelineError("target_missing", f"track {target}")
+        if small[target] > len(seen) / 2:
+            raise FaceError("face_too_small", f"{small[target]} of {len(seen)} frames")
+        plans[target] = NeuralTrackSwapper(
+            runner,
+            models,
+            swapper,
+            identities[target],
+            _samples(seen),
+            points=analysis.info.form.points,
+        )
+    return plans
+
+
+def _samples(indices: Sequence[int]) -> frozenset[int]:
+    step = max(1, math.ceil(len(indices) / _JUDGED_FRAMES))
+    return frozenset(indices[step // 2 :: step])
+
+
+def _size_of(frame: Frame) -> tuple[int, int]:
+    """(width, height) of a frame, made even."""
+    if isinstance(frame, Planes):
+        return frame.size
+    return frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2
+
+
+def _rgb(frame: Frame, box: Box) -> Rgb:
+    return frame.to_rgb(box) if isinstance(frame, Planes) else frame[box.top : box.bottom, box.left : box.right]
+
+
+def _corners(box: Floats) -> Floats:
+    return np.stack([box[:2], box[:2] + box[2:]])
