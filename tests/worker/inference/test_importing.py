@@ -266,7 +266,7 @@ def test_the_engine_runs_the_models_of_the_folder_it_was_given(
     shutil.copytree(models_dir, built_in, ignore=shutil.ignore_patterns("imported"))
     models = import_folder(folder, importing.cache_of(built_in))
     socket = start_engine(models_dir=built_in, extra_models=folder)
-    with connect(socket, ModelSet.from_json(models.to_json())) as client:
+    with connect(socket, models=ModelSet.from_json(models.to_json())) as client:
         assert client.status()["model_set"] == models.id()
         for name in ("yunet", "hyperswap_1a_256"):
             inputs = noise(models.card(name), 2)
