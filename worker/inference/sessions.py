@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,6 +22,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from worker.inference import registry
+from worker.inference.precision import Precision, choose
 from worker.inference.registry import ModelCard
 from worker.inference.types import ModelError
 
@@ -70,6 +72,7 @@ class LoadedModel:
     device: Device
     cpu_fallback_nodes: int
     load_seconds: float
+    precision: Precision = "fp32"
 
 
 class LocalRunner:
@@ -123,19 +126,36 @@ class LocalRunner:
         for device in devices:
             started = time.monotonic()
             try:
-                session, fallback = self._prove(card, data, device)
+                chosen = choose(self._models_dir, card, data, device, partial(self._open_on, card, device))
+                session, fallback = self._prove(card, chosen.data, device)
             except _DeviceUnusableError as error:
                 problem = str(error)
                 log.warning("model %s does not run on %s: %s", card.name, device, error)
                 continue
-            loaded = LoadedModel(card.name, device, fallback, time.monotonic() - started)
-            log.info("model %s on %s, %d CPU nodes, %.2f s", card.name, device, fallback, loaded.load_seconds)
+            loaded = LoadedModel(card.name, device, fallback, time.monotonic() - started, chosen.precision)
+            log.info(
+                "model %s on %s in %s, %d CPU nodes, %.2f s",
+                *(card.name, device, chosen.precision, fallback, loaded.load_seconds),
+            )
             return session, loaded
         raise ModelError(
             "provider_unavailable",
             f"The model {card.name} does not run on {', '.join(devices)}: {problem}. No job was touched. "
             "Install the driver and the extra `cuda`, or set the inference policy to prefer:cpu.",
         )
+
+    def open_trial(self, card: ModelCard, data: bytes) -> onnxruntime.InferenceSession:
+        """A session on other bytes than the registered file's, on the first device of the policy, for a gate only.
+
+        ModelError "provider_unavailable" if they do not run there.
+        """
+        try:
+            return self._open_on(card, self._policy.devices[0], data)
+        except _DeviceUnusableError as error:
+            raise ModelError("provider_unavailable", f"The file does not run: {error}") from error
+
+    def _open_on(self, card: ModelCard, device: Device, data: bytes) -> onnxruntime.InferenceSession:
+        return self._prove(card, data, device)[0]
 
     def _prove(self, card: ModelCard, data: bytes, device: Device) -> tuple[onnxruntime.InferenceSession, int]:
         """Open a session and run it once; gives it with the number of nodes that ran on the CPU although a GPU leads.

@@ -14,6 +14,7 @@ ModelErrorCode = Literal[
     "engine_unavailable",  # no engine process answers and none could be started
     "engine_failed",  # the engine process ended or refused while a request was open
     "provider_unavailable",  # the required device cannot run the model
+    "precision_unproven",  # the required precision has no record of a passed gate
 ]
 
 
