@@ -193,6 +193,19 @@ def judge(metrics: Metrics, limits: Limits) -> list[Line]:
     return lines
 
 
+def worse(first: Metrics, second: Metrics, limits: Limits) -> dict[str, float]:
+    """Of two trials, the value of each metric that is nearer to its limit or further beyond it.
+
+    What one of them did not measure is left out; of what has no limit, the larger value is told.
+    """
+    least = limits.at_least
+    return {
+        metric: min(first[metric], value) if metric in least else max(first[metric], value)
+        for metric, value in second.items()
+        if metric in first
+    }
+
+
 def passes(metrics: Metrics, limits: Limits) -> bool:
     """Whether every limit is kept."""
     return all(line.passed for line in judge(metrics, limits))

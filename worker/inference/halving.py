@@ -35,6 +35,7 @@ _FLOAT32_INPUTS: Final = {"Resize": (1, 2), "Upsample": (1,)}
 _LARGEST: Final = float(np.finfo(np.float16).max)
 _TO_HALF: Final = "/half"
 _TO_SINGLE: Final = "/single"
+_LOWERED: Final = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8})
 
 
 class UnsupportedGraphError(ValueError):
@@ -68,6 +69,43 @@ def halve(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
     return result
 
 
+def widened(halved: ModelProto) -> ModelProto:
+    """A float32 graph that gives what a float16 graph gives on a device that really holds values in float16.
+
+    ONNX Runtime has few float16 kernels on the CPU: it computes in float32 there and leaves out the rounding between
+    nodes, so neither lost digits nor an overflow show. Here every value passes through float16 and back, by casts that
+    it may not leave out. Sums inside a node stay float32, as they do on a GPU's matrix units.
+    """
+    result = ModelProto()
+    result.CopyFrom(halved)
+    graph = result.graph
+    half = {name for name, kind in _types(halved).items() if kind == TensorProto.FLOAT16}
+    for weight in graph.initializer:
+        if weight.name in half:
+            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float32), weight.name))
+    made: list[NodeProto] = []
+    for original in halved.graph.node:
+        node = NodeProto()
+        node.CopyFrom(original)
+        for attribute in node.attribute:
+            if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT16:
+                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float32)))
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.FLOAT
+        made.append(node)
+        for index, name in enumerate(node.output):
+            if name in half:
+                wide, between = name + "/wide", name + "/narrow"
+                node.output[index] = wide
+                made.append(_cast(wide, between, TensorProto.FLOAT16))
+                made.append(_cast(between, name, TensorProto.FLOAT))
+    del graph.node[:]
+    graph.node.extend(made)
+    del graph.value_info[:]
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
 class _Pass:
     """One walk over the nodes, which ONNX lists in an order in which each value is made before it is used."""
 
@@ -87,7 +125,7 @@ class _Pass:
         for original in self._nodes:
             node = NodeProto()
             node.CopyFrom(original)
-            half = not (node_name(node) in self._keep or node.op_type in _ALWAYS_FLOAT32 or node.domain)
+            half = _goes_half(node, self._keep)
             fixed = _FLOAT32_INPUTS.get(node.op_type, ())
             for index, name in enumerate(node.input):
                 if name in self._floats:
@@ -127,24 +165,31 @@ class _Pass:
 
 
 def _float_values(model: ModelProto) -> set[str]:
-    """Names of all float32 values; UnsupportedGraphError for a graph whose types cannot be told."""
+    """Names of all float32 values; UnsupportedGraphError for a graph that the pass does not understand."""
     if any(attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute):
         raise UnsupportedGraphError("the graph has branches or loops (nodes with graphs inside)")
+    types = _types(model)
+    unknown = [name for node in model.graph.node for name in node.output if name and not types.get(name)]
+    if unknown:
+        raise UnsupportedGraphError(f"the type of the value {unknown[0]} cannot be told")
+    if lowered := _LOWERED & set(types.values()):
+        raise UnsupportedGraphError(f"it already holds {', '.join(TensorProto.DataType.Name(t) for t in lowered)}")
+    return {name for name, kind in types.items() if kind == TensorProto.FLOAT}
+
+
+def _types(model: ModelProto) -> dict[str, int]:
+    """The element type of each value by name."""
     try:
         graph = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
     except onnx.shape_inference.InferenceError as error:
         raise UnsupportedGraphError(f"the types of its values cannot be told ({error})") from error
     values: list[ValueInfoProto] = [*graph.input, *graph.output, *graph.value_info]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
-    types |= {weight.name: weight.data_type for weight in graph.initializer}
-    unknown = [name for node in graph.node for name in node.output if name and not types.get(name)]
-    if unknown:
-        raise UnsupportedGraphError(f"the type of the value {unknown[0]} cannot be told")
-    if lowered := {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8} & set(
-        types.values()
-    ):
-        raise UnsupportedGraphError(f"it already holds {', '.join(TensorProto.DataType.Name(t) for t in lowered)}")
-    return {name for name, kind in types.items() if kind == TensorProto.FLOAT}
+    return types | {weight.name: weight.data_type for weight in graph.initializer}
+
+
+def _goes_half(node: NodeProto, keep: Collection[str]) -> bool:
+    return not (node_name(node) in keep or node.op_type in _ALWAYS_FLOAT32 or node.domain)
 
 
 def _halve_attributes(node: NodeProto) -> None:

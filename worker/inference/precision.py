@@ -111,10 +111,15 @@ def choose(
     if policy is None or (wanted := policy.wanted_on(device)) == FULL:
         return Chosen(FULL, data)
 
-    def trial(lower: bytes, inputs: samples.Inputs) -> dict[str, float]:
-        return _try(card, reader, data, lower, open_session, inputs)
-
     reader = policy.reader
+
+    def trial(lower: bytes, inputs: samples.Inputs) -> dict[str, float]:
+        full = open_session(data)  # what this raises is the device's own trouble, not the lower file's
+        try:
+            return try_out(full, open_session(lower), card, reader, inputs)
+        except Exception as error:  # ONNX Runtime raises its own pybind classes, which share no base but Exception
+            raise UnprovenError(f"It does not run here ({error}).") from error
+
     try:
         lower = _proven(models_dir, card, policy, device, trial)
         return Chosen(wanted, lower)
@@ -211,21 +216,6 @@ def _record_elsewhere(models_dir: Path, candidate: Candidate, limits: accuracy.L
         except UnprovenError:
             continue
     raise UnprovenError(f"It has no record of a passed gate. {proof.AGAIN}")
-
-
-def _try(
-    card: ModelCard,
-    reader: accuracy.Reader,
-    data: bytes,
-    lower: bytes,
-    open_session: OpenSession,
-    inputs: samples.Inputs,
-) -> dict[str, float]:
-    full = open_session(data)  # what this raises is the device's own trouble, not the lower file's
-    try:
-        return try_out(full, open_session(lower), card, reader, inputs)
-    except Exception as error:  # ONNX Runtime raises its own pybind classes, which share no base but Exception
-        raise UnprovenError(f"It does not run here ({error}).") from error
 
 
 def _outputs(session: Session, card: ModelCard, inputs: samples.Inputs) -> dict[str, NDArray[np.float32]]:

@@ -23,6 +23,7 @@ from worker.inference.onnx_graph import serialise
 from worker.inference.precision import OpenSession, PrecisionPolicy
 from worker.inference.proof import Candidate, GateRecord, LowerPrecision
 from worker.inference.registry import ModelCard
+from worker.inference.sessions import read_verified
 from worker.inference.types import ModelError
 
 Progress = Callable[[str, float], None]
@@ -98,7 +99,6 @@ def quantise(
     models_dir: Path,
     card: ModelCard,
     wanted: LowerPrecision,
-    data: bytes,
     sets: SampleSet,
     open_session: OpenSession,
     *,
@@ -107,12 +107,13 @@ def quantise(
     keep: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Outcome:
-    """Make `card`'s file in `wanted` precision from `data`, its verified bytes, run the gate, keep it if it passed.
+    """Make `card`'s file in `wanted` precision beside the registered one, run the gate, keep it if it passed.
 
     `open_session` opens bytes on `device`. `keep` adds to the policy's list. Where the gate refuses, a file that an
     earlier trial left under the same recipe is refused from now on too. Raises QuantiseError, and ModelError
-    ("write_failed", or what `open_session` raises for `data`).
+    (of the registered file, of `open_session` for it, or "write_failed").
     """
+    data = read_verified(models_dir, card)
     report = progress or (lambda _words, _fraction: None)
     policy = policy or precision.policies().get(card.name)
     if policy is None:
@@ -124,7 +125,7 @@ def quantise(
     lower, recipe = _make(card, wanted, data, kept, sets.calibration)
     candidate = Candidate(card, wanted, proof.stem(card, wanted, recipe.as_dict()), lower)
     report("running the gate", 0.6)
-    metrics, times, problem = _try(card, policy, data, lower, sets.gate, open_session)
+    metrics, times, problem = _try(candidate, policy, data, sets.gate, open_session)
     record = proof.sign_off(
         candidate,
         recipe=recipe.as_dict(),
@@ -228,21 +229,24 @@ def _runtime_version() -> str:
 
 
 def _try(
-    card: ModelCard,
-    policy: PrecisionPolicy,
-    data: bytes,
-    lower: bytes,
-    inputs: samples.Inputs,
-    open_session: OpenSession,
+    candidate: Candidate, policy: PrecisionPolicy, data: bytes, inputs: samples.Inputs, open_session: OpenSession
 ) -> tuple[dict[str, float], tuple[float, float], str]:
-    """Metrics, processor milliseconds of both files, and why there are none of these."""
+    """Metrics, processor milliseconds of both files, and why there are none of these.
+
+    A float16 file is also tried as a GPU would compute it, and the worse value of each metric counts (see
+    `halving.widened`).
+    """
     full = open_session(data)
     try:
-        trial = open_session(lower)
+        lower = open_session(candidate.data)
+        metrics = precision.try_out(full, lower, candidate.card, policy.reader, inputs)
+        if candidate.precision == "fp16":
+            wide = open_session(serialise(halving.widened(onnx.load_from_string(candidate.data))))
+            there = precision.try_out(full, wide, candidate.card, policy.reader, inputs)
+            metrics = accuracy.worse(metrics, there, policy.limits)
     except ModelError as error:  # does not load, or gives no finite numbers
         return {}, (float("nan"), float("nan")), error.message
-    metrics = precision.try_out(full, trial, card, policy.reader, inputs)
-    return metrics, _times(full, trial, card, inputs), ""
+    return metrics, _times(full, lower, candidate.card, inputs), ""
 
 
 def _times(full: Any, lower: Any, card: ModelCard, inputs: samples.Inputs) -> tuple[float, float]:

@@ -105,7 +105,7 @@ def _nobody(picture: Rgb) -> Detection:
 
 
 def _joined(first: Mapping[str, Inputs], second: Mapping[str, Inputs]) -> dict[str, Inputs]:
-    joined = {}
+    joined: dict[str, Inputs] = {}
     for model in {**first, **second}:
         parts = [part[model] for part in (first, second) if model in part]
         joined[model] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
