@@ -98,16 +98,16 @@ def choose(
     device: str,
     open_session: OpenSession,
     *,
-    policy: PrecisionPolicy | None = None,
+    policies: Mapping[str, PrecisionPolicy] | None = None,
 ) -> Chosen:
     """The file to open for `card` on `device`: the wanted lower precision if it is proven there, else `data` (fp32).
 
     A file that passed its gate elsewhere, but was never tried on this processor and runtime, is tried now: that opens
-    two sessions by `open_session` and takes some seconds, once. `policy` defaults to the shipped one of the model.
+    two sessions by `open_session` and takes some seconds, once. `policies` defaults to the shipped ones.
     ModelError "precision_unproven" where the policy requires what is not proven; what `open_session` raises for
     `data` itself.
     """
-    policy = policy or _POLICIES.get(card.name)
+    policy = (_POLICIES if policies is None else policies).get(card.name)
     if policy is None or (wanted := policy.wanted_on(device)) == FULL:
         return Chosen(FULL, data)
 
@@ -134,9 +134,11 @@ def choose(
         return Chosen(FULL, data)
 
 
-def state(models_dir: Path, card: ModelCard, device: str, *, policy: PrecisionPolicy | None = None) -> str:
+def state(
+    models_dir: Path, card: ModelCard, device: str, *, policies: Mapping[str, PrecisionPolicy] | None = None
+) -> str:
     """In words, what `choose` would open for a model on a device, without trying anything."""
-    policy = policy or _POLICIES.get(card.name)
+    policy = (_POLICIES if policies is None else policies).get(card.name)
     if policy is None or (wanted := policy.wanted_on(device)) == FULL:
         return "fp32, as wanted"
     try:
@@ -191,11 +193,14 @@ def _prove_here(
         kept = samples.load(proof.samples_path(models_dir, candidate.stem))
     except (OSError, ValueError) as error:
         raise UnprovenError(f"The samples to try it with cannot be read ({error}). {proof.AGAIN}") from error
+    if (digest := samples.digest(kept)) != elsewhere.drawn:
+        raise UnprovenError(f"The samples to try it with are not those that it was made with. {proof.AGAIN}")
     record = proof.sign_off(
         candidate,
         recipe=elsewhere.recipe,
         device=device,
-        samples=samples.digest(kept),
+        samples=digest,
+        drawn=digest,
         metrics=trial(candidate.data, kept),
         limits=policy.limits,
     )

@@ -39,7 +39,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GateRecord:
-    """What a gate found; `place` is the processor and the runtime, `samples` the digest of the inputs it used."""
+    """What a gate found; `place` is the processor and the runtime, `samples` the digest of the inputs it used.
+
+    `drawn` is the digest of those that are kept for trials at other places.
+    """
 
     model: str
     precision: LowerPrecision
@@ -48,6 +51,7 @@ class GateRecord:
     recipe: Mapping[str, Any]
     place: str
     samples: str
+    drawn: str
     metrics: Mapping[str, float]
     at_most: Mapping[str, float]
     at_least: Mapping[str, float]
@@ -65,10 +69,11 @@ def sign_off(
     recipe: Mapping[str, Any],
     device: str,
     samples: str,
+    drawn: str,
     metrics: Mapping[str, float],
     limits: accuracy.Limits,
 ) -> GateRecord:
-    """The record of a trial on the samples with that digest; `passed` is what the limits say."""
+    """The record of a trial on the samples with these digests; `passed` is what the limits say."""
     return GateRecord(
         model=candidate.card.name,
         precision=candidate.precision,
@@ -77,6 +82,7 @@ def sign_off(
         recipe=dict(recipe),
         place=place(device),
         samples=samples,
+        drawn=drawn,
         metrics=dict(metrics),
         at_most=dict(limits.at_most),
         at_least=dict(limits.at_least),

@@ -5,6 +5,8 @@ calibration samples. The border of both stays float32. Only set-up imports this 
 `precision` alone.
 """
 
+import contextlib
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +16,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime import quantization
@@ -131,6 +134,7 @@ def quantise(
         recipe=recipe.as_dict(),
         device=device,
         samples=samples.digest(sets.gate),
+        drawn=samples.digest(sets.drawn),
         metrics=metrics,
         limits=policy.limits,
     )
@@ -159,17 +163,18 @@ def to_int8(data: bytes, keep: tuple[str, ...], operators: tuple[str, ...], inpu
     with tempfile.TemporaryDirectory(prefix="imprimatur-int8-") as folder:
         target = Path(folder) / "int8.onnx"
         try:
-            quantization.quantize_static(
-                model,
-                target,
-                _Reader(inputs),
-                quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=list(operators),
-                per_channel=True,
-                activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
-                nodes_to_exclude=sorted(excluded),
-            )
+            with _quiet():
+                quantization.quantize_static(
+                    model,
+                    target,
+                    _Reader(inputs),
+                    quant_format=quantization.QuantFormat.QDQ,
+                    op_types_to_quantize=list(operators),
+                    per_channel=True,
+                    activation_type=quantization.QuantType.QUInt8,
+                    weight_type=quantization.QuantType.QInt8,
+                    nodes_to_exclude=sorted(excluded),
+                )
             return serialise(onnx.load(target))
         except Exception as error:  # the quantiser raises whatever its parts raise
             raise QuantiseError("conversion_failed", f"The graph cannot be converted to int8: {error}.") from error
@@ -217,15 +222,27 @@ def _make(
         keep,
         samples.digest(calibration),
         _HEAVY,
-        libraries={"onnx": onnx.__version__, "quantiser": quantization.__name__ + " " + _runtime_version()},
+        libraries={"onnx": onnx.__version__, "quantiser": f"onnxruntime {onnxruntime.__version__}"},
     )
     return to_int8(data, keep, _HEAVY, calibration), recipe
 
 
-def _runtime_version() -> str:
-    import onnxruntime
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser recommends, on the root logger, a pre-processing that would rename nodes: keep lists name them."""
+    root = logging.getLogger()
+    handler = logging.NullHandler()  # with none at all, the first message would install one
+    root.addHandler(handler)
+    root.addFilter(_silent)
+    try:
+        yield
+    finally:
+        root.removeFilter(_silent)
+        root.removeHandler(handler)
 
-    return str(onnxruntime.__version__)
+
+def _silent(_record: logging.LogRecord) -> bool:
+    return False
 
 
 def _try(

@@ -22,7 +22,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from worker.inference import registry
-from worker.inference.precision import Precision, choose
+from worker.inference.precision import Precision, PrecisionPolicy, choose
 from worker.inference.registry import ModelCard
 from worker.inference.types import ModelError
 
@@ -78,11 +78,19 @@ class LoadedModel:
 class LocalRunner:
     """Runs registered models in this process. Thread-safe; a model is loaded, verified and proven at its first use."""
 
-    def __init__(self, models_dir: Path, *, threads: int = 1, providers: ProviderPolicy | None = None) -> None:
-        """`threads` is the number of threads one run may use."""
+    def __init__(
+        self,
+        models_dir: Path,
+        *,
+        threads: int = 1,
+        providers: ProviderPolicy | None = None,
+        precisions: Mapping[str, PrecisionPolicy] | None = None,
+    ) -> None:
+        """`threads` is the number of threads one run may use; `precisions` are the shipped ones if not given."""
         self._models_dir = models_dir
         self._threads = threads
         self._policy = providers or ProviderPolicy()
+        self._precisions = precisions
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._loaded: dict[str, LoadedModel] = {}
         self._locks = {name: threading.Lock() for name in registry.cards()}
@@ -126,7 +134,8 @@ class LocalRunner:
         for device in devices:
             started = time.monotonic()
             try:
-                chosen = choose(self._models_dir, card, data, device, partial(self._open_on, card, device))
+                opening = partial(self._open_on, card, device)
+                chosen = choose(self._models_dir, card, data, device, opening, policies=self._precisions)
                 session, fallback = self._prove(card, chosen.data, device)
             except _DeviceUnusableError as error:
                 problem = str(error)
