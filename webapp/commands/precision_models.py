@@ -10,15 +10,21 @@ from typing import Any, Final
 from worker.faces.types import Rgb
 from worker.inference import precision, registry
 from worker.inference.proof import LowerPrecision
-from worker.inference.quantise import Outcome, QuantiseError, SampleSet, quantise
+from worker.inference.quantise import Outcome, QuantiseError, SampleSet, check, quantise
 from worker.inference.sessions import Device, LocalRunner, ProviderPolicy
 from worker.media.client import decode_image
 from worker.media.errors import MediaError
 from worker.pipeline import calibration
 
 Progress = Callable[[str, float], None]
+Policies = Mapping[str, precision.PrecisionPolicy]
 _DEVICES: Final[tuple[Device, ...]] = ("cpu", "cuda", "tensorrt")
 _LEAST_PICTURES: Final = 4
+
+
+def policies_of(file: str) -> Policies:
+    """The shipped policies with the operator's file over them, if there is one. Raises OSError and ValueError."""
+    return precision.read_policies(precision.POLICY_PATH, *([Path(file)] if file else []))
 
 
 def run(
@@ -26,6 +32,7 @@ def run(
     names: Sequence[str],
     wanted: LowerPrecision,
     *,
+    policies: Policies,
     device: Device,
     folder: Path | None,
     keep: Sequence[str],
@@ -36,7 +43,9 @@ def run(
 
     Raises QuantiseError and ModelError.
     """
-    cards = [registry.card(name) for name in names or [n for n in registry.cards() if n in precision.policies()]]
+    cards = [registry.card(name) for name in names or [n for n in registry.cards() if n in policies]]
+    for card in cards:
+        check(models_dir, card, tuple(keep))
     pictures = [] if folder is None else read_pictures(folder, _part(progress, 0.0, 0.1))
     # The samples are what float32 models make of the pictures, on whatever device the result is tried.
     full = LocalRunner(models_dir, precisions={})
@@ -52,6 +61,7 @@ def run(
             sets,
             lambda data, card=card: tried.open_trial(card, data),  # type: ignore[misc]
             device=device,
+            policy=policies.get(card.name),
             keep=tuple(keep),
             progress=_part(progress, first, last),
         )
@@ -79,7 +89,7 @@ def read_pictures(folder: Path, progress: Progress) -> list[Rgb]:
     return pictures
 
 
-def words(outcome: Outcome) -> Iterator[str]:
+def words(outcome: Outcome, policies: Policies) -> Iterator[str]:
     """The gate's table, what the file costs and saves, and whether it is used."""
     record = outcome.record
     yield f"{record.model} in {record.precision}, on {record.place}"
@@ -99,8 +109,11 @@ def words(outcome: Outcome) -> Iterator[str]:
         yield "  REFUSED: the model goes on in float32; no file was left."
         return
     yield f"  passed: {outcome.path.name}"
-    wanting = [d for d in _DEVICES if precision.policies()[record.model].wanted_on(d) == record.precision]
-    yield f"  wanted on: {', '.join(wanting) or 'no device; the policy decides that (precision.toml)'}"
+    wanting = [d for d in _DEVICES if policies[record.model].wanted_on(d) == record.precision]
+    if wanting:
+        yield f"  wanted on: {', '.join(wanting)}"
+    else:
+        yield "  wanted on no device, so it is not used; IMPRIMATUR_PRECISION may name a file that wants it"
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -123,10 +136,10 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def states(models_dir: Path) -> Mapping[str, Mapping[str, str]]:
+def states(models_dir: Path, policies: Policies) -> Mapping[str, Mapping[str, str]]:
     """What would be opened, by model and device, in words."""
     return {
-        card.name: {device: precision.state(models_dir, card, device) for device in _DEVICES}
+        card.name: {device: precision.state(models_dir, card, device, policies=policies) for device in _DEVICES}
         for card in registry.cards().values()
     }
 

@@ -201,6 +201,7 @@ def ensure_engine(
     seconds without a client. An engine that hangs is killed and replaced. The options count when one is started; a
     live engine is taken as it is. Without `models_dir` and `providers` the
     environment variables IMPRIMATUR_MODELS and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto".
+    IMPRIMATUR_PRECISION may name a file that stands over the shipped precision.toml.
     Raises ModelError ("engine_unavailable", "provider_unavailable").
     """
     socket_path = _socket_path(home)
@@ -259,6 +260,7 @@ def _start(socket_path: Path, log_path: Path, models: Path, policy: str, *, thre
         *(sys.executable, "-m", "worker.inference.engine", "--ready-fd", str(ready_writer)),
         *("--socket", str(socket_path), "--models", str(models.absolute()), "--providers", policy),
         *("--threads", str(threads), "--idle-exit", str(idle_exit)),
+        *(f"--precision={Path(path).absolute()}" for path in filter(None, [os.environ.get("IMPRIMATUR_PRECISION")])),
     ]
     try:
         with log_path.open("ab") as log_file:

@@ -30,6 +30,7 @@ import numpy as np
 from worker.inference import registry, wire
 from worker.inference.arena import Arena
 from worker.inference.endpoint import bind, lock_path
+from worker.inference.precision import POLICY_PATH, read_policies
 from worker.inference.sessions import LocalRunner, ProviderPolicy
 from worker.inference.types import ModelError
 from worker.inference.wire import ArenaRequest, ProtocolError, RunRequest, StatusRequest
@@ -300,7 +301,8 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         cores = len(os.sched_getaffinity(0))
         policy = ProviderPolicy.parse(options.providers)
-        runner = LocalRunner(options.models, threads=options.threads, providers=policy)
+        precisions = read_policies(POLICY_PATH, *options.precision)
+        runner = LocalRunner(options.models, threads=options.threads, providers=policy, precisions=precisions)
         if policy.mode == "require":
             for name in registry.cards():
                 runner.load(name)
@@ -327,6 +329,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="threads of one run (default 1)")
     parser.add_argument(
         "--providers", default="auto", help="auto, require:DEVICE or prefer:DEVICE,... of cpu, cuda, tensorrt"
+    )
+    parser.add_argument(
+        "--precision", type=Path, action="append", default=[], help="a TOML file over the shipped precision.toml"
     )
     parser.add_argument("--ready-fd", type=int, help="a descriptor that gets one JSON line when ready or failed")
     options = parser.parse_args(arguments)

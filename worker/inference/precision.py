@@ -73,9 +73,15 @@ class Chosen:
     data: bytes
 
 
-def read_policies(path: Path = POLICY_PATH) -> Mapping[str, PrecisionPolicy]:
-    """The policies of a file by model; ValueError if it is malformed."""
-    data = tomllib.loads(path.read_text("utf-8"))
+def read_policies(*paths: Path) -> Mapping[str, PrecisionPolicy]:
+    """The policies of TOML files by model; what a later file says stands over an earlier one, key by key.
+
+    An operator's file so holds only what differs from the shipped one (`POLICY_PATH`). Raises OSError, and ValueError
+    if the whole is malformed.
+    """
+    data: dict[str, Any] = {}
+    for path in paths:
+        data = _overlaid(data, tomllib.loads(path.read_text("utf-8")))
     try:
         gates = {
             name: accuracy.Limits(MappingProxyType(entry["at_most"]), MappingProxyType(entry["at_least"]))
@@ -83,7 +89,7 @@ def read_policies(path: Path = POLICY_PATH) -> Mapping[str, PrecisionPolicy]:
         }
         return MappingProxyType({name: _policy(name, entry, gates) for name, entry in data["models"].items()})
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path.name} is malformed: {error}") from error
+        raise ValueError(f"{' and '.join(path.name for path in paths)} lack or misname {error}") from error
 
 
 def policies() -> Mapping[str, PrecisionPolicy]:
@@ -236,6 +242,14 @@ def _outputs(session: Session, card: ModelCard, inputs: samples.Inputs) -> dict[
     return {name: np.concatenate([empty[name], *found]) for name, found in rows.items()}
 
 
+def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _overlaid(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
 def _policy(name: str, entry: Mapping[str, Any], gates: Mapping[str, accuracy.Limits]) -> PrecisionPolicy:
     read = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["read"].items()}
     wanted = dict(entry["wanted"])
@@ -252,4 +266,4 @@ def _policy(name: str, entry: Mapping[str, Any], gates: Mapping[str, accuracy.Li
     )
 
 
-_POLICIES: Final = read_policies()  # the file is part of the program, like this module
+_POLICIES: Final = read_policies(POLICY_PATH)  # the file is part of the program, like this module

@@ -97,9 +97,11 @@ def read_record(path: Path) -> GateRecord:
         content = json.loads(path.read_text("utf-8"))
         record = GateRecord(**content["record"])
         sealed = content["checksum"] == _checksum(content["record"])
+        if not (isinstance(record.recipe, dict) and all(isinstance(v, int | float) for v in record.metrics.values())):
+            raise TypeError("its recipe or its metrics are of another type")
     except OSError as error:
         raise UnprovenError(f"The record {path.name} cannot be read ({error.strerror}).") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UnprovenError(f"The record {path.name} is damaged. {AGAIN}") from error
     if not sealed:
         raise UnprovenError(f"The record {path.name} was edited. {AGAIN}")
@@ -121,8 +123,10 @@ def hold(record: GateRecord, candidate: Candidate, limits: accuracy.Limits, devi
     if device is not None and record.place != place(device):
         raise UnprovenError(f"Its record is that of another processor or runtime. {AGAIN}")
     failed = [line.words() for line in accuracy.judge(record.metrics, limits) if not line.passed]
-    if failed or not record.passed:
-        raise UnprovenError(f"The gate refused it: {', '.join(failed) or 'under other limits'}.")
+    if failed:
+        raise UnprovenError(f"The gate refused it: {', '.join(failed)}.")
+    if not record.passed:
+        raise UnprovenError(f"The gate refused it under other limits. {AGAIN}")
 
 
 def stem(card: ModelCard, precision: LowerPrecision, recipe: Mapping[str, Any]) -> str:

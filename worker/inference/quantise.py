@@ -201,6 +201,14 @@ def resolve(model: ModelProto, keep: tuple[str, ...]) -> frozenset[str]:
     return frozenset(chosen)
 
 
+def check(models_dir: Path, card: ModelCard, keep: tuple[str, ...]) -> None:
+    """See at once what else would fail only after the samples are made: the file and the keep list.
+
+    Raises QuantiseError "unknown_node" and what reading the registered file raises.
+    """
+    resolve(onnx.load_from_string(read_verified(models_dir, card)), keep)
+
+
 class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
     """Hands the samples to the quantiser one by one."""
 
@@ -292,11 +300,13 @@ def _keep(
             if not record.passed:
                 builtin.write_atomically(proof.record_path(models_dir, name, device), record.sealed())
                 return None
+            signed = proof.record_path(models_dir, name, device)
             builtin.write_atomically(proof.samples_path(models_dir, name), samples.dump(drawn))
             builtin.write_atomically(path, candidate.data)
-            builtin.write_atomically(proof.record_path(models_dir, name, device), record.sealed())
+            builtin.write_atomically(signed, record.sealed())
+            # Files by other recipes, and what other places said before: they try it again.
             for old in models_dir.glob(f"{candidate.card.name}.{candidate.precision}.*"):
-                if not old.name.startswith(f"{name}."):  # made by another recipe
+                if old.name not in {path.name, signed.name, proof.samples_path(models_dir, name).name}:
                     old.unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(

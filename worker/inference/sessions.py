@@ -12,8 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -134,9 +133,15 @@ class LocalRunner:
         for device in devices:
             started = time.monotonic()
             try:
-                opening = partial(self._open_on, card, device)
-                chosen = choose(self._models_dir, card, data, device, opening, policies=self._precisions)
-                session, fallback = self._prove(card, chosen.data, device)
+                chosen = choose(
+                    self._models_dir,
+                    card,
+                    data,
+                    device,
+                    lambda trial, device=device: self._prove_bytes(card, trial, device)[0],  # type: ignore[misc]
+                    policies=self._precisions,
+                )
+                session, fallback = self._prove_bytes(card, chosen.data, device)
             except _DeviceUnusableError as error:
                 problem = str(error)
                 log.warning("model %s does not run on %s: %s", card.name, device, error)
@@ -159,12 +164,13 @@ class LocalRunner:
         ModelError "provider_unavailable" if they do not run there.
         """
         try:
-            return self._open_on(card, self._policy.devices[0], data)
+            return self._prove_bytes(card, data, self._policy.devices[0])[0]
         except _DeviceUnusableError as error:
             raise ModelError("provider_unavailable", f"The file does not run: {error}") from error
 
-    def _open_on(self, card: ModelCard, device: Device, data: bytes) -> onnxruntime.InferenceSession:
-        return self._prove(card, data, device)[0]
+    def _prove_bytes(self, card: ModelCard, data: bytes, device: Device) -> tuple[onnxruntime.InferenceSession, int]:
+        """As `_prove`, with the bytes' own SHA-256 on the card: what is cached by it must not serve another file."""
+        return self._prove(replace(card, sha256=hashlib.sha256(data).hexdigest()), data, device)
 
     def _prove(self, card: ModelCard, data: bytes, device: Device) -> tuple[onnxruntime.InferenceSession, int]:
         """Open a session and run it once; gives it with the number of nodes that ran on the CPU although a GPU leads.

@@ -1,6 +1,7 @@
 """A lower precision is used only where a record says that exactly this file passed its gate, here and now."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -11,9 +12,11 @@ from onnx import TensorProto, numpy_helper
 
 from tests.worker.inference import lowering
 from worker.inference import accuracy, precision, proof, quantise, registry, samples
+from worker.inference.client import connect
 from worker.inference.quantise import QuantiseError, SampleSet
 from worker.inference.sessions import LocalRunner
 from worker.inference.types import ModelError
+from worker.pipeline import calibration
 
 
 @pytest.fixture
@@ -191,6 +194,13 @@ def test_a_record_that_says_passed_beside_metrics_that_do_not_is_not_believed(fo
     assert opened(folder) == "fp32"
 
 
+@pytest.mark.parametrize("change", [{"metrics": {"psnr_worst_db": "many"}}, {"metrics": 4}, {"recipe": "none"}])
+def test_a_sealed_record_of_other_types_is_not_believed(folder, card, change):
+    outcome = lower(folder, card)
+    record_of(outcome).write_bytes(dataclasses.replace(outcome.record, **change).sealed())
+    assert opened(folder) == "fp32"
+
+
 def test_a_changed_file_is_not_used(folder, card, caplog):
     path = lower(folder, card).path
     data = bytearray(path.read_bytes())
@@ -217,6 +227,20 @@ def test_a_record_does_not_serve_for_another_version_of_the_model(folder, card, 
     assert "another version" in caplog.text
 
 
+def test_a_session_is_opened_under_the_hash_of_its_own_bytes(folder, card, monkeypatch):
+    outcome = lower(folder, card)
+    asked: list[tuple[str, str]] = []
+    prove = LocalRunner._prove
+
+    def noting(self, card, data, device):
+        asked.append((card.sha256, hashlib.sha256(data).hexdigest()))
+        return prove(self, card, data, device)
+
+    monkeypatch.setattr(LocalRunner, "_prove", noting)
+    assert opened(folder) == "fp16"
+    assert asked == [(outcome.record.file_sha256, outcome.record.file_sha256)]
+
+
 def test_stricter_limits_count_at_once(folder, card):
     lower(folder, card)
     assert opened(folder, lowering.policy(limits=accuracy.Limits({}, {"psnr_worst_db": 119.0}))) == "fp32"
@@ -240,7 +264,7 @@ def test_a_file_that_passed_elsewhere_is_tried_here_once_and_the_result_is_kept(
     assert here.stat().st_mtime_ns == before
 
 
-def test_a_file_that_passed_elsewhere_and_fails_here_is_refused_for_good(folder, card, monkeypatch):
+def test_a_file_that_passed_elsewhere_and_fails_here_is_refused_until_it_is_made_again(folder, card, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(proof, "place", lambda device: f"{device} of another machine")
         outcome = lower(folder, card)
@@ -249,6 +273,10 @@ def test_a_file_that_passed_elsewhere_and_fails_here_is_refused_for_good(folder,
         assert opened(folder) == "fp32"
     assert not proof.read_record(proof.record_path(folder, outcome.path.stem, "cpu")).passed
     assert opened(folder) == "fp32"
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(proof, "place", lambda device: f"{device} of another machine")
+        lower(folder, card)  # made and signed off again, so it is tried here again
+    assert opened(folder) == "fp16"
 
 
 def test_samples_that_were_exchanged_prove_nothing_elsewhere(folder, card, monkeypatch, caplog):
@@ -338,3 +366,30 @@ def test_a_malformed_policy_is_refused(tmp_path, change):
     path.write_text(text.replace(*change, 1))
     with pytest.raises(ValueError):
         precision.read_policies(path)
+
+
+def test_a_running_engine_opens_what_its_policy_file_wants_and_is_proven(
+    models_dir, tmp_path, monkeypatch, start_engine, noise
+):
+    folder = tmp_path / "built"
+    shutil.copytree(models_dir, folder)
+    card = registry.card("blazeface_short")
+    trial = LocalRunner(folder, precisions={})
+    drawn = calibration.collect(trial, drawn=12).gate["blazeface_short"]
+    sets = SampleSet(drawn, drawn, drawn)
+    assert quantise.quantise(folder, card, "fp16", sets, lambda data: trial.open_trial(card, data)).record.passed
+    wish = tmp_path / "wish.toml"
+    wish.write_text('[models.blazeface_short]\nwanted = { cpu = "fp16" }\n')
+    monkeypatch.setenv("IMPRIMATUR_PRECISION", str(wish))
+    client = connect(start_engine(models_dir=folder))
+    try:
+        inputs = noise("blazeface_short")
+        found = client.run("blazeface_short", inputs)["regressors"]
+    finally:
+        client.close()
+    full = trial.run("blazeface_short", inputs)["regressors"]
+    policies = precision.read_policies(precision.POLICY_PATH, wish)
+    lowered = LocalRunner(folder, precisions=policies).run("blazeface_short", inputs)["regressors"]
+    np.testing.assert_array_equal(found, lowered)
+    assert found.dtype == np.float32
+    assert np.abs(found - full).max() > 0

@@ -84,7 +84,7 @@ def test_a_folder_without_pictures_says_so(folder, tmp_path):
 def test_unknown_models_and_nodes_are_named(folder):
     with pytest.raises(CommandError, match="model_missing"):
         models("quantise", "face_mash")
-    with pytest.raises(CommandError, match="'felt'.*unknown_node"):
+    with pytest.raises(CommandError, match="has no node 'felt'"):
         models("quantise", *MODELS, "--keep", "felt")
 
 
@@ -92,6 +92,20 @@ def test_precision_has_a_line_for_every_model_and_device(folder):
     lines = models("precision").splitlines()
     assert len(lines) == 3 * len(registry.cards())
     assert {line.split()[0] for line in lines} == set(policies())
+
+
+def test_a_file_of_the_operator_stands_over_the_shipped_policy(folder, settings, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('[models.blazeface_short]\nwanted = { cpu = "fp16" }\n')
+    settings.PRECISION_FILE = str(own)
+    models("quantise", *MODELS)
+    states = json.loads(models("precision", "--json"))
+    assert states["blazeface_short"]["cpu"] == "fp16, proven"
+    assert "fp16 is wanted" in states["blazeface_short"]["cuda"]
+    assert states["face_mesh"]["cpu"] == "fp32, as wanted"
+    own.write_text('[models.blazeface_short]\nmode = "hope"\n')
+    with pytest.raises(CommandError, match="IMPRIMATUR_PRECISION"):
+        models("precision")
 
 
 def test_the_help_teaches_both(capsys):

@@ -37,6 +37,12 @@ that exactly this file passed; else the model goes on in float32. Nothing is los
                                                             leave these nodes in float32
   manage.py models precision                                what would be opened on which device, and why
 
+What is wanted where, and the limits, are data. IMPRIMATUR_PRECISION may name a TOML file of the same form; what it
+says stands over the shipped one, for these commands and for the engine:
+
+  [models.face_mesh]
+  wanted = { cuda = "fp32" }       # or mode = "require": rather no model than another precision
+
 Exit code 1: the gate refused at least one file.
 """
 
@@ -112,6 +118,7 @@ class Command(BaseCommand):
         from webapp.commands import precision_models  # with onnx, which the other actions can do without
         from worker.inference.quantise import QuantiseError
 
+        policies = self._policies()
         outcomes = []
         try:
             with ProgressBar("quantise") as bar:
@@ -119,6 +126,7 @@ class Command(BaseCommand):
                     models_dir,
                     options["names"],
                     options["precision"],
+                    policies=policies,
                     device=options["device"],
                     folder=options["calibration"],
                     keep=options["keep"],
@@ -128,7 +136,7 @@ class Command(BaseCommand):
                     outcomes.append(outcome)
                     if not options["json"]:
                         bar.clear()
-                        self.stdout.write("\n".join(precision_models.words(outcome)) + "\n")
+                        self.stdout.write("\n".join(precision_models.words(outcome, policies)) + "\n")
         except (ModelError, QuantiseError) as error:
             raise CommandError(f"{error.message} [{error.code}]") from error
         if options["json"]:
@@ -140,10 +148,18 @@ class Command(BaseCommand):
     def _precision(self, models_dir: Path, *, as_json: bool) -> None:
         from webapp.commands import precision_models
 
-        states = precision_models.states(models_dir)
+        states = precision_models.states(models_dir, self._policies())
         if as_json:
             self.stdout.write(json.dumps(states, indent=1))
             return
         for name, by_device in states.items():
             for device, state in by_device.items():
                 self.stdout.write(f"{name:16} {device:9} {state}")
+
+    def _policies(self) -> Any:
+        from webapp.commands import precision_models
+
+        try:
+            return precision_models.policies_of(settings.PRECISION_FILE)
+        except (OSError, ValueError) as error:
+            raise CommandError(f"IMPRIMATUR_PRECISION: {error}. Nothing was changed.") from error
