@@ -19,6 +19,7 @@ Metrics = Mapping[str, float]
 NOT_FINITE: Final = "values_not_finite"
 SAMPLES: Final = "samples"
 FACE: Final = 0.5  # scores above it say "a face", as in worker.faces
+_SAME_FACE: Final = 1 / 3
 
 
 class Reader(Protocol):
@@ -61,16 +62,59 @@ class DetectorReader:
 
 
 @dataclass(frozen=True)
+class FaceListReader:
+    """A detector that gives the faces it found as a list, best first, filled up with scores of 0.
+
+    Boxes begin with x, y, width, height. A face of one list and the nearest of the other are the same face from a
+    third of overlap; what has no such partner appeared or got lost.
+    """
+
+    boxes: str
+    scores: str
+
+    def compare(self, full: Outputs, lower: Outputs) -> dict[str, float]:
+        """Overlap and score of all faces found by both runs, and how many only one of them found."""
+        overlaps: list[float] = []
+        drifts: list[float] = [0.0]
+        changed = 0
+        for there, now, sure, unsure in zip(
+            full[self.boxes], lower[self.boxes], full[self.scores], lower[self.scores], strict=True
+        ):
+            left = [row for row in range(len(now)) if unsure[row] > FACE]
+            for row in np.flatnonzero(sure > FACE):
+                shared = _overlaps(_centred(np.repeat(there[row : row + 1], len(left), axis=0)), _centred(now[left]))
+                if not left or shared.max() < _SAME_FACE:
+                    changed += 1
+                    continue
+                partner = left.pop(int(shared.argmax()))
+                overlaps.append(float(shared.max()))
+                drifts.append(abs(float(sure[row]) - float(unsure[partner])))
+            changed += len(left)
+        metrics = {
+            "boxes": float(len(overlaps)),
+            "score_drift_worst": max(drifts),
+            "faces_changed": float(changed),
+        }
+        if overlaps:
+            metrics["box_overlap_p05"] = float(np.percentile(overlaps, 5))
+            metrics["box_overlap_worst"] = min(overlaps)
+        return metrics
+
+
+@dataclass(frozen=True)
 class LandmarkReader:
-    """A model that gives points (x, y first) in pixels; the first `outline` of them span the face."""
+    """A model that gives points (x, y first) in pixels; the first `outline` of them span the face.
+
+    `scores` names the output that says whether there is a face at all; without one, every sample counts as a face.
+    """
 
     points: str
-    scores: str
     outline: int
+    scores: str = ""
 
     def compare(self, full: Outputs, lower: Outputs) -> dict[str, float]:
         """How far points moved, in pixels of the model's input and in per cent of the longer side of the face."""
-        sure, unsure = (outputs[self.scores].reshape(-1).astype(np.float64) for outputs in (full, lower))
+        sure, unsure = (self._scores(outputs) for outputs in (full, lower))
         seen = sure > FACE  # where there is no face, the points mean nothing and nobody uses them
         metrics = {
             "faces": float(seen.sum()),
@@ -86,6 +130,11 @@ class LandmarkReader:
             metrics["drift_p95_percent"] = float(np.percentile(share, 95))
             metrics["drift_worst_percent"] = float(share.max())
         return metrics
+
+    def _scores(self, outputs: Outputs) -> NDArray[np.float64]:
+        if not self.scores:
+            return np.ones(len(outputs[self.points]))
+        return outputs[self.scores].reshape(-1).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -209,6 +258,12 @@ def worse(first: Metrics, second: Metrics, limits: Limits) -> dict[str, float]:
 def passes(metrics: Metrics, limits: Limits) -> bool:
     """Whether every limit is kept."""
     return all(line.passed for line in judge(metrics, limits))
+
+
+def _centred(boxes: NDArray[Any]) -> NDArray[np.float64]:
+    """Boxes [N, >=4] as x, y, width, height -> [N, 4] as centre x, y, width, height."""
+    boxes = boxes[:, :4].astype(np.float64)
+    return np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]], axis=1)
 
 
 def _overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

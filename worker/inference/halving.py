@@ -65,7 +65,7 @@ def halve(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
     weights = [weight for weight in graph.initializer if weight.name in used]
     del graph.initializer[:]
     graph.initializer.extend([*weights, *pass_.weights])
-    onnx.checker.check_model(result, full_check=True)
+    _check(result)
     return result
 
 
@@ -74,7 +74,8 @@ def widened(halved: ModelProto) -> ModelProto:
 
     ONNX Runtime has few float16 kernels on the CPU: it computes in float32 there and leaves out the rounding between
     nodes, so neither lost digits nor an overflow show. Here every value passes through float16 and back, by casts that
-    it may not leave out. Sums inside a node stay float32, as they do on a GPU's matrix units.
+    it may not leave out. Sums inside a node stay float32, as they do on a GPU's matrix units. Raises
+    UnsupportedGraphError.
     """
     result = ModelProto()
     result.CopyFrom(halved)
@@ -102,7 +103,7 @@ def widened(halved: ModelProto) -> ModelProto:
     del graph.node[:]
     graph.node.extend(made)
     del graph.value_info[:]
-    onnx.checker.check_model(result, full_check=True)
+    _check(result)
     return result
 
 
@@ -186,6 +187,13 @@ def _types(model: ModelProto) -> dict[str, int]:
     values: list[ValueInfoProto] = [*graph.input, *graph.output, *graph.value_info]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     return types | {weight.name: weight.data_type for weight in graph.initializer}
+
+
+def _check(model: ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise UnsupportedGraphError(f"what came out is no valid graph ({error})") from error
 
 
 def _goes_half(node: NodeProto, keep: Collection[str]) -> bool:

@@ -29,6 +29,7 @@ POLICY_PATH: Final = Path(__file__).with_name("precision.toml")
 FULL: Final = "fp32"
 _READERS: Final[Mapping[str, Callable[..., accuracy.Reader]]] = {
     "detector": accuracy.DetectorReader,
+    "face_list": accuracy.FaceListReader,
     "landmarks": accuracy.LandmarkReader,
     "descriptor": accuracy.DescriptorReader,
     "image": accuracy.ImageReader,

@@ -7,6 +7,7 @@ calibration samples. The border of both stays float32. Only set-up imports this 
 
 import contextlib
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -150,7 +151,7 @@ def halve(data: bytes, keep: tuple[str, ...]) -> bytes:
     model = onnx.load_from_string(data)
     try:
         return serialise(halving.halve(model, resolve(model, keep)))
-    except ValueError as error:
+    except halving.UnsupportedGraphError as error:
         raise QuantiseError("conversion_failed", f"The graph cannot be converted to fp16: {error}.") from error
 
 
@@ -185,17 +186,20 @@ def resolve(model: ModelProto, keep: tuple[str, ...]) -> frozenset[str]:
     chosen: set[str] = set()
     for entry in keep:
         kind = entry.removeprefix(_OPERATOR) if entry.startswith(_OPERATOR) else None
+        matches = re.compile(
+            ".*".join(map(re.escape, entry.split("*")))
+        ).fullmatch  # names may hold [, which fnmatch reads
         found = {
             halving.node_name(node)
             for node in model.graph.node
-            if (node.op_type == kind if kind else halving.node_name(node) == entry or entry in node.output)
+            if (node.op_type == kind if kind else any(map(matches, (node.name, *node.output))))
         }
         if not found:
             kinds = ", ".join(sorted({node.op_type for node in model.graph.node}))
             raise QuantiseError(
                 "unknown_node",
-                f"The graph has no node {entry!r}. Name a node by its name or its output, or all of a type as "
-                f"op:TYPE; the types are {kinds}.",
+                f"The graph has no node {entry!r}. Name a node by its name or its output, several by *, or all "
+                f"of a type as op:TYPE; the types are {kinds}.",
             )
         chosen |= found
     return frozenset(chosen)

@@ -35,12 +35,14 @@ def collect(
     runner: ModelRunner,
     pictures: Sequence[Rgb] = (),
     *,
+    analyse: Callable[[Rgb, ModelRunner], object] = analyse_image,
     seed: int = 0,
     drawn: int = DRAWN,
     progress: Callable[[str, float], None] | None = None,
 ) -> Samples:
     """Analyse drawn faces and `pictures` (uint8 [H, W, 3]) with the float32 models and note what each model got.
 
+    `analyse` is what runs the models on a picture, those whose samples are wanted among them.
     The pictures with even places calibrate, the others judge. Equal arguments give equal samples. Raises what the
     runner raises.
     """
@@ -64,8 +66,10 @@ def collect(
             tell("looking at the pictures")
             yield picture
 
-    learnt, shown = _inputs(runner, drawn_by(to_learn)), _inputs(runner, drawn_by(to_judge))
-    return Samples(_joined(learnt, _inputs(runner, given(0))), _joined(shown, _inputs(runner, given(1))), shown)
+    learnt, shown = _inputs(runner, analyse, drawn_by(to_learn)), _inputs(runner, analyse, drawn_by(to_judge))
+    return Samples(
+        _joined(learnt, _inputs(runner, analyse, given(0))), _joined(shown, _inputs(runner, analyse, given(1))), shown
+    )
 
 
 class _Recorder:
@@ -88,11 +92,13 @@ class _Recorder:
         return self._runner.run(model, inputs)
 
 
-def _inputs(runner: ModelRunner, pictures: Iterable[Rgb]) -> dict[str, Inputs]:
+def _inputs(
+    runner: ModelRunner, analyse: Callable[[Rgb, ModelRunner], object], pictures: Iterable[Rgb]
+) -> dict[str, Inputs]:
     recorder = _Recorder(runner)
     for picture in pictures:
         recorder.next_picture()
-        analyse_image(picture, recorder)
+        analyse(picture, recorder)
         FaceMesh(recorder).locate(picture, _nobody(picture))
     return {model: {name: np.stack(found) for name, found in rows.items()} for model, rows in recorder.rows.items()}
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from worker.inference import accuracy
-from worker.inference.accuracy import DescriptorReader, DetectorReader, ImageReader, LandmarkReader, Limits
+from worker.inference.accuracy import (
+    DescriptorReader,
+    DetectorReader,
+    FaceListReader,
+    ImageReader,
+    LandmarkReader,
+    Limits,
+)
 
 
 def test_landmarks_that_move_one_pixel_on_a_face_of_two_hundred_drift_half_a_per_cent():
@@ -15,7 +22,7 @@ def test_landmarks_that_move_one_pixel_on_a_face_of_two_hundred_drift_half_a_per
     points[:, 0, :2], points[:, 1, :2] = 0, 200
     moved = points + np.array([1, 0, 9], np.float32)
     scores = np.ones((4, 1), np.float32)
-    metrics = LandmarkReader("p", "s", 50).compare({"p": points, "s": scores}, {"p": moved, "s": scores})
+    metrics = LandmarkReader("p", 50, "s").compare({"p": points, "s": scores}, {"p": moved, "s": scores})
     assert metrics["drift_p95_pixels"] == pytest.approx(1.0, abs=1e-4)
     assert metrics["drift_p95_percent"] == pytest.approx(0.5, abs=1e-4)
     assert (metrics["faces"], metrics["faces_changed"]) == (4, 0)
@@ -28,7 +35,7 @@ def test_landmarks_of_no_face_do_not_count_but_a_face_that_appears_there_does():
     wild[1] += 50
     full = {"p": points, "s": np.array([[0.9], [0.1]], np.float32)}
     lower = {"p": wild, "s": np.array([[0.9], [0.6]], np.float32)}
-    metrics = LandmarkReader("p", "s", 5).compare(full, lower)
+    metrics = LandmarkReader("p", 5, "s").compare(full, lower)
     assert metrics["drift_worst_percent"] == 0
     assert metrics["faces_changed"] == 1
     assert metrics["score_drift_worst"] == pytest.approx(0.5)
@@ -56,6 +63,40 @@ def test_a_lost_face_is_counted():
     unsure = np.array([[0.9, 0, 0], [0.4, 0, 0]], np.float32)
     metrics = DetectorReader("b", "s").compare({"b": boxes, "s": sure}, {"b": boxes, "s": unsure})
     assert metrics["faces_changed"] == 1
+
+
+def test_landmarks_without_a_score_are_all_of_faces():
+    points = np.zeros((2, 5, 3), np.float32)
+    points[:, 1] = 100
+    metrics = LandmarkReader("p", 5).compare({"p": points}, {"p": points + 1})
+    assert metrics["faces"] == 2
+    assert metrics["drift_p95_percent"] == pytest.approx(100 * math.hypot(1, 1) / 100)
+
+
+def face_list(*rows):
+    """Rows of x, y, width, height, score as the outputs of one picture, filled up to four."""
+    table = np.zeros((1, 4, 5), np.float32)
+    table[0, : len(rows)] = rows
+    return {"b": table[..., :4], "s": table[..., 4]}
+
+
+def test_lists_in_another_order_are_the_same_faces():
+    full = face_list((0, 0, 10, 10, 0.9), (50, 50, 20, 20, 0.8))
+    lower = face_list((50, 50, 20, 20, 0.79), (0, 0, 10, 9, 0.78))
+    metrics = FaceListReader("b", "s").compare(full, lower)
+    assert (metrics["boxes"], metrics["faces_changed"]) == (2, 0)
+    assert metrics["box_overlap_worst"] == pytest.approx(0.9)
+    assert metrics["score_drift_worst"] == pytest.approx(0.12)
+
+
+def test_a_face_of_only_one_list_is_counted_whichever_list_it_is():
+    one, two = face_list((0, 0, 10, 10, 0.9)), face_list((0, 0, 10, 10, 0.9), (50, 50, 20, 20, 0.8))
+    elsewhere, none = face_list((30, 0, 10, 10, 0.9)), face_list((0, 0, 10, 10, 0.3))
+    reader = FaceListReader("b", "s")
+    assert reader.compare(one, two)["faces_changed"] == reader.compare(two, one)["faces_changed"] == 1
+    assert reader.compare(one, elsewhere)["faces_changed"] == 2
+    assert reader.compare(one, none)["faces_changed"] == 1
+    assert "box_overlap_p05" not in reader.compare(none, none)
 
 
 def test_a_pair_that_crosses_a_threshold_is_counted_once_and_others_are_not():

@@ -127,6 +127,22 @@ def test_a_resize_keeps_its_scales_in_float32():
     np.testing.assert_array_equal(run(halved, image), run(model, image))
 
 
+def test_suppression_inside_a_graph_stays_in_float32_and_keeps_the_same_boxes():
+    writer = lowering.GraphWriter()
+    scores = writer.apply("Transpose", writer.apply("Slice", "rows", *map(writer.integers, (4, 5, 2))), perm=(0, 2, 1))
+    boxes = writer.apply("Slice", "rows", *map(writer.integers, (0, 4, 2)))
+    limits = (writer.constant([0.5]), writer.constant([0.4]))
+    chosen = writer.apply("NonMaxSuppression", boxes, scores, writer.integers(3), *limits, center_point_box=1)
+    model = writer.finish("faces", {"rows": (6, 5)}, {})
+    model.graph.output.append(helper.make_tensor_value_info(chosen, TensorProto.INT64, ["found", 3]))
+    rows = np.array([[[k * 40, 9, 20, 20, 0.3 + 0.1 * k] for k in range(6)]], np.float32)
+    results = []
+    for graph in (model, halving.halve(model), halving.widened(halving.halve(model))):
+        session = onnxruntime.InferenceSession(graph.SerializeToString())
+        results.append(session.run(None, {"rows": rows})[0].tolist())
+    assert results[0] == results[1] == results[2] == [[0, 0, 5], [0, 0, 4], [0, 0, 3]]
+
+
 @pytest.mark.parametrize("name", registry.cards())
 def test_every_built_in_model_stays_finite_in_float16_on_noise(models_dir, noise, name):
     card = registry.card(name)

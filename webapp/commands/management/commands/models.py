@@ -33,7 +33,7 @@ that exactly this file passed; else the model goes on in float32. Nothing is los
   manage.py models quantise face_mesh --precision int8 --calibration FOLDER
                                                             also on your own pictures, of people who agreed to that;
                                                             half calibrate, half judge, none is copied or kept
-  manage.py models quantise face_mesh --keep op:GridSample x17
+  manage.py models quantise face_mesh --keep op:MatMul x17
                                                             leave these nodes in float32
   manage.py models precision                                what would be opened on which device, and why
 
@@ -65,7 +65,12 @@ class Command(BaseCommand):
         )
         parser.add_argument("--calibration", type=Path, metavar="FOLDER", help="your own pictures, beside drawn faces")
         parser.add_argument(
-            "--keep", nargs="+", action="extend", default=[], metavar="NODE", help="nodes, or op:TYPE, to stay float32"
+            "--keep",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="NODE",
+            help="nodes, op:TYPE, or names with *, to stay float32",
         )
         parser.add_argument(
             "--device",
