@@ -245,11 +245,11 @@ def judge(metrics: Metrics, limits: Limits) -> list[Line]:
 def worse(first: Metrics, second: Metrics, limits: Limits) -> dict[str, float]:
     """Of two trials, the value of each metric that is nearer to its limit or further beyond it.
 
-    What one of them did not measure is left out; of what has no limit, the larger value is told.
+    What one of them did not measure is left out; what has no limit is taken from the second.
     """
-    least = limits.at_least
+    worst = {**dict.fromkeys((*limits.at_most, NOT_FINITE), max), **dict.fromkeys(limits.at_least, min)}
     return {
-        metric: min(first[metric], value) if metric in least else max(first[metric], value)
+        metric: worst[metric](first[metric], value) if metric in worst else value
         for metric, value in second.items()
         if metric in first
     }

@@ -186,9 +186,8 @@ def resolve(model: ModelProto, keep: tuple[str, ...]) -> frozenset[str]:
     chosen: set[str] = set()
     for entry in keep:
         kind = entry.removeprefix(_OPERATOR) if entry.startswith(_OPERATOR) else None
-        matches = re.compile(
-            ".*".join(map(re.escape, entry.split("*")))
-        ).fullmatch  # names may hold [, which fnmatch reads
+        parts = (re.escape(part) for part in entry.split("*"))  # not fnmatch: names may hold brackets
+        matches = re.compile(".*".join(parts)).fullmatch
         found = {
             halving.node_name(node)
             for node in model.graph.node

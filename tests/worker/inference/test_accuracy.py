@@ -143,5 +143,7 @@ def test_what_was_not_measured_or_is_no_number_does_not_pass():
 
 def test_the_worse_of_two_trials_counts_on_either_side_of_a_limit():
     limits = Limits({"drift": 1}, {"ratio": 1})
-    first, second = {"drift": 1.0, "ratio": 5.0, "lost": 1.0}, {"drift": 2.0, "ratio": 7.0}
-    assert accuracy.worse(first, second, limits) == {"drift": 2.0, "ratio": 5.0}
+    first, second = {"drift": 1.0, "ratio": 5.0, "lost": 1.0, "told": 9.0}, {"drift": 2.0, "ratio": 7.0, "told": 3.0}
+    assert accuracy.worse(first, second, limits) == {"drift": 2.0, "ratio": 5.0, "told": 3.0}
+    broken = {accuracy.NOT_FINITE: 1.0}
+    assert accuracy.worse({**first, accuracy.NOT_FINITE: 0.0}, broken, limits) == broken
