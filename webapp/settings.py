@@ -104,6 +104,7 @@ def database(url: str) -> dict[str, Any]:
 # --- the house ------------------------------------------------------------------------------------------------------
 HOME = Path(env("IMPRIMATUR_HOME") or BASE_DIR / "var").resolve()
 MODELS_DIR = Path(env("IMPRIMATUR_MODELS") or HOME / "models")
+PRECISION_FILE = env("IMPRIMATUR_PRECISION")  # stands over worker/inference/precision.toml
 KEYS_DIR = HOME / "keys"
 SIGNER_DIR = HOME / "signer"
 WORK_DIR = HOME / "scratch"

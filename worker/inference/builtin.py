@@ -60,8 +60,8 @@ def build(models_dir: Path, *, wheels_dir: Path | None = None, progress: Progres
         return
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        with _build_lock(models_dir):
-            _build_locked(models_dir, wheels_dir, report)
+        with build_lock(models_dir):
+            build_locked(models_dir, wheels_dir, report)
     except OSError as error:
         raise ModelError(
             "write_failed",
@@ -71,7 +71,7 @@ def build(models_dir: Path, *, wheels_dir: Path | None = None, progress: Progres
     report("models are complete", 1.0)
 
 
-def _build_locked(models_dir: Path, wheels_dir: Path | None, report: Progress) -> None:
+def build_locked(models_dir: Path, wheels_dir: Path | None, report: Progress) -> None:
     for leftover in models_dir.glob(f"{TEMPORARY_PREFIX}*"):  # of a builder that was killed: we hold its lock now
         leftover.unlink(missing_ok=True)
     needed = _needed(models_dir)  # another builder may have been quicker
@@ -81,8 +81,8 @@ def _build_locked(models_dir: Path, wheels_dir: Path | None, report: Progress) -
             converted = _convert_all(needed, archives, report)
         report("writing", 0.95)
         for name, data in converted.items():
-            _write_atomically(registry.model_path(models_dir, name), data)
-    _write_atomically(models_dir / MANIFEST_NAME, _manifest())
+            write_atomically(registry.model_path(models_dir, name), data)
+    write_atomically(models_dir / MANIFEST_NAME, _manifest())
 
 
 def convert(card: ModelCard, data: bytes) -> bytes:
@@ -200,7 +200,7 @@ def _manifest() -> bytes:
     return (json.dumps({"model_set": registry.model_set_id(), "models": models}, indent=2) + "\n").encode("ascii")
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write beside, flush to disk, rename over: a reader sees the old file or the new one, also after a power cut."""
     descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
@@ -221,7 +221,7 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _build_lock(models_dir: Path) -> Iterator[None]:
+def build_lock(models_dir: Path) -> Iterator[None]:
     with (models_dir / LOCK_NAME).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel when this process ends, however it ends
         yield

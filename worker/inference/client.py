@@ -52,8 +52,8 @@ def ensure_engine(
     seconds without a client. An engine that hangs is killed and replaced. The options count when one is started; a
     live engine is taken as it is. Without `models_dir` and `providers` the environment variables IMPRIMATUR_MODELS
     and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto". `extra_models` is a folder of an operator's
-    models: import it first, so that the start only finds what the cache holds (see `importing`). `pretend` is the
-    table of a pretend device, for
+    models: import it first, so that the start only finds what the cache holds (see `importing`). IMPRIMATUR_PRECISION
+    may name a file that stands over the shipped precision.toml. `pretend` is the table of a pretend device, for
     measuring (see `pretend`); `options` are further arguments of the engine's command line.
     Raises ModelError ("engine_unavailable", "provider_unavailable").
     """
@@ -67,11 +67,13 @@ def ensure_engine(
             models = models_dir or Path(os.environ.get("IMPRIMATUR_MODELS") or home / "models")
             policy = providers or os.environ.get("IMPRIMATUR_PROVIDERS") or "auto"
             more = ["--extra-models", str(extra_models.absolute())] if extra_models is not None else []
+            named = os.environ.get("IMPRIMATUR_PRECISION")
+            precision = [f"--precision={Path(named).absolute()}"] if named else []
             device = ["--providers", policy] if pretend is None else ["--pretend", str(pretend.absolute())]
             command = [
                 *("--socket", str(socket_path), "--models", str(models.absolute()), *device),
                 *("--cache", str(home.absolute() / "cache" / "graphs")),
-                *("--threads", str(threads), "--idle-exit", str(idle_exit), *more, *options),
+                *("--threads", str(threads), "--idle-exit", str(idle_exit), *precision, *more, *options),
             ]
             _start(command, home / "logs" / "engine.log")
     return socket_path

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from worker.inference.registry import Precision
+
 Device = Literal["cpu", "cuda", "tensorrt"]
 
 
@@ -43,3 +45,4 @@ class LoadedModel:
     device: str  # a `Device`, or "pretend"
     cpu_fallback_nodes: int
     load_seconds: float
+    precision: Precision = "fp32"

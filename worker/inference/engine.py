@@ -33,6 +33,7 @@ from worker.inference.devices import LoadedModel
 from worker.inference.endpoint import bind, lock_path
 from worker.inference.graph_cache import GraphCache
 from worker.inference.importing import cache_of, import_folder
+from worker.inference.precision import POLICY_PATH, read_policies
 from worker.inference.pretend import DEVICE as PRETEND
 from worker.inference.pretend import PretendDevice, read_table
 from worker.inference.sessions import LocalRunner, ProviderPolicy
@@ -380,6 +381,7 @@ def _executor(options: argparse.Namespace) -> tuple[PretendDevice | LocalRunner,
         cache=cache,
         slots=max(1, cores // options.threads),
         models=models,
+        precisions=read_policies(POLICY_PATH, *options.precision),
     )
     names = list(models.cards()) if options.preload == "all" else [n for n in options.preload.split(",") if n]
     for name in names:
@@ -408,6 +410,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep optimised graphs and compiled engines here")
     parser.add_argument("--preload", default="", metavar="NAME,...", help="load before ready, never unload; or: all")
     parser.add_argument("--unload-after", type=float, default=UNLOAD_SECONDS, metavar="SECONDS", help="without use")
+    parser.add_argument(
+        "--precision", type=Path, action="append", default=[], help="a TOML file over the shipped precision.toml"
+    )
     parser.add_argument("--ready-fd", type=int, help="a descriptor that gets one JSON line when ready or failed")
     options = parser.parse_args(arguments)
     if options.threads < 1 or (options.idle_exit is not None and options.idle_exit < 0):

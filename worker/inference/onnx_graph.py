@@ -56,13 +56,7 @@ class GraphWriter:
     def apply(self, operator: str, *inputs: str, output: str | None = None, **attributes: AttributeValue) -> str:
         """Add one node with one output and give that output's name; an empty input name means "left out"."""
         name = output or self._fresh("x")
-        node = NodeProto()
-        node.op_type = operator
-        node.input.extend(inputs)
-        node.output.append(name)
-        for key in sorted(attributes):
-            node.attribute.append(_attribute(key, attributes[key]))
-        self._nodes.append(node)
+        self._nodes.append(make_node(operator, inputs, name, attributes))
         return name
 
     def top(self, value: str, count: int) -> tuple[str, str]:
@@ -110,6 +104,17 @@ class GraphWriter:
     def _fresh(self, prefix: str) -> str:
         self._count += 1
         return f"{self._prefix}{prefix}{self._count}"
+
+
+def make_node(operator: str, inputs: Sequence[str], output: str, attributes: Mapping[str, AttributeValue]) -> NodeProto:
+    """One node with one output, attributes sorted by name."""
+    node = NodeProto()
+    node.op_type = operator
+    node.input.extend(inputs)
+    node.output.append(output)
+    for key in sorted(attributes):
+        node.attribute.append(_attribute(key, attributes[key]))
+    return node
 
 
 def serialise(model: ModelProto) -> bytes:

