@@ -29,7 +29,7 @@ IMAGE = np.random.default_rng(3).uniform(-1, 1, (2, *lowering.SHAPE)).astype(np.
 
 @pytest.mark.parametrize("name", registry.cards())
 def test_a_halved_model_computes_in_float16_behind_a_float32_border(models_dir, name):
-    model = onnx.load_from_string(read_verified(models_dir, registry.card(name)))
+    model = onnx.load_from_string(read_verified(registry.model_path(models_dir, name), registry.card(name)))
     halved = halving.halve(model)
     types = types_of(halved)
     border = [value.name for value in (*halved.graph.input, *halved.graph.output)]
@@ -93,7 +93,7 @@ def test_the_widened_graph_rounds_each_value_as_float16_does():
 
 
 def test_the_same_graph_gives_the_same_bytes(models_dir):
-    data = read_verified(models_dir, registry.card("blazeface_short"))
+    data = read_verified(registry.model_path(models_dir, "blazeface_short"), registry.card("blazeface_short"))
     first, second = (halving.halve(onnx.load_from_string(data)).SerializeToString() for _ in range(2))
     assert first == second
 
@@ -146,7 +146,7 @@ def test_suppression_inside_a_graph_stays_in_float32_and_keeps_the_same_boxes():
 @pytest.mark.parametrize("name", registry.cards())
 def test_every_built_in_model_stays_finite_in_float16_on_noise(models_dir, noise, name):
     card = registry.card(name)
-    data = read_verified(models_dir, card)
+    data = read_verified(registry.model_path(models_dir, card.name), card)
     runner = LocalRunner(models_dir)
     wide = halving.widened(halving.halve(onnx.load_from_string(data)))
     metrics = precision.try_out(
