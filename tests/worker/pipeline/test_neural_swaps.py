@@ -68,7 +68,7 @@ def face(x: float = 320, y: float = 240, size: float = 140, track: int = 0) -> F
 
 
 def swapper(runner, models, name=SWAPPER, judged=frozenset()) -> NeuralTrackSwapper:
-    return NeuralTrackSwapper(runner, models, name, DONOR, judged, points=68)
+    return NeuralTrackSwapper(runner, models, name, DONOR, judged)
 
 
 def test_many_frames_under_way_give_what_one_at_a_time_gives(runner, models):
@@ -131,6 +131,8 @@ def test_landmarks_are_smoothed_over_frames_and_not_over_a_cut(runner, models):
     first = plan.begin(grey(), face(x=300), 0, 0.0)
     second = plan.begin(grey(), face(x=304), 1, 0.04)
     assert first.five[0, 0] < second.five[0, 0] < first.five[0, 0] + 3.9
+    plain = NeuralTrackSwapper(runner, models, SWAPPER, DONOR, smooth=False)
+    assert [plain.begin(grey(), face(x=x), 0, 0.0).five[0, 0] - first.five[0, 0] for x in (300, 304)] == [0, 4]
     plan.reset()
     third = plan.begin(grey(), face(x=304), 2, 0.08)
     assert third.five[0, 0] == pytest.approx(first.five[0, 0] + 4, abs=0.01)
@@ -162,7 +164,7 @@ def test_a_run_that_fails_leaves_the_frame_as_it_was(runner, models):
             raise AssertionError("not asked for")
 
     planes = grey()
-    plan = NeuralTrackSwapper(Failing(), models, SWAPPER, DONOR, points=68)
+    plan = NeuralTrackSwapper(Failing(), models, SWAPPER, DONOR)
     pending = plan.begin(planes, face(), 0, 0.0)
     with pytest.raises(ModelError):
         plan.finish(pending, planes)
