@@ -42,8 +42,8 @@ def _eye_distance(landmarks: Floats) -> float:
 class OneEuro:
     """Smooths the landmarks of one track, all of one markup (mesh, 68 points or five); feed the frames in order."""
 
-    def __init__(self, count: int = LANDMARK_COUNT) -> None:
-        self._rest = _rest_cutoffs(count)
+    def __init__(self) -> None:
+        self._rest: Floats | None = None
         self._seconds = 0.0
         self._points: Floats | None = None
         self._speed: Floats | None = None
@@ -59,6 +59,8 @@ class OneEuro:
         """
         step = seconds - self._seconds
         self._seconds = seconds
+        if self._rest is None:
+            self._rest = _rest_cutoffs(len(landmarks))
         if self._points is None or self._speed is None or not 0 < step < 0.5:
             self._points = landmarks.astype(np.float32).copy()
             self._speed = np.zeros_like(self._points)

@@ -75,8 +75,8 @@ class CutDetector:
         return np.asarray(cv2.resize(sparse, self._SIZE, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _compare(self, luma: NDArray[np.uint8]) -> bool:
-        histogram = np.asarray(np.bincount(luma.ravel() >> 4, minlength=16) / luma.size, np.float32)
-        now = np.asarray(luma, np.float32) / np.float32(255)
+        histogram = np.bincount(luma.ravel() >> 4, minlength=16).astype(np.float32) / np.float32(luma.size)
+        now = luma.astype(np.float32) / np.float32(255)
         cut = False
         if self._luma is not None and self._histogram is not None:
             moved = float(np.abs(now - self._luma).mean())

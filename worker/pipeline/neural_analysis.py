@@ -102,9 +102,8 @@ def _follow(
         if pending.begins_shot:
             seconds_of.append(item.stamp.seconds)
         book.add(item.stamp.index, item.stamp.seconds, faces)
-        if faces:
-            found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
-            writer.add(AnalysedFrame(item.stamp.index, item.stamp.seconds, found))
+        found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
+        writer.add(AnalysedFrame(item.stamp.index, item.stamp.seconds, found))
         last = item.stamp.seconds
         report("track", item.stamp.index + 1, reader.frames)
         return item

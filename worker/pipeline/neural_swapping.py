@@ -84,9 +84,9 @@ class NeuralTrackSwapper:
         identity: Identity,
         judged_frames: frozenset[int] = frozenset(),
         *,
-        points: int = 478,
+        smooth: bool = True,
     ) -> None:
-        """`swapper` names a model of the role face_swapper, `points` is the number of landmarks of the analysis.
+        """`swapper` names a model of the role face_swapper. Without `smooth` the landmarks come smoothed.
 
         Raises ModelError "model_missing" if the swapper or the model of its embedding is not in `models`.
         """
@@ -97,7 +97,7 @@ class NeuralTrackSwapper:
         self._describer = ArcFace(models.card(card.contract.identity))
         self._paster = Paster(self._swapper.image.side)
         self._identity = identity
-        self._smooth = OneEuro(points)
+        self._smooth = OneEuro() if smooth else None
         self._judged_frames = judged_frames
         self._qualities: list[Quality] = []
         self._replaced = 0
@@ -105,11 +105,12 @@ class NeuralTrackSwapper:
 
     def reset(self) -> None:
         """Forget the frames before, as after a cut. Called from the thread of `begin`."""
-        self._smooth.reset()
+        if self._smooth is not None:
+            self._smooth.reset()
 
     def begin(self, frame: Frame, face: FrameFace, index: int, seconds: float) -> PendingPaste | None:
         """Cut the face out and submit it; None if it lies outside the frame or is too small. Raises ModelError."""
-        landmarks = self._smooth(face.landmarks, seconds)
+        landmarks = face.landmarks if self._smooth is None else self._smooth(face.landmarks, seconds)
         five, box = five_of(landmarks), box_of_points(landmarks)
         if float(box[2:].max()) < _LEAST or Box.around(landmarks, 0.0, _size_of(frame)) is None:
             self.left_alone += 1
@@ -220,6 +221,7 @@ def plan_neural_swaps(
     runner: ModelRunner,
     models: ModelSet,
     swapper: str,
+    smooth: bool = True,
 ) -> dict[int, NeuralTrackSwapper]:
     """Look once through the stored landmarks, before a frame is decoded, and refuse what cannot become good.
 
@@ -244,7 +246,7 @@ def plan_neural_swaps(
             swapper,
             identities[target],
             _samples(seen),
-            points=analysis.info.form.points,
+            smooth=smooth,
         )
     return plans
 

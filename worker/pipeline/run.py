@@ -15,6 +15,7 @@ from typing import Any, Final, get_args
 
 from worker.faces.errors import FaceError, FaceErrorCode
 from worker.inference.endpoint import dial
+from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
 from worker.media.errors import ChildError, MediaError
@@ -76,10 +77,12 @@ def analyse(
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     threads: int | None = None,
+    cards: ModelSet = BUILTIN,
 ) -> AnalysisSummary:
     """Find and follow the faces of a photo or video in a media child and write the analysis to `out`.
 
-    `out` lies in `work_dir`, the only folder the child may write to. No face is no error: the summary has no tracks.
+    `out` lies in `work_dir`, the only folder the child may write to; `cards` are the models of the engine. No face is
+    no error: the summary has no tracks.
     Raises MediaError, FaceError, ModelError, PipelineError; `out` does not exist then.
     """
     path, out, work_dir = path.resolve(), out.resolve(), work_dir.resolve()
@@ -88,6 +91,7 @@ def analyse(
     kind = identify(path).kind
     threads = threads or _cores()
     payload = {"path": str(path), "out": str(out), "models": models, "kind": kind, "threads": threads}
+    payload["cards"] = cards.to_json()
     with _leaving_nothing(out), engine_connection(engine_socket) as fd:
         reply = _call(
             "worker.pipeline.child:analyse_entry",
@@ -115,16 +119,18 @@ def run_job(
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     threads: int | None = None,
+    cards: ModelSet = BUILTIN,
 ) -> JobResult:
     """Carry out a job in a media child: `spec.output_path` is written, marked with `pattern` and unsigned.
 
-    `pattern` is `MarkPattern.to_bytes()`: the child gets no key. The output appears whole or not at all; an older file
-    at that path is never touched before. Raises MediaError, FaceError, ModelError, PipelineError.
+    `pattern` is `MarkPattern.to_bytes()`: the child gets no key. `cards` are the models of the engine. The output
+    appears whole or not at all; an older file at that path is never touched before. Raises MediaError, FaceError, ModelError, PipelineError.
     """
     _check_files(spec)
     _check_room(spec)
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
+    payload["cards"] = cards.to_json()
     sources = {photo.path.resolve() for swap in spec.swaps for photo in swap.sources}
     with _leaving_nothing(spec.output_path), engine_connection(engine_socket) as fd:
         reply = _call(

@@ -64,14 +64,14 @@ class PendingFrame:
 class _Look:
     run: Pending
     matrix: Affine
-    score: float
 
 
 @dataclass
 class _Track:
     number: int
     landmarks: Floats
-    box: Floats
+    box: Floats  # of the landmarks
+    around: Floats  # as the detector frames the face: where to look for it next
     score: float
     seen: float  # when it was last in a frame
     detected: float  # when the detector last saw it
@@ -134,7 +134,7 @@ class NeuralTracker:
         found = self._detector.decode(run.result(), scale)
         least = _SHRINK * self._min_size
         pending.found = tuple(one for one in found if float(one.box[2:].max()) >= least)
-        pending.looks = [self._look(self._fan, frame, one.box, one.score) for one in pending.found]
+        pending.looks = [self._look(self._fan, frame, one.box) for one in pending.found]
 
     def finish(self, pending: PendingFrame, frame: Frame) -> list[TrackedFace]:
         """Wait for the landmarks and continue the tracks: the frame's faces in the order of their track numbers.
@@ -145,10 +145,10 @@ class NeuralTracker:
             self.cuts.append(pending.index)
             self._live, self._lost = [], []
         shape = _shape_of(frame)
-        faces = [self._read(self._fan, look) for look in pending.looks]
+        faces = [self._fan.decode(look.run.result(), look.matrix) for look in pending.looks]
         kept = [
-            (points, score)
-            for points, score in faces
+            (points, found)
+            for points, found in zip(faces, pending.found, strict=True)
             if points.score >= LANDMARK_SCORE and self._large_enough(points.points, shape)
         ]
         self._continue(kept, pending, frame)
@@ -164,12 +164,9 @@ class NeuralTracker:
         """The embedding float32 [D], length 1, of every track so far: the mean over its best frames."""
         return {number: self._describe(track) for number, track in self._all.items() if track.chips}
 
-    def _look(self, fan: Fan2d, frame: Frame, box: Floats, score: float) -> _Look:
+    def _look(self, fan: Fan2d, frame: Frame, box: Floats) -> _Look:
         inputs, matrix = fan.prepare(frame, box)
-        return _Look(self._runner.submit(fan.card.name, inputs), matrix, score)
-
-    def _read(self, fan: Fan2d, look: _Look) -> tuple[Landmarks68, float]:
-        return fan.decode(look.run.result(), look.matrix), look.score
+        return _Look(self._runner.submit(fan.card.name, inputs), matrix)
 
     def _large_enough(self, points: Floats, shape: tuple[int, int]) -> bool:
         box = box_of_points(points)
@@ -178,7 +175,9 @@ class NeuralTracker:
             box[2] * box[3]
         )
 
-    def _continue(self, faces: Sequence[tuple[Landmarks68, float]], pending: PendingFrame, frame: Frame) -> None:
+    def _continue(
+        self, faces: Sequence[tuple[Landmarks68, NeuralDetection]], pending: PendingFrame, frame: Frame
+    ) -> None:
         """Give every face to the track it overlaps most, follow tracks without a face, begin tracks for the rest."""
         boxes = [box_of_points(points.points) for points, _ in faces]
         pairs = sorted(
@@ -196,25 +195,24 @@ class NeuralTracker:
         unseen: list[_Track] = []
         for row, track in enumerate(self._live):
             if row in given:
-                points, score = faces[given[row]]
-                _place(track, points.points, score, pending.seconds, detected=True)
+                _place(track, *faces[given[row]], pending.seconds)
                 live.append(track)
             else:
                 unseen.append(track)
-        looks = [self._look(self._late_fan, frame, track.box, track.score) for track in unseen]
+        looks = [self._look(self._late_fan, frame, track.around) for track in unseen]
         for track, look in zip(unseen, looks, strict=True):
-            points, score = self._read(self._late_fan, look)
+            points = self._late_fan.decode(look.run.result(), look.matrix)
             if self._followed(track, points, pending, frame, live):
-                _place(track, points.points, score, pending.seconds, detected=False)
+                _move(track, points, pending.seconds)
                 live.append(track)
             else:
                 self._lost.append(track)
         self._live = live
-        for column, (points, score) in enumerate(faces):
+        for column, (points, found) in enumerate(faces):
             large = float(boxes[column][2:].max()) >= self._min_size  # a followed face may shrink a little below it
             if column not in taken and large and all(overlap(boxes[column], one.box) <= _SAME for one in self._live):
                 track = self._resumed(points.points, frame) or self._begun()
-                _place(track, points.points, score, pending.seconds, detected=True)
+                _place(track, points, found, pending.seconds)
                 self._live.append(track)
 
     def _followed(
@@ -233,7 +231,8 @@ class NeuralTracker:
 
     def _begun(self) -> _Track:
         nothing = np.zeros((68, 2), np.float32)
-        track = _Track(len(self._all), nothing, np.zeros(4, np.float32), 0.0, 0.0, 0.0)
+        box = np.zeros(4, np.float32)
+        track = _Track(len(self._all), nothing, box, box, 0.0, 0.0, 0.0)
         self._all[track.number] = track
         return track
 
@@ -273,10 +272,23 @@ class NeuralTracker:
         return [self._describer.decode(run.result()) for run in runs]
 
 
-def _place(track: _Track, points: Floats, score: float, seconds: float, *, detected: bool) -> None:
-    track.landmarks, track.box, track.score, track.seen = points, box_of_points(points), score, seconds
-    if detected:
-        track.detected = seconds
+def _place(track: _Track, now: Landmarks68, found: NeuralDetection, seconds: float) -> None:
+    """Put the track where the detector found its face."""
+    track.landmarks, track.box, track.around = now.points, box_of_points(now.points), found.box
+    track.score, track.seen, track.detected = found.score, seconds, seconds
+
+
+def _move(track: _Track, now: Landmarks68, seconds: float) -> None:
+    """Put the track where its landmarks went, and the detector's box along with them.
+
+    The landmarks reach less far than the detector's box; looking at theirs would look closer from frame to frame.
+    """
+    box = box_of_points(now.points)
+    grown = float(box[2:].max()) / float(track.box[2:].max())
+    size = track.around[2:] * grown
+    aside = (track.around[:2] + track.around[2:] / 2 - track.box[:2] - track.box[2:] / 2) * grown
+    track.around = np.concatenate([box[:2] + box[2:] / 2 + aside - size / 2, size]).astype(np.float32)
+    track.landmarks, track.box, track.seen = now.points, box, seconds
 
 
 def _shape_of(frame: Frame) -> tuple[int, int]:

@@ -1,0 +1,277 @@
+"""A neural swap in two halves: many frames under way, each face back in its own frame, the same as one by one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.worker import neural_graphs as graphs
+from worker.faces.align import TEMPLATES
+from worker.faces.errors import FaceError
+from worker.faces.neural.models import unit
+from worker.inference.importing import import_folder
+from worker.inference.registry import BUILTIN, ModelSet
+from worker.inference.sessions import LocalRunner
+from worker.inference.types import ModelError
+from worker.media.planes import Planes
+from worker.media.sample_clip import make_clip
+from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, Form, FrameFace
+from worker.pipeline.errors import PipelineError
+from worker.pipeline.neural_analysis import analyse_video_neural
+from worker.pipeline.neural_swapping import (
+    FaceEnhancer,
+    Identity,
+    NeuralTrackSwapper,
+    load_identities,
+    plan_neural_swaps,
+)
+from worker.spec import JobSpec, SourcePhoto, Swap
+
+SWAPPER = "hyperswap_1a_256"
+FORM = Form(68, 2, 512)
+DONOR = Identity(unit(np.ones(512, np.float32)), 20.0)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> ModelSet:
+    """All stand-ins; the 256-pixel swapper makes its picture lighter by the mean of the source, so that it shows."""
+    folder = graphs.write_all(tmp_path_factory.mktemp("operator"))
+    onnx.save(graphs.swapper(256, shade=True), folder / f"{SWAPPER}.onnx")
+    return import_folder(folder, folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def runner(models: ModelSet, models_dir: Path) -> LocalRunner:
+    return LocalRunner(models_dir, models=models)
+
+
+def grey(level: int = 100) -> Planes:
+    planes = Planes((640, 480))
+    planes.buffer[:] = 128
+    planes.y[:] = level
+    return planes
+
+
+def face(x: float = 320, y: float = 240, size: float = 140, track: int = 0) -> FrameFace:
+    five = (np.array(TEMPLATES["arcface_128"], np.float32) - 0.5) * size * 1.5 + (x, y)
+    box = np.array([x - size / 2, y - size / 2, size, size], np.float32)
+    points = np.concatenate([five, [[x - size / 2, y - size / 2], [x + size / 2, y + size / 2]]]).astype(np.float32)
+    landmarks = np.resize(points, (68, 2))
+    # Eyes, nose tip and corners of the mouth where the 68-point markup has them.
+    landmarks[36:42], landmarks[42:48] = five[0], five[1]
+    landmarks[30], landmarks[48], landmarks[54] = five[2], five[3], five[4]
+    return FrameFace(track, 0.9, box, landmarks.astype(np.float32))
+
+
+def swapper(runner, models, name=SWAPPER, judged=frozenset()) -> NeuralTrackSwapper:
+    return NeuralTrackSwapper(runner, models, name, DONOR, judged)
+
+
+def test_many_frames_under_way_give_what_one_at_a_time_gives(runner, models):
+    def frames() -> list[tuple[Planes, FrameFace]]:
+        return [(grey(60 + 8 * k), face(200 + 15 * k, 240 - 5 * k, 120 + 4 * k)) for k in range(12)]
+
+    alone = frames()
+    plan = swapper(runner, models)
+    for k, (planes, where) in enumerate(alone):
+        plan.finish(plan.begin(planes, where, k, k / 25), planes)
+    together = frames()
+    plan = swapper(runner, models)
+    waiting = [plan.begin(planes, where, k, k / 25) for k, (planes, where) in enumerate(together)]
+    for pending, (planes, _) in zip(waiting, together, strict=True):
+        plan.finish(pending, planes)
+    for (one, _), (other, _) in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.buffer, other.buffer)
+    assert plan.quality()["frames_replaced"] == 12
+
+
+def test_the_face_gets_what_the_swapper_made_of_the_donor_and_the_rest_of_the_frame_nothing(runner, models):
+    planes = grey()
+    plan = swapper(runner, models)
+    plan.finish(plan.begin(planes, face(), 0, 0.0), planes)
+    lighter = float(np.ones(512).mean() / np.sqrt(512)) / 2 * 219  # the graph's own values run from -1 to 1
+    assert abs(int(planes.y[240, 320]) - (100 + lighter)) <= 1
+    changed = np.argwhere(planes.y != 100)
+    assert changed.min(axis=0)[0] > 240 - 140
+    assert changed.max(axis=0)[1] < 320 + 140
+
+
+def test_a_photo_is_swapped_as_rgb(runner, models):
+    picture = np.full((481, 641, 3), 100, np.uint8)  # odd sizes too
+    plan = swapper(runner, models)
+    plan.finish(plan.begin(picture, face(), 0, 0.0), picture)
+    assert abs(int(picture[240, 320, 0]) - (100 + 255 / np.sqrt(512) / 2)) <= 1
+    assert (picture[:60] == 100).all()
+
+
+@pytest.mark.parametrize("name", [SWAPPER, "inswapper_128"])
+def test_both_sizes_of_swapper_are_driven_alike(runner, models, name):
+    planes = grey()
+    plan = swapper(runner, models, name)
+    plan.finish(plan.begin(planes, face(), 0, 0.0), planes)
+    assert plan.quality()["frames_replaced"] == 1
+
+
+def test_a_face_outside_the_frame_or_too_small_is_left_alone(runner, models):
+    planes = grey()
+    plan = swapper(runner, models)
+    assert plan.begin(planes, face(x=-500), 0, 0.0) is None
+    plan.reset()
+    assert plan.begin(planes, face(size=20), 1, 5.0) is None
+    assert plan.left_alone == 2
+    assert (planes.y == 100).all()
+
+
+def test_landmarks_are_smoothed_over_frames_and_not_over_a_cut(runner, models):
+    plan = swapper(runner, models)
+    first = plan.begin(grey(), face(x=300), 0, 0.0)
+    second = plan.begin(grey(), face(x=304), 1, 0.04)
+    assert first.five[0, 0] < second.five[0, 0] < first.five[0, 0] + 3.9
+    plain = NeuralTrackSwapper(runner, models, SWAPPER, DONOR, smooth=False)
+    assert [plain.begin(grey(), face(x=x), 0, 0.0).five[0, 0] - first.five[0, 0] for x in (300, 304)] == [0, 4]
+    plan.reset()
+    third = plan.begin(grey(), face(x=304), 2, 0.08)
+    assert third.five[0, 0] == pytest.approx(first.five[0, 0] + 4, abs=0.01)
+
+
+def test_sampled_frames_are_judged_by_their_embeddings(runner, models):
+    plan = swapper(runner, models, judged=frozenset({1}))
+    for index in range(3):
+        planes = grey(80 + 20 * index)
+        judged = plan.finish(plan.begin(planes, face(), index, index / 25), planes)
+        assert (judged is not None) == (index == 1)
+        if judged is not None:
+            judged.plan.judge(runner, judged, planes)
+    quality = plan.quality()
+    assert quality["frames_judged"] == 1
+    assert 0 < quality["distance_to_target"] < 0.5
+    assert quality["frames_replaced"] == 3
+
+
+def test_a_run_that_fails_leaves_the_frame_as_it_was(runner, models):
+    class Failing:
+        def submit(self, model, inputs):
+            return self
+
+        def result(self):
+            raise ModelError("engine_failed", "it ended")
+
+        def run(self, model, inputs):
+            raise AssertionError("not asked for")
+
+    planes = grey()
+    plan = NeuralTrackSwapper(Failing(), models, SWAPPER, DONOR)
+    pending = plan.begin(planes, face(), 0, 0.0)
+    with pytest.raises(ModelError):
+        plan.finish(pending, planes)
+    assert (planes.y == 100).all()
+    assert plan.quality()["frames_replaced"] == 0
+
+
+def test_an_enhanced_face_is_blended_over_the_swapped_one(runner, models):
+    planes = grey()
+    plan = swapper(runner, models)
+    enhancer = FaceEnhancer(runner, models, "gfpgan_1.4")
+    pending = plan.begin(planes, face(), 0, 0.0)
+    plan.finish(pending, planes)
+    before = planes.buffer.copy()
+    enhancer.finish(enhancer.begin(planes, pending), planes)
+    assert np.abs(before.astype(int) - planes.buffer).max() <= 1  # this one gives its picture back
+
+
+def test_a_swapper_that_is_not_installed_is_refused_at_once(runner):
+    with pytest.raises(ModelError) as caught:
+        NeuralTrackSwapper(runner, BUILTIN, SWAPPER, DONOR)
+    assert caught.value.code == "model_missing"
+
+
+# -- with a stored analysis ----------------------------------------------------------------------------------------
+
+
+def stored(path: Path, faces: list[FrameFace], form: Form = FORM) -> Analysis:
+    writer = AnalysisWriter(path, form)
+    for index, one in enumerate(faces):
+        writer.add(AnalysedFrame(index, index / 25, (one,)))
+    writer.finish(AnalysisSummary("video", "extended", 640, 480, len(faces), 1.0, (), form=form))
+    return Analysis.load(path)
+
+
+def job(tmp_path: Path, photos: list[Path], target: int = 0) -> JobSpec:
+    sources = tuple(SourcePhoto(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in photos)
+    return JobSpec(
+        job_id="job",
+        kind="video",
+        target_path=tmp_path / "in.mp4",
+        target_sha256="",
+        analysis_path=tmp_path / "a",
+        output_path=tmp_path / "out.mp4",
+        output_mime="video/mp4",
+        swaps=(Swap(target, sources),),
+    )
+
+
+def test_a_donor_is_the_mean_direction_of_all_photos(tmp_path, runner, models, samples):
+    one, two = samples / "grace_hopper.jpg", samples / "astronaut.jpg"
+    single = [load_identities(job(tmp_path, [path]), runner, models, SWAPPER)[0] for path in (one, two)]
+    both = load_identities(job(tmp_path, [one, two]), runner, models, SWAPPER)[0]
+    np.testing.assert_allclose(both.embedding, unit(single[0].embedding + single[1].embedding), atol=1e-5)
+    assert both.sharpness == max(single[0].sharpness, single[1].sharpness)
+
+
+def test_a_plan_is_made_from_the_stored_landmarks_and_refuses_what_cannot_become_good(
+    tmp_path, runner, models, samples
+):
+    spec = job(tmp_path, [samples / "grace_hopper.jpg"])
+    options = {"runner": runner, "models": models, "swapper": SWAPPER}
+    plans = plan_neural_swaps(spec, stored(tmp_path / "a", [face()] * 30), {0: DONOR}, **options)
+    planes = grey()
+    pending = plans[0].begin(planes, face(), 3, 0.12)
+    assert plans[0].finish(pending, planes) is not None  # the middle of the first fifth of 30 frames is a sample
+    with pytest.raises(PipelineError) as missing:
+        plan_neural_swaps(spec, stored(tmp_path / "b", [face(track=7)]), {0: DONOR}, **options)
+    assert missing.value.code == "target_missing"
+    with pytest.raises(FaceError) as small:
+        plan_neural_swaps(spec, stored(tmp_path / "c", [face(size=30)] * 5), {0: DONOR}, **options)
+    assert small.value.code == "face_too_small"
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_clip_is_analysed_by_neural_models_and_its_analysis_drives_a_swap(tmp_path, runner, models, samples, every):
+    clip = tmp_path / "clip.mp4"
+    make_clip(samples / "astronaut.jpg", clip, seconds=1, size=(640, 360))
+    told: list[int] = []
+    summary = analyse_video_neural(
+        clip,
+        tmp_path / "a",
+        runner,
+        models,
+        detect_every=every,
+        report=lambda stage, done, total: told.append(done),
+        raise_if_stopped=lambda: None,
+    )
+    analysis = Analysis.load(tmp_path / "a")
+    assert analysis.info == summary
+    assert analysis.info.form == Form(68, 2, 512)
+    assert analysis.info.model_set == models.id()
+    (track,) = analysis.tracks
+    assert len(track.descriptor or ()) == 512
+    assert track.frames == summary.frames == told[-1]
+    found = list(analysis.frames())
+    assert [frame.index for frame in found] == list(range(summary.frames))
+    x, y, width, height = graphs.FACE  # the stand-in detector sees one face there, at the scale of this clip
+    points = (x - width / 2, y - height / 2) + graphs.template_68() * (width, height)
+    np.testing.assert_allclose(found[0].faces[0].landmarks, points, atol=0.1)
+    plans = plan_neural_swaps(
+        job(tmp_path, [samples / "grace_hopper.jpg"]),
+        analysis,
+        {0: DONOR},
+        runner=runner,
+        models=models,
+        swapper=SWAPPER,
+    )
+    planes = grey()
+    assert plans[0].begin(planes, found[0].faces[0], 0, 0.0) is not None
