@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from watermark.pattern import MarkPattern
 from worker.inference.client import EngineClient
+from worker.inference.types import Service
 from worker.media.child import Channel, peak_memory
 from worker.pipeline.photo_analysis import Report
 from worker.spec import JobSpec
@@ -28,7 +29,7 @@ def analyse_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any
     _limit_opencv()
     path, out, models = Path(payload["path"]), Path(payload["out"]), str(payload["models"])
     report = _reporter(channel)
-    with _engine(channel) as runner:
+    with _engine(channel, "interactive" if payload["kind"] == "photo" else "offline") as runner:
         if payload["kind"] == "photo":
             from worker.pipeline.photo_analysis import analyse_photo
 
@@ -54,7 +55,7 @@ def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     spec = JobSpec.from_json(payload["spec"])
     pattern = MarkPattern.from_bytes(base64.b64decode(payload["pattern"]))
     report = _reporter(channel)
-    with _engine(channel) as runner:
+    with _engine(channel, "interactive" if spec.kind == "photo" else "offline") as runner:
         if spec.kind == "photo":
             from worker.pipeline.photo import run_photo
 
@@ -69,8 +70,8 @@ def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
 
 
 @contextmanager
-def _engine(channel: Channel) -> Iterator[EngineClient]:
-    client = EngineClient.from_socket(socket.socket(fileno=channel.fds[0]))
+def _engine(channel: Channel, service: Service) -> Iterator[EngineClient]:
+    client = EngineClient.from_socket(socket.socket(fileno=channel.fds[0]), service)
     try:
         yield client
     finally:
