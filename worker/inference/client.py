@@ -58,11 +58,11 @@ def ensure_engine(
     Raises ModelError ("engine_unavailable", "provider_unavailable").
     """
     socket_path = _socket_path(home)
-    if _answers(socket_path):
+    if _answers(socket_path, pretend):
         return socket_path
     socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _start_lock(socket_path):
-        if not _answers(socket_path):  # another caller may have been quicker
+        if not _answers(socket_path, pretend):  # another caller may have been quicker
             _end(socket_path, signal.SIGKILL)  # alive but deaf, or already gone
             models = models_dir or Path(os.environ.get("IMPRIMATUR_MODELS") or home / "models")
             policy = providers or os.environ.get("IMPRIMATUR_PROVIDERS") or "auto"
@@ -93,7 +93,8 @@ def _socket_path(home: Path) -> Path:
     return home.absolute() / "run" / "engine.sock"
 
 
-def _answers(socket_path: Path) -> bool:
+def _answers(socket_path: Path, pretend: Path | None) -> bool:
+    """Whether a live engine is there. ModelError if it pretends and should not, or the other way round."""
     try:
         sock = dial(socket_path, HEALTH_SECONDS)
     except OSError:
@@ -104,7 +105,15 @@ def _answers(socket_path: Path) -> bool:
             answer = wire.receive(sock)
         except (OSError, ProtocolError):
             return False
-    return answer is not None and answer.get("ok") is True
+    if answer is None or answer.get("ok") is not True:
+        return False
+    if (answer["status"].get("device") == "pretend") != (pretend is not None):
+        raise ModelError(
+            "engine_unavailable",
+            "The inference engine of this home folder was started to measure with a pretend device (or is a real one "
+            "where a pretend one is wanted), so it is not used. No file was changed. Stop that engine first.",
+        )
+    return True
 
 
 def _start(options: list[str], log_path: Path) -> None:

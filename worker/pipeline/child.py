@@ -17,6 +17,7 @@ from typing import Any, Final
 from watermark.pattern import MarkPattern
 from worker.inference.client import EngineClient
 from worker.inference.registry import ModelSet
+from worker.inference.types import Service
 from worker.media.child import Channel, peak_memory
 from worker.pipeline.photo_analysis import Report
 from worker.spec import JobSpec
@@ -37,7 +38,7 @@ def analyse_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any
     _limit_opencv()
     path, out, models = Path(payload["path"]), Path(payload["out"]), str(payload["models"])
     report = _reporter(channel)
-    with _engine(payload, channel) as runner:
+    with _engine(payload, channel, _service(payload["kind"])) as runner:
         if payload["kind"] == "photo":
             from worker.pipeline.photo_analysis import analyse_photo
 
@@ -63,7 +64,7 @@ def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     spec = JobSpec.from_json(payload["spec"])
     pattern = MarkPattern.from_bytes(base64.b64decode(payload["pattern"]))
     report = _reporter(channel)
-    with _engine(payload, channel) as runner:
+    with _engine(payload, channel, _service(spec.kind)) as runner:
         if spec.kind == "photo":
             from worker.pipeline.photo import run_photo
 
@@ -77,11 +78,16 @@ def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     return {"outcome": asdict(outcome), "peak_rss": peak_memory()}
 
 
+def _service(kind: str) -> Service:
+    """Somebody waits for a photo; a video takes its time anyway."""
+    return "interactive" if kind == "photo" else "offline"
+
+
 @contextmanager
-def _engine(payload: Mapping[str, Any], channel: Channel) -> Iterator[EngineClient]:
+def _engine(payload: Mapping[str, Any], channel: Channel, service: Service) -> Iterator[EngineClient]:
     """The engine with the models whose cards came along: this process may not read their folder."""
     models = ModelSet.from_json(payload.get("cards", "{}"))
-    client = EngineClient.from_socket(socket.socket(fileno=channel.fds[0]), models)
+    client = EngineClient.from_socket(socket.socket(fileno=channel.fds[0]), service, models)
     try:
         yield client
     finally:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.inference import registry
-from worker.inference.client import connect
+from worker.inference.client import connect, stop_engine
 from worker.inference.engine import main
 from worker.inference.pretend import PretendDevice, PretendModel, made_from, read_table
 from worker.inference.sessions import ProviderPolicy
@@ -180,6 +180,17 @@ def test_it_cannot_be_asked_for_beside_a_real_provider(tmp_path, table, models_d
                 str(table),
             ]
         )
+
+
+def test_a_pretending_engine_is_never_taken_for_a_real_one_nor_the_other_way_round(start_engine, table, home):
+    start_engine(pretend=table)
+    with pytest.raises(ModelError, match="pretend") as caught:
+        start_engine()
+    assert caught.value.code == "engine_unavailable"
+    stop_engine(home)
+    start_engine()
+    with pytest.raises(ModelError, match="pretend"):
+        start_engine(pretend=table)
 
 
 def test_the_status_of_a_pretending_engine_says_so_everywhere(start_engine, table, noise, home):
