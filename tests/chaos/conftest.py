@@ -74,7 +74,12 @@ class House:
         return answer["result"]
 
     def start_worker(
-        self, queues: str = "cpu.media,gpu.small", *, beat: bool = False, include: str = "", **environment: str
+        self,
+        queues: str = "cpu.media,interactive,offline",
+        *,
+        beat: bool = False,
+        include: str = "",
+        **environment: str,
     ) -> Any:
         """Start a Celery worker with one process in a process group of its own."""
         number = self.started

@@ -86,9 +86,9 @@ def test_two_workers_and_six_messages_make_one_run(prepared: Any) -> None:
     for _ in range(5):
         house.do("age_queue", minutes=2)
         house.do("tick")
-    assert len(list((house.home / "spool").glob("gpu*/*.msg"))) >= 5
-    house.start_worker("gpu.small")
-    house.start_worker("gpu.small")
+    assert len(list((house.home / "spool").glob("offline/*.msg"))) >= 5
+    house.start_worker("interactive,offline")
+    house.start_worker("interactive,offline")
     found = house.wait_job(job_id, "succeeded")
     assert found["outputs"] == 1
     assert count(house, job_id, to_state="running") == 1

@@ -25,7 +25,11 @@ from worker.spec import JobSpec
 MOST_FRAMES: Final = 48
 """Of a segment: two seconds of work on two cores, so that little is lost with a worker."""
 RUN_IN: Final = 24
-"""Frames before a segment whose colour and light are looked at, never past a cut (see `tests/.../test_segments.py`)."""
+"""Frames before a segment whose colour and light are looked at, never past a cut.
+
+The least for which no sample differs by more than 1/255 from a run without segments, on a clip under changing light and
+grain: with 20 frames some differ by 2, with 12 by 6, with none by 50. The memory keeps 0.75 of itself per frame.
+"""
 ENCODER_THREADS: Final = 2
 """The same on every machine: the bytes that x264 writes depend on the number of its threads."""
 _ROOMS: Final = ("worker/faces", "worker/inference", "worker/media", "worker/pipeline", "watermark")
@@ -168,24 +172,28 @@ def run_in_start(segment: Segment, cuts: Sequence[int]) -> int:
     return max(shot, segment.first - RUN_IN, 0)
 
 
-def address(spec: JobSpec, pattern: bytes, segment: Segment) -> str:
-    """Name a segment's result by everything its bytes follow from: 64 hexadecimal digits.
+class Namer:
+    """Names the results of a job's segments by everything their bytes follow from.
 
     That is the specification without paths, the files by their hashes, the analysis, the mark, this very code and its
-    libraries, and the frames. Raises OSError.
+    libraries, and the frames.
     """
-    raw = {name: value for name, value in json.loads(spec.to_json()).items() if name not in _ELSEWHERE}
-    for swap in raw["swaps"]:
-        for photo in swap["sources"]:
-            del photo["path"]
-    named = {
-        "spec": raw,
-        "analysis": _digest_of(spec.analysis_path),
-        "mark": hashlib.sha256(pattern).hexdigest(),
-        "code": code_version(),
-        "frames": [segment.first, segment.last],
-    }
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+    def __init__(self, spec: JobSpec, pattern: bytes) -> None:
+        """Raises OSError."""
+        raw = {name: value for name, value in json.loads(spec.to_json()).items() if name not in _ELSEWHERE}
+        for swap in raw["swaps"]:
+            for photo in swap["sources"]:
+                del photo["path"]
+        with spec.analysis_path.open("rb") as file:
+            analysis = hashlib.file_digest(file, "sha256").hexdigest()
+        mark = hashlib.sha256(pattern).hexdigest()
+        self._named = {"spec": raw, "analysis": analysis, "mark": mark, "code": code_version()}
+
+    def address(self, segment: Segment) -> str:
+        """The name of one result, 64 hexadecimal digits."""
+        named = {**self._named, "frames": [segment.first, segment.last]}
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 @cache
@@ -198,8 +206,3 @@ def code_version() -> str:
             if path.suffix in {".py", ".json", ".toml"}:
                 digest.update(f"\0{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
