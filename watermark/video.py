@@ -47,7 +47,8 @@ _LIMITED_LUMA, _LIMITED_CHROMA = 219 / 255, 224 / 255
 class Embedder:
     """Writes one mark into the frames of one video. Not thread-safe; frames may come in any order.
 
-    The tile never changes between frames, so the mark neither flickers nor survives only in some of them.
+    The tile never changes between frames, so the mark neither flickers nor survives only in some of them. Its strength
+    is measured at the first frame and again where the picture changes much; `start_anew` forgets what was measured.
     """
 
     def __init__(self, mark_id: bytes, key: MarkKey, size: tuple[int, int], mode: MarkMode = "default") -> None:
@@ -71,6 +72,10 @@ class Embedder:
         self._codes = tuple(np.empty((down, across), np.uint8) for _ in range(2))
         self._measured: dict[bool, tuple[float, float]] = {}
         self._changes = tuple(np.empty((size[1], size[0]), np.uint8) for size in (self.size, self._half))
+
+    def start_anew(self) -> None:
+        """Measure the strength at the next frame, so that it does not depend on the frames before."""
+        self._measured.clear()
 
     def embed(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a marked copy of `frame` (uint8 [H, W, 3] RGB). Raises MarkError "picture_format"."""

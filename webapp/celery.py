@@ -21,7 +21,7 @@ from django.conf import settings
 
 TRANSPORT_ALIASES["spool"] = "worker.spool:Transport"
 
-QUEUES = ("ctl", "cpu.media", "gpu.small")
+QUEUES = ("ctl", "cpu.media", "interactive", "offline")
 LONGEST_TASK = 6 * 3600  # seconds; Redis must not give a message to a second worker before
 
 
@@ -69,7 +69,7 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     result_backend=None,
-    # A worker started without -Q takes all of them; `-Q ctl` and `-Q cpu.media,gpu.small` keep the two apart.
+    # A worker started without -Q takes all of them; `-Q offline` keeps long videos apart.
     task_queues=[Queue(name, Exchange(name, type="direct"), routing_key=name) for name in QUEUES],
     task_default_queue="ctl",
     task_default_exchange="ctl",
@@ -79,7 +79,8 @@ app.conf.update(
         "worker.screen_job": {"queue": "cpu.media"},
         "worker.check_challenge": {"queue": "cpu.media"},
         "worker.enrol_block": {"queue": "cpu.media"},
-        "worker.run_job": {"queue": "gpu.small"},
+        "worker.run_job": {"queue": "interactive"},
+        "worker.help_render": {"queue": "offline"},
         "worker.tick": {"queue": "ctl"},
         "worker.sequence": {"queue": "ctl"},
         "worker.expire": {"queue": "ctl"},

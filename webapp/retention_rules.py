@@ -121,6 +121,13 @@ RULES: dict[str, Rule] = {
         MINIMAL,
         _days("OUTPUT_RETENTION_DAYS"),
     ),
+    "parts": Rule(
+        Words("Parts of a video that is being made", "制作中视频的片段"),
+        Words("the end of the job, however it ends", "任务结束时（无论以何种方式结束）"),
+        Words("parts and their key are destroyed", "销毁片段及其密钥"),
+        MINIMAL,
+        _exactly(days=0),
+    ),
     "challenge_clips": Rule(
         Words("Clips of a live check by camera", "摄像头真人验证视频"),
         Words("the decision; a copy for a dispute no longer than this", "作出决定时；争议副本不超过此期限"),

@@ -5,10 +5,8 @@ The work below stands in its own rooms; here it is only called in order, and eve
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -32,21 +30,21 @@ from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
 from webapp.screening import services as screening
 from webapp.screening.stay_down import StayDownList
-from worker import spool
+from worker import rendering, spool
 from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
 from worker.gate import policy, profiles
 from worker.inference.client import ensure_engine
 from worker.listing import enrol_block, measure_listed
+from worker.materials import materialise
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
-from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, Swap
+from worker.rendering import help_render
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["enrol_block", "expire", "retain", "run_job", "screen_asset", "screen_job", "tick"]
+__all__ = ["enrol_block", "expire", "help_render", "retain", "run_job", "screen_asset", "screen_job", "tick"]
 
-SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
 
 
@@ -161,20 +159,25 @@ def run_job(job_id: str) -> None:
         evidence = running.screening_of(job)
         if evidence is None:
             raise EvidenceMissingError(job_id)
-        spec = _materialise(job, folder)
+        spec = materialise(job, folder)
         key = keys_of_house.mark_keys()[0]
         # A house that cannot sign says so before the render, not after.
         if running.awaited_signing(job):
             keys_of_house.check_services()
         else:
             keys_of_house.signer()
-        result = pipeline.run_job(
-            spec,
-            pattern=patterns.derive(bytes(job.mark_id or b""), key).to_bytes(),
-            engine_socket=ensure_engine(settings.HOME),
-            progress=_throttled(lambda shown: running.report(job_id, owner, shown)),
-            should_stop=lease.lost,
-        )
+        pattern = patterns.derive(bytes(job.mark_id or b""), key).to_bytes()
+        progress = _throttled(lambda shown: running.report(job_id, owner, shown))
+        if spec.kind == "video":
+            result = rendering.render(job, owner, spec, pattern=pattern, lease=lease, progress=progress)
+        else:
+            result = pipeline.run_job(
+                spec,
+                pattern=pattern,
+                engine_socket=ensure_engine(settings.HOME),
+                progress=progress,
+                should_stop=lease.lost,
+            )
         lease.guard()
         if not running.begin_finishing(job_id, owner):
             return
@@ -195,6 +198,7 @@ def run_job(job_id: str) -> None:
             # Surely rolled back. After any other error nobody here can tell: the orphan sweep asks the row in peace.
             finishing.discard(draft)
             raise
+        rendering.drop_parts(job_id)
 
 
 @shared_task(name="worker.tick")
@@ -239,51 +243,6 @@ class EvidenceMissingError(Exception):
     """Authorised without a screening record: cannot happen, and must not pass silently if it does."""
 
     code = "not_screened"
-
-
-def _materialise(job: Job, folder: Path) -> JobSpec:
-    """The job's inputs as plain files in its folder, each checked against the hash that was consented to."""
-    target = folder / "target"
-    analysis = folder / "analysis"
-    _fetch(job.target.object_name, job.target.key_id, target, job.target.sha256)
-    storage.materialise(job.target.analysis_name, job.target.key_id, analysis)
-    photos = []
-    for each in job.jobsource_set.select_related("asset"):
-        path = folder / f"source-{each.position}"
-        _fetch(each.asset.object_name, each.asset.key_id, path, each.asset.sha256)
-        photos.append(SourcePhoto(path=path, sha256=each.asset.sha256, face=each.face))
-    writable = folder / "out"
-    writable.mkdir(mode=0o700)
-    options = Options.from_mapping(job.options)
-    kind: Kind = "photo" if job.target.kind == "photo" else "video"
-    mime = options.mime_for(kind)
-    return JobSpec(
-        job_id=job.pk,
-        kind=kind,
-        target_path=target,
-        target_sha256=job.target.sha256,
-        analysis_path=analysis,
-        output_path=writable / f"output.{EXTENSIONS[mime]}",
-        output_mime=mime,
-        swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
-        mark_mode="durable"
-        if min(job.target.media["width"], job.target.media["height"]) < SMALL
-        else options.mark_mode,
-        label=options.label(),
-        aigc=keys_of_house.aigc(bytes(job.mark_id or b"")) if options.notice().aigc else "",
-        crf=options.crf,
-        jpeg_quality=options.jpeg_quality,
-    )
-
-
-def _fetch(object_name: str, key_id: str, dest: Path, sha256: str) -> None:
-    """Decrypt an input and make sure it is the very file the hash was taken of."""
-    storage.materialise(object_name, key_id, dest)
-    with dest.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise storage.StorageError(
-                "object_changed", "A stored file is not the one that was uploaded. Upload it again."
-            )
 
 
 def _throttled(write: Callable[[Mapping[str, Any]], None]) -> Callable[[Any], None]:

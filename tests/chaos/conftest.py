@@ -74,7 +74,12 @@ class House:
         return answer["result"]
 
     def start_worker(
-        self, queues: str = "cpu.media,gpu.small", *, beat: bool = False, include: str = "", **environment: str
+        self,
+        queues: str = "cpu.media,interactive,offline",
+        *,
+        beat: bool = False,
+        include: str = "",
+        **environment: str,
     ) -> Any:
         """Start a Celery worker with one process in a process group of its own."""
         number = self.started
@@ -166,13 +171,14 @@ class House:
         return dict(self.wait(there, seconds=seconds, every=0.1))
 
     def wait_rendering(self, job_id: str) -> dict[str, Any]:
-        """Wait until a worker is in the middle of the job's pixels."""
+        """Wait until a worker, the job's own or one that helps, is in the middle of the job's pixels."""
 
         def there() -> Any:
             found = self.do("job", job_id=job_id)
             if found["final"]:
                 pytest.fail(f"The job ended as {found['state']}: {found['failure']}\n{self.logs()}")
-            return found if found["state"] == "running" and (found["progress"] or {}).get("frames_done") else None
+            busy = [each for each in found["segments"] if each["state"] == "running" and each["frames_done"]]
+            return found if busy else None
 
         return dict(self.wait(there, every=0.05))
 

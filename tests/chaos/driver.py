@@ -183,7 +183,7 @@ def submit(source: str, target: str, donor: str, person: str, options: dict[str,
 def job(job_id: str) -> dict[str, Any]:
     """The job as the API shows it, with its starts, its events and how many outputs it has."""
     from webapp.jobs import services
-    from webapp.jobs.models import Job, Output
+    from webapp.jobs.models import Job, Output, Segment
 
     found = Job.objects.get(pk=job_id)
     events = list(found.events.values_list("from_state", "to_state", "code"))
@@ -193,6 +193,9 @@ def job(job_id: str) -> dict[str, Any]:
         "lease_owner": found.lease_owner,
         "events": [list(event) for event in events],
         "outputs": Output.objects.filter(job=found).count(),
+        "segments": list(
+            Segment.objects.filter(job=found).values("number", "state", "frames_done", "starts", "lease_owner")
+        ),
     }
 
 
@@ -350,9 +353,9 @@ def age_queue(minutes: int) -> None:
     """As if everything had been sent that long ago."""
     from django.db.models import F
 
-    from webapp.jobs.models import Asset, Job
+    from webapp.jobs.models import Asset, Job, Segment
 
-    for model in (Asset, Job):
+    for model in (Asset, Job, Segment):
         model.objects.exclude(queued_at=None).update(queued_at=F("queued_at") - timedelta(minutes=minutes))
 
 

@@ -107,7 +107,7 @@ def _dumps(house: Any, folder: Path) -> list[Path]:
 
 
 def _prove_forgotten(house: Any, samples: Path, tmp_path: Path) -> None:
-    worker = house.start_worker("ctl,cpu.media,gpu.small", beat=True)
+    worker = house.start_worker("ctl,cpu.media,interactive,offline", beat=True)
     photo = _photo(samples, tmp_path)
     source = house.do("upload", path=str(photo), role="source")
     target = house.upload_ready(samples / "grace_hopper.jpg", "target")
@@ -152,7 +152,7 @@ def _prove_forgotten(house: Any, samples: Path, tmp_path: Path) -> None:
     house.kill(worker)
     assert house.do("erase", subject=ada["subject"], die_after="_destroy_keys") == {"died": 9}
     assert house.do("erasure_state", subject=ada["subject"]) == "erasing"
-    house.start_worker("ctl,cpu.media,gpu.small", beat=True)
+    house.start_worker("ctl,cpu.media,interactive,offline", beat=True)
     house.wait(lambda: house.do("erasure_state", subject=ada["subject"]) == "erased")
     report = house.do("erase", subject=ada["subject"])
     assert report["finished"]

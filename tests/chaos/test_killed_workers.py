@@ -22,14 +22,18 @@ REACTION = 10.0  # seconds from a withdrawal to the end of the work
 def test_a_worker_killed_three_times_in_the_middle_still_publishes_one_output(prepared: Any, tmp_path: Path) -> None:
     house = prepared.house
     job_id, donor, _ = prepared.submit()
-    for times in range(1, 4):
+    finished: set[int] = set()
+    for _ in range(3):
         worker = house.start_worker()
-        house.wait_rendering(job_id)
+        found = house.wait_rendering(job_id)
+        finished |= {each["number"] for each in found["segments"] if each["state"] == "done"}
         house.kill(worker)
-        house.wait(lambda: count(house, job_id, code="worker_lost") == times)  # noqa: B023 - waited for in this round
+        house.wait(lambda: not any(each["lease_owner"] for each in house.do("job", job_id=job_id)["segments"]))
+    found = house.do("job", job_id=job_id)
+    assert finished <= {each["number"] for each in found["segments"] if each["state"] == "done"}
     house.start_worker()
     assert house.wait_job(job_id, "succeeded")["outputs"] == 1
-    assert count(house, job_id, to_state="running") == 4
+    assert count(house, job_id, to_state="running") >= 2
     output = house.do("output", job_id=job_id, dest=str(tmp_path / "out.mp4"))
     assert output["mark_read"] == output["mark_recorded"]
     assert house.do("uses", consent_id=donor) == {"counted": 1}
@@ -42,7 +46,7 @@ def test_a_job_that_kills_its_worker_each_time_is_given_up_as_worker_crash(prepa
     worker = house.start_worker(include="crashing")
     found = house.wait_job(job_id)
     assert (found["state"], found["failure"]["code"]) == ("failed", "worker_crash")
-    assert count(house, job_id, to_state="running") == 5
+    assert 1 <= count(house, job_id, to_state="running") <= 5  # those that help die of the same segments
     assert found["outputs"] == 0
     assert worker.poll() is None  # only its child died, each time
     assert house.do("uses", consent_id=donor) == {"released": 1}
@@ -86,9 +90,9 @@ def test_two_workers_and_six_messages_make_one_run(prepared: Any) -> None:
     for _ in range(5):
         house.do("age_queue", minutes=2)
         house.do("tick")
-    assert len(list((house.home / "spool").glob("gpu*/*.msg"))) >= 5
-    house.start_worker("gpu.small")
-    house.start_worker("gpu.small")
+    assert len(list((house.home / "spool").glob("offline/*.msg"))) >= 5
+    house.start_worker("interactive,offline")
+    house.start_worker("interactive,offline")
     found = house.wait_job(job_id, "succeeded")
     assert found["outputs"] == 1
     assert count(house, job_id, to_state="running") == 1

@@ -66,7 +66,7 @@ def test_the_end_of_a_permission_reaches_everything_in_time(
     house = open_house(PUBLIC_URL=f"http://127.0.0.1:{port}")
     house.start_worker("ctl", beat=True)
     house.start_worker("cpu.media")
-    house.start_worker("gpu.small")
+    house.start_worker("interactive,offline")
     web = Web(house.start_web(port), house.do("key"))
     source = house.upload_ready(samples / "astronaut.jpg", "source")
     photo = house.upload_ready(samples / "grace_hopper.jpg", "target")

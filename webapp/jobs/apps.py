@@ -24,10 +24,22 @@ class JobsConfig(AppConfig):
         from consent.challenge import upkeep as challenge_upkeep
         from consent.erasure import register_eraser, register_kept
         from consent.portal.restriction import register_limit_effect, register_restriction_effect
-        from webapp.jobs import challenges, flow, forgetting, intake, restriction, schedule, services, upkeep
+        from webapp.jobs import (
+            challenges,
+            flow,
+            forgetting,
+            intake,
+            restriction,
+            schedule,
+            segments,
+            services,
+            transitions,
+            upkeep,
+        )
 
         consent_services.register_effect(services.on_consent_changed, locks=flow.companions_of)
         consent_services.register_preview(intake.screened_preview)
+        transitions.register_ended(segments.stop)
         schedule.register()
         register_eraser("jobs", forgetting.forget_person)
         register_kept("jobs", forgetting.kept_here)

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from consent.erasure import Line, Scope
 from consent.models import Consent
-from webapp.jobs.models import Asset, Job, JobEvent, Output
+from webapp.jobs import segments
+from webapp.jobs.models import Asset, Job, JobEvent, Output, Segment
 from webapp.jobs.upkeep import erase_asset_now, erase_output_now
 
 
@@ -26,12 +27,16 @@ def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
     assets = Asset.objects.filter(pk__in=pictures(scope)).order_by("pk")
     events = JobEvent.objects.filter(job__in=jobs).exclude(message="")
     named = assets.exclude(name="")
+    parts = Segment.objects.filter(job__in=jobs)
     if look_only:
+        yield Line("parts of results that were being made", parts.exclude(object_name="").count())
         yield Line("results", outputs.filter(erased_at__isnull=True).count())
         yield Line("uploads with their previews and analyses", assets.exclude(object_name="").count())
         yield Line("file names", named.count())
         yield Line("remarks in job histories", events.count())
         return
+    in_parts = set(parts.order_by().values_list("job_id", flat=True))
+    yield Line("parts of results that were being made", sum(segments.drop(job_id) for job_id in in_parts))
     count = 0
     for output in outputs:
         # Withdrawn ones are hidden already; one of a permission that an operator revoked is as well.

@@ -22,10 +22,10 @@ from django.utils import timezone
 
 if TYPE_CHECKING:
     from consent.models import Challenge
-    from webapp.jobs.models import Asset, Job
+    from webapp.jobs.models import Asset, Job, Segment
     from webapp.screening.listed import ListedFace
 
-    LeasedModel = type[Asset] | type[Job] | type[Challenge] | type[ListedFace]
+    LeasedModel = type[Asset] | type[Job] | type[Challenge] | type[ListedFace] | type[Segment]
 
 POLL_SECONDS = 1.0  # how soon a running worker learns that its row was taken from it
 
@@ -90,7 +90,8 @@ def expired(model: LeasedModel, states: Iterable[str], limit: int = 100) -> list
         state__in=list(states), lease_expires_at__lt=timezone.now(), lease_expires_at__isnull=False
     ).exclude(lease_owner="")
     fields = ("pk", "lease_owner", "state")
-    return [Expired(*row) for row in rows.order_by("lease_expires_at").values_list(*fields)[:limit]]
+    found = rows.order_by("lease_expires_at").values_list(*fields)[:limit]
+    return [Expired(str(pk), owner, state) for pk, owner, state in found]
 
 
 def resend(model: LeasedModel, waiting: Q, send: Callable[[str], None], at_once: int) -> int:
@@ -100,7 +101,7 @@ def resend(model: LeasedModel, waiting: Q, send: Callable[[str], None], at_once:
     for pk in rows.order_by("queued_at").values_list("pk", flat=True)[:at_once]:
         with transaction.atomic():
             if rows.filter(pk=pk).update(queued_at=timezone.now()):
-                send(pk)
+                send(str(pk))
                 count += 1
     return count
 

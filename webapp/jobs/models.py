@@ -143,6 +143,40 @@ class Job(Leased):
         return self.id
 
 
+class Segment(Leased):
+    """A stretch of a video job's frames that one worker renders: `pending → running → done`.
+
+    `address` names the result by all it follows from; of a done one, `object_name` holds it (encrypted under `key_id`)
+    and `sha256` is of its plain bytes. Rows and parts are deleted as soon as the job has ended.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        RUNNING = "running"
+        DONE = "done"
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="segments")
+    number = models.PositiveIntegerField()
+    first_frame = models.PositiveIntegerField()
+    last_frame = models.PositiveIntegerField()
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
+    address = models.CharField(max_length=64)
+    frames_done = models.PositiveIntegerField(default=0)
+    facts = models.JSONField(default=dict, blank=True)  # `worker.pipeline.segments.Part` as JSON
+    sha256 = models.CharField(max_length=64, blank=True)
+    object_name = models.CharField(max_length=80, blank=True)
+    key_id = models.CharField(max_length=40)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["job", "number"]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="segment_once")]
+        indexes = [models.Index(fields=["state", "lease_expires_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}#{self.number}"
+
+
 class JobSource(models.Model):
     """A source photo of a job, in order, with the donor's face in it."""
 

@@ -77,6 +77,27 @@ RECORDS = {
         },
         on_erasure="messages are removed; states and times stay under random ids",
     ),
+    "jobs.Segment": Record(
+        REPLACEMENT,
+        "parts",
+        LEASE
+        | {
+            "id": T,
+            "job": ID,
+            "number": T,
+            "first_frame": T,
+            "last_frame": T,
+            "state": T,
+            "address": CONTENT,
+            "frames_done": T,
+            "facts": CONTENT,  # measures and fingerprints of the part; no template of a face
+            "sha256": CONTENT,
+            "object_name": Category.FACE_IMAGE,  # names the encrypted part in the storage
+            "key_id": ID,
+            "finished_at": T,
+        },
+        on_erasure="parts and key are destroyed, and the row with them",
+    ),
     "jobs.JobSource": Record(
         REPLACEMENT,
         "jobs",

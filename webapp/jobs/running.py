@@ -15,7 +15,7 @@ from django.utils import timezone
 from consent import services as consent_services
 from watermark.payload import new_mark_id
 from webapp.ids import output_id as new_output_id
-from webapp.jobs import flow, leases, permission, repository, signing, transitions
+from webapp.jobs import flow, leases, permission, repository, segments, signing, transitions
 from webapp.jobs.errors import JobsError
 from webapp.jobs.intake import WORN_OUT
 from webapp.jobs.models import Asset, Job, JobEvent, Output
@@ -132,6 +132,7 @@ def _screen_again(job_id: str, owner: str) -> None:
         starts_without_progress=0,
     )
     if moved:
+        segments.stop(Job.objects.get(pk=job_id))
         transitions.release_uses(job_id)
         transitions.send_job(job_id)
 

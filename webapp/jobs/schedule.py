@@ -9,7 +9,7 @@ from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 
 from webapp import retention
-from webapp.jobs import upkeep
+from webapp.jobs import segments, upkeep
 from webapp.jobs.models import Asset, Job, JobEvent, JobSource, Output
 from webapp.outbox import services as outbox
 from webapp.outbox.models import OutboxMessage
@@ -22,6 +22,7 @@ def register() -> None:
     """Called at start-up."""
     retention.register("inputs", upkeep.erase_used_assets, lambda now: _assets_forecast(now, unused=False))
     retention.register("unused_inputs", upkeep.erase_unused_assets, lambda now: _assets_forecast(now, unused=True))
+    retention.register("parts", segments.drop_ended, _parts_forecast)
     retention.register("outputs", upkeep.erase_outputs, _outputs_forecast)
     retention.register("jobs", _forget_remarks, _remarks_forecast)
     retention.register("messages", lambda now: outbox.forget_sent(), _messages_forecast, key="messages")
@@ -44,6 +45,11 @@ def _assets_forecast(now: datetime, *, unused: bool) -> Forecast:
         wait = timedelta(hours=settings.INPUT_RETENTION_HOURS) + upkeep.UNUSED_ASSETS
         following = first + wait if first else None
     return Forecast(len(due), tuple(due[:20]), following)
+
+
+def _parts_forecast(now: datetime) -> Forecast:
+    due = segments.ended().exclude(object_name="")
+    return Forecast(due.count(), tuple(str(pk) for pk in due.values_list("pk", flat=True)[:20]), None)
 
 
 def _outputs_forecast(now: datetime) -> Forecast:

@@ -13,11 +13,13 @@ from consent import services as consent_services
 from webapp.jobs.models import Asset, Job, JobEvent
 from webapp.outbox import services as outbox
 
-RUN_QUEUE = "gpu.small"
+INTERACTIVE_QUEUE = "interactive"  # somebody waits: photos, and clips that are one segment
+OFFLINE_QUEUE = "offline"  # longer videos, so that they never hold up a photo
 MEDIA_QUEUE = "cpu.media"
 
 State = Job.State
 LONGEST_PAUSE = 60.0  # seconds
+SHORT_CLIP = 48  # frames; `worker.pipeline.segments.MOST_FRAMES`
 
 _ended: list[Callable[[Job], None]] = []
 
@@ -100,7 +102,16 @@ def send_job(job_id: str, *, delay: float = 0) -> None:
     if state == State.QUEUED:
         outbox.enqueue("task", {"name": "worker.screen_job", "args": [job_id], "queue": MEDIA_QUEUE}, delay=delay)
     elif state == State.READY:
-        outbox.enqueue("task", {"name": "worker.run_job", "args": [job_id], "queue": RUN_QUEUE}, delay=delay)
+        outbox.enqueue("task", {"name": "worker.run_job", "args": [job_id], "queue": run_queue(job_id)}, delay=delay)
+
+
+def run_queue(job_id: str) -> str:
+    """Where a job waits for its worker. A guess from the header is enough: the wrong queue costs somebody a wait."""
+    target = Job.objects.select_related("target").get(pk=job_id).target
+    if target.kind != "video":
+        return INTERACTIVE_QUEUE
+    frames = target.media.get("frames") or (target.media.get("duration") or 0) * (target.media.get("fps") or 0)
+    return INTERACTIVE_QUEUE if 0 < frames <= SHORT_CLIP else OFFLINE_QUEUE
 
 
 def send_asset(asset_id: str, *, delay: float = 0) -> None:

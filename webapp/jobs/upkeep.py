@@ -24,7 +24,7 @@ from consent.challenge import clips
 from consent.receipts import services as receipts
 from webapp import retention as schedule
 from webapp import storage
-from webapp.jobs import challenges, flow, intake, leases, permission, running, transitions, workfolder
+from webapp.jobs import challenges, flow, intake, leases, permission, running, segments, transitions, workfolder
 from webapp.jobs.models import Asset, Job, Output
 from webapp.outbox import services as outbox
 
@@ -37,7 +37,7 @@ OVERLOOKED_AFTER = timedelta(seconds=5)  # longer than the transactions that may
 UNUSED_ASSETS = timedelta(
     days=settings.CONSENT_LINK_DAYS
 )  # a consent request may be open this long before a job is made
-KINDS_OF_OBJECTS = frozenset({"asset", "analysis", "preview", "output", clips.PREFIX})
+KINDS_OF_OBJECTS = frozenset({"asset", "analysis", "preview", "output", segments.PREFIX, clips.PREFIX})
 ORPHANS_AFTER = timedelta(days=1)  # longer than any upload, screening or finishing needs between object and row
 
 
@@ -48,6 +48,7 @@ class Upkeep:
     delivered: int = 0
     returned: int = 0
     resent: int = 0
+    dropped_parts: int = 0
     swept_folders: int = 0
     erased: int = 0
     receipts: int = 0
@@ -58,8 +59,9 @@ def tick() -> Upkeep:
     outbox.relay_aside()
     return Upkeep(
         delivered=outbox.relay(),
-        returned=reap() + challenges.reap(),
-        resent=sweep() + challenges.sweep(),
+        returned=reap() + segments.reap() + challenges.reap(),
+        resent=sweep() + segments.sweep() + challenges.sweep(),
+        dropped_parts=segments.drop_ended(),
         swept_folders=sweep_folders(),
         receipts=receipts.issue_due(within=FRESH_ANSWERS),
     )
@@ -234,7 +236,7 @@ def sweep_orphans() -> int:
     known: set[str] = set(Output.objects.values_list("object_name", flat=True))
     for object_name, analysis_name, previews in Asset.objects.values_list("object_name", "analysis_name", "previews"):
         known |= {object_name, analysis_name, *previews.values()}
-    known |= challenges.objects()
+    known |= challenges.objects() | segments.objects()
     count = 0
     for name in storage.objects(older_than=timezone.now() - ORPHANS_AFTER):
         if name not in known and name.split("/")[0] in KINDS_OF_OBJECTS:

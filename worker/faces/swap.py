@@ -89,6 +89,16 @@ class MeshSwapper:
         Only pixels inside the report's box change. Raises FaceError `pose_gap` or `face_too_small`; the frame is then
         untouched.
         """
+        return self._follow(frame, landmarks, paste=True)
+
+    def look(self, frame: Rgb, landmarks: Floats) -> None:
+        """Remember colour and light as `swap` does, and leave `frame` as it is: for the frames before a segment.
+
+        Raises as `swap`.
+        """
+        self._follow(frame, landmarks, paste=False)
+
+    def _follow(self, frame: Rgb, landmarks: Floats, *, paste: bool) -> SwapReport:
         options = self._options
         box = box_of(landmarks)
         if not float(box[2:].max()) >= MIN_FACE_PIXELS:  # also where a coordinate is not a number
@@ -114,6 +124,10 @@ class MeshSwapper:
 
         memory = self._compare(frame, points, place, index=choice.index, box=box, memory=memory)
         self._memory = memory
+        changed = np.array([place.x0, place.y0, place.x1 - place.x0, place.y1 - place.y0], np.float32)
+        report = SwapReport(changed, choice.yaw_gap, choice.index)
+        if not paste:
+            return report
         blend.paste(
             frame,
             place,
@@ -123,8 +137,7 @@ class MeshSwapper:
             fading=blend.fade(points, place, mouth_kept, _LINE * line_kept),
             colour=memory.colour,
         )
-        changed = np.array([place.x0, place.y0, place.x1 - place.x0, place.y1 - place.y0], np.float32)
-        return SwapReport(changed, choice.yaw_gap, choice.index)
+        return report
 
     def _compare(
         self,

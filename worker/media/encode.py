@@ -40,7 +40,9 @@ class VideoWriter:
         sound: Any = None,
         threads: int = 2,
         metadata: Mapping[str, str] | None = None,
+        template: Any = None,
     ) -> None:
+        """`template`: an encoded picture stream whose packets come by `write_packet`; nothing is encoded then."""
         self._path = path
         self._half = path.with_name(f".{path.name}.part")
         self._closed = False
@@ -48,7 +50,13 @@ class VideoWriter:
         flags = "+faststart+use_metadata_tags" if metadata else "+faststart"
         self._container = av.open(str(self._half), "w", format=container, options={"movflags": flags})
         self._container.metadata.update(metadata or {})
+        self._encodes = template is None
         try:
+            if template is not None:
+                self._stream = self._container.add_stream_from_template(template)
+                self._stream.time_base = time_base
+                self._sound = _Sound(self._container, sound) if sound is not None else None
+                return
             stream: Any = self._container.add_stream(
                 "libx264",
                 rate=rate.limit_denominator(1_000_000),
@@ -78,6 +86,11 @@ class VideoWriter:
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
 
+    def write_packet(self, packet: Any) -> None:
+        """Copy one encoded packet, its times set, into a writer with a `template`; packets come in decoding order."""
+        packet.stream = self._stream
+        self._container.mux(packet)
+
     def write_sound(self, packet: Any) -> None:
         """Copy or re-encode one packet of the sound stream given at the start."""
         if self._sound is not None:
@@ -86,8 +99,9 @@ class VideoWriter:
     def finish(self) -> None:
         """Flush, write the index, and let the file appear."""
         try:
-            for packet in self._stream.encode(None):
-                self._container.mux(packet)
+            if self._encodes:
+                for packet in self._stream.encode(None):
+                    self._container.mux(packet)
             if self._sound is not None:
                 self._sound.flush()
             self._container.close()

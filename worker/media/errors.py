@@ -58,6 +58,10 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
         "The process that was reading the media reported an internal error.",
         "Try once more; if it happens again, report the error with its details.",
     ),
+    "part_broken": (
+        "A part of the result is not as it was made.",
+        "Start the job again; if it happens again, report the error with its details.",
+    ),
     "canceled": ("The work was canceled.", "Start it again if it is still wanted."),
 }
 

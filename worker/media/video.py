@@ -111,6 +111,22 @@ class VideoReader:
             if kind == "picture":
                 yield item
 
+    def sounds(self) -> Iterator[Any]:
+        """Yield the packets of sound alone, from the first on; no picture is decoded, and none is left afterwards."""
+        waiting = [item for kind, item in self._waiting if kind == "sound"]
+        self._waiting = []
+        yield from waiting
+        if self.sound is None:
+            return
+        try:
+            for packet in self._container.demux([self.sound]):
+                if packet.dts is not None and packet.size:
+                    yield packet
+        except MemoryError:
+            raise
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError("truncated", str(error)) from error
+
     def seek(self, seconds: float, *, sparing: bool = False) -> None:
         """Let `pictures` go on from the last keyframe at or before `seconds`; indices of stamps go on counting.
 

@@ -189,7 +189,7 @@ class AnalysisWriter:
         self._records: list[bytes] = []
 
     def add(self, frame: AnalysedFrame) -> None:
-        """Append one frame; frames come in order, those without faces may be left out."""
+        """Append one frame; frames come in order. Those without faces carry the times that segments are found by."""
         parts = [_FRAME.pack(frame.index, frame.seconds, len(frame.faces))]
         for face in frame.faces:
             if face.landmarks.shape != (self._form.points, self._form.axes):
@@ -284,8 +284,42 @@ class Analysis:
         """Return what a page may show: faces or tracks with box, times, size and yaw, nothing biometric."""
         return self._summary.to_dict(descriptors=False)
 
-    def frames(self) -> Iterator[AnalysedFrame]:
-        """Yield the frames in order, holding one chunk at a time. Raises AnalysisError."""
+    def frames(self, first: int = 0) -> Iterator[AnalysedFrame]:
+        """Yield the frames from number `first` on in order, holding one chunk at a time. Raises AnalysisError.
+
+        Of the chunks before `first` only the heads are unpacked, so that to begin late costs little.
+        """
+        waiting, form = b"", self._summary.form
+        for packed in self._chunks():
+            if first and waiting and _first_index(packed) > first:
+                yield from (frame for frame in _unpack(waiting, form) if frame.index >= first)
+                first, waiting = 0, b""
+            if first:
+                waiting = packed
+            else:
+                yield from _unpack(packed, form)
+        if waiting:
+            yield from (frame for frame in _unpack(waiting, form) if frame.index >= first)
+
+    def times(self) -> NDArray[np.float64] | None:
+        """Seconds of every frame, float64 [frames]; None where frames without faces were left out (older analyses).
+
+        Raises AnalysisError.
+        """
+        seconds: list[float] = []
+        face_bytes = _FACE.size + 2 * self._summary.form.points * self._summary.form.axes
+        for packed in self._chunks():
+            data = _inflate(packed)
+            at = 0
+            while at < len(data):
+                index, when, count = _record(data, at)
+                if index != len(seconds):
+                    return None
+                seconds.append(when)
+                at += _FRAME.size + count * face_bytes
+        return np.array(seconds, np.float64) if len(seconds) == self._summary.frames else None
+
+    def _chunks(self) -> Iterator[bytes]:
         with self.path.open("rb") as file:
             form = _read_form(file)
             if form != self._summary.form:
@@ -299,7 +333,26 @@ class Analysis:
                     return
                 if length > _MAX_CHUNK:
                     raise AnalysisError("chunk size")
-                yield from _unpack(file.read(length), form)
+                yield file.read(length)
+
+
+def _inflate(packed: bytes, most: int = _MAX_CHUNK) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(packed, most)
+    except zlib.error as error:
+        raise AnalysisError(str(error)) from error
+
+
+def _record(data: bytes, at: int) -> tuple[int, float, int]:
+    try:
+        index, seconds, count = _FRAME.unpack_from(data, at)
+    except struct.error as error:
+        raise AnalysisError(str(error)) from error
+    return int(index), float(seconds), int(count)
+
+
+def _first_index(packed: bytes) -> int:
+    return _record(_inflate(packed, _FRAME.size), 0)[0]
 
 
 def _read_form(file: BinaryIO) -> Form:
@@ -317,7 +370,7 @@ def _read_form(file: BinaryIO) -> Form:
 
 def _unpack(packed: bytes, form: Form) -> Iterator[AnalysedFrame]:
     try:
-        data = zlib.decompressobj().decompress(packed, _MAX_CHUNK)
+        data = _inflate(packed)
         at = 0
         while at < len(data):
             index, seconds, count = _FRAME.unpack_from(data, at)
@@ -333,5 +386,5 @@ def _unpack(packed: bytes, form: Form) -> Iterator[AnalysedFrame]:
                 landmarks = (low + step * values).astype(np.float32)
                 faces.append(FrameFace(track, score, np.array(numbers[:4], np.float32), landmarks))
             yield AnalysedFrame(index, seconds, tuple(faces))
-    except (struct.error, ValueError, zlib.error) as error:
+    except (struct.error, ValueError) as error:
         raise AnalysisError(str(error)) from error

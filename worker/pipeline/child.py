@@ -78,6 +78,42 @@ def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     return {"outcome": asdict(outcome), "peak_rss": peak_memory()}
 
 
+def segments_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
+    """Render segments of the job "spec" as they are ordered, until the order {"end"}.
+
+    An order is {"number", "first", "last", "out"}; the answer, after messages of progress, is a message {"part"} with
+    `Part.to_dict()`. Each order's result stands alone, so this process may end between any two.
+    """
+    from worker.pipeline.segments import Segment
+    from worker.pipeline.video import opened
+
+    _limit_opencv()
+    spec = JobSpec.from_json(payload["spec"])
+    pattern = MarkPattern.from_bytes(base64.b64decode(payload["pattern"]))
+    with (
+        _engine(payload, channel, "offline") as runner,
+        opened(
+            spec, pattern, runner, _reporter(channel), channel.raise_if_stopped, threads=int(payload["threads"])
+        ) as renderer,
+    ):
+        while "end" not in (order := channel.next_order()):
+            segment = Segment(int(order["number"]), int(order["first"]), int(order["last"]))
+            part = renderer.render(segment, Path(order["out"]))
+            channel.send({"part": {**part.to_dict(), "peak_rss": peak_memory()}})
+    return {"peak_rss": peak_memory()}
+
+
+def join_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
+    """Join the files "files", rendered as the "parts" say, to the output of the job "spec"."""
+    from worker.pipeline.segments import Part
+    from worker.pipeline.video import join
+
+    spec = JobSpec.from_json(payload["spec"])
+    parts = [Part.from_dict(part) for part in payload["parts"]]
+    outcome = join(spec, parts, [Path(file) for file in payload["files"]], _reporter(channel))
+    return {"outcome": asdict(outcome), "peak_rss": max([peak_memory(), *(part.peak_rss for part in parts)])}
+
+
 def _service(kind: str) -> Service:
     """Somebody waits for a photo; a video takes its time anyway."""
     return "interactive" if kind == "photo" else "offline"

@@ -9,6 +9,9 @@ _TEXTS: Final = {
     "target_missing": "The chosen face is not in the target. Nothing was written. Choose a face again.",
     "file_changed": "A file is not the one that was agreed on. Nothing was written. Upload it again.",
     "unmarkable": "The result cannot carry the invisible mark, so it was not kept. Use a larger, less flat picture.",
+    "part_invalid": "A part of the result is not as it was made. Nothing was published. It is made again.",
+    "worker_crash": "A part of the video ended the process at work on it each time. Nothing was published. Re-encode "
+    "the file and try again.",
     "label_impossible": "The visible notice does not fit the picture. Nothing was written. Use a larger picture.",
 }
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,17 +19,20 @@ from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
 from worker.media.errors import ChildError, MediaError
-from worker.media.sandbox import Limits, call
+from worker.media.sandbox import Child, Limits, call
 from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
 from worker.pipeline.errors import PipelineError
+from worker.pipeline.segments import Part, Segment
 from worker.pipeline.warm import compiled_code
 from worker.spec import JobSpec
 
-__all__ = ["AnalysisSummary", "JobResult", "Progress", "analyse", "run_job"]
+__all__ = ["AnalysisSummary", "JobResult", "Progress", "analyse", "join_job", "run_job", "segment_worker"]
 
 _DIAL_SECONDS: Final = 10.0
 _ANALYSIS_MEMORY: Final = 4 << 30
 _ANALYSIS_SECONDS: Final = 3 * 3600.0
+_SEGMENT_SECONDS: Final = 3600.0
+_JOIN_SECONDS: Final = 3600.0
 _SPARE_BYTES: Final = 64 << 20
 # Share of the whole that each stage ends at. Videos spend nearly all of it in the last.
 _PHOTO_STAGES: Final = {"prepare": 0.3, "decode": 0.4, "detect": 0.9, "swap": 0.6, "mark": 0.75, "judge": 0.9}
@@ -132,7 +135,6 @@ def run_job(
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
     payload["cards"] = cards.to_json()
-    sources = {photo.path.resolve() for swap in spec.swaps for photo in swap.sources}
     with _leaving_nothing(spec.output_path), engine_connection(engine_socket) as fd:
         reply = _call(
             "worker.pipeline.child:job_entry",
@@ -140,17 +142,105 @@ def run_job(
             fd=fd,
             limits=_limits(spec.memory_limit, spec.timeout, threads),
             timeout=spec.timeout,
-            reads=[spec.target_path.resolve(), spec.analysis_path.resolve(), *sources],
+            reads=_inputs(spec),
             writes=[spec.output_path.resolve().parent],
             compiled=compiled_code(engine_socket.parent),
             progress=progress,
             should_stop=should_stop,
         )
-        if not spec.output_path.is_file():
-            raise MediaError("child_died", "no output")
-    return JobResult(
-        output=spec.output_path, mime=spec.output_mime, peak_rss=int(reply["peak_rss"]), **reply["outcome"]
-    )
+        return _result(spec, reply)
+
+
+class SegmentWorker:
+    """A media child that renders segments of one video job, one after the other; made by `segment_worker`.
+
+    It stays open between segments: that is where its sources, its place in the file and its codecs are.
+    """
+
+    def __init__(self, child: Child, should_stop: Callable[[], bool] | None) -> None:
+        self._child = child
+        self._should_stop = should_stop
+
+    def render(self, segment: Segment, out: Path, progress: Callable[[int], None] | None = None) -> Part:
+        """Write `segment` to `out`, in the job's writable folder; `progress` is told its finished frames.
+
+        Raises as `run_job`, and MediaError `canceled` when the job's `should_stop` says so; no file is left then, and
+        the child cannot be used any more.
+        """
+        self._child.order({"number": segment.number, "first": segment.first, "last": segment.last, "out": str(out)})
+        with _leaving_nothing(out), _known_errors():
+            for message in self._child.messages(_SEGMENT_SECONDS, self._should_stop):
+                if "part" in message:
+                    part = Part.from_dict(message["part"])
+                    if part.number != segment.number or part.frames != segment.frames or not out.is_file():
+                        raise MediaError("child_died", "another segment than was asked for")
+                    return part
+                if progress is not None and message.get("stage") == "encode":
+                    progress(max(0, min(segment.frames, int(message["done"]) - segment.first)))
+        raise MediaError("child_died", "no segment")
+
+
+@contextmanager
+def segment_worker(
+    spec: JobSpec,
+    *,
+    pattern: bytes,
+    engine_socket: Path,
+    should_stop: Callable[[], bool] | None = None,
+    threads: int | None = None,
+) -> Iterator[SegmentWorker]:
+    """Open a media child for segments of a video job; results lie in the folder of `spec.output_path`.
+
+    Raises as `run_job`.
+    """
+    _check_files(spec)
+    _check_room(spec)
+    threads = threads or _cores()
+    payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
+    with engine_connection(engine_socket) as fd:
+        child = Child(
+            "worker.pipeline.child:segments_entry",
+            payload,
+            fds=[fd],
+            limits=_limits(spec.memory_limit, spec.timeout, threads),
+            reads=_inputs(spec),
+            writes=[spec.output_path.resolve().parent],
+            compiled=compiled_code(engine_socket.parent),
+        )
+        with child:
+            yield SegmentWorker(child, should_stop)
+
+
+def join_job(
+    spec: JobSpec,
+    parts: Sequence[tuple[Part, Path]],
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> JobResult:
+    """Join rendered segments, in order, to `spec.output_path` in a media child: nothing is encoded again.
+
+    Raises as `run_job`, MediaError `part_broken` where a file is not what its part says.
+    """
+    _check_room(spec)
+    payload = {
+        "spec": spec.to_json(),
+        "parts": [part.to_dict() for part, _ in parts],
+        "files": [str(path) for _, path in parts],
+    }
+    with _leaving_nothing(spec.output_path):
+        reply = _call(
+            "worker.pipeline.child:join_entry",
+            payload,
+            fd=None,
+            limits=_limits(spec.memory_limit, _JOIN_SECONDS, 2),
+            timeout=_JOIN_SECONDS,
+            reads=[spec.target_path.resolve(), *(path for _, path in parts)],
+            writes=[spec.output_path.resolve().parent],
+            progress=progress,
+            should_stop=should_stop,
+        )
+        return _result(spec, reply)
 
 
 class _Follower:
@@ -185,7 +275,7 @@ def _call(
     target: str,
     payload: Mapping[str, Any],
     *,
-    fd: int,
+    fd: int | None,
     limits: Limits,
     timeout: float,
     reads: list[Path],
@@ -194,11 +284,11 @@ def _call(
     progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Any]:
-    try:
+    with _known_errors():
         return call(
             target,
             payload,
-            fds=[fd],
+            fds=[] if fd is None else [fd],
             limits=limits,
             timeout=timeout,
             on_message=_Follower(progress),
@@ -207,8 +297,27 @@ def _call(
             writes=writes,
             compiled=compiled,
         )
+
+
+@contextmanager
+def _known_errors() -> Iterator[None]:
+    try:
+        yield
     except ChildError as error:
         raise known_error(error) from error
+
+
+def _result(spec: JobSpec, reply: Mapping[str, Any]) -> JobResult:
+    if not spec.output_path.is_file():
+        raise MediaError("child_died", "no output")
+    return JobResult(
+        output=spec.output_path, mime=spec.output_mime, peak_rss=int(reply["peak_rss"]), **reply["outcome"]
+    )
+
+
+def _inputs(spec: JobSpec) -> list[Path]:
+    sources = {photo.path.resolve() for swap in spec.swaps for photo in swap.sources}
+    return [spec.target_path.resolve(), spec.analysis_path.resolve(), *sources]
 
 
 def known_error(error: ChildError) -> Exception:
@@ -271,9 +380,9 @@ def _check_files(spec: JobSpec) -> None:
 
 
 def _check_room(spec: JobSpec) -> None:
-    """Refuse before hours of work what can hardly fit: the index is moved to the front in a second copy."""
+    """Refuse before hours of work what can hardly fit: parts, the whole, and a copy with its index in front."""
     free = shutil.disk_usage(spec.output_path.parent).free
-    need = 2 * spec.target_path.stat().st_size + _SPARE_BYTES
+    need = (3 if spec.kind == "video" else 2) * spec.target_path.stat().st_size + _SPARE_BYTES
     if free < need:
         raise MediaError("disk_full", f"{free >> 20} MiB free, {need >> 20} MiB wanted")
 

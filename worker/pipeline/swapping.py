@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 from worker.faces import select
 from worker.faces.landmarks import pose_of
 from worker.faces.quality import Quality, judge
-from worker.faces.smooth import OneEuro
 from worker.faces.swap import MeshSwapper, SourceFace, SwapOptions
 from worker.faces.types import FaceError, ModelRunner, Pose
 from worker.media.planes import Box, Planes
 from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.reports import quality_record
+from worker.pipeline.segments import TrackFacts
 from worker.spec import JobSpec
 
 _MARGIN: Final = 0.3
@@ -40,39 +41,49 @@ class Judged:
 
 
 class TrackSwapper:
-    """Swaps one track; `swap` from one thread, `judge` from another."""
+    """Swaps one track; `look` and `swap` from one thread, `judge` from another. Landmarks come smoothed."""
 
     def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int]) -> None:
         self._sources = tuple(sources)
         self._swapper = MeshSwapper(sources, SwapOptions(most_yaw_gap=180.0))
-        self._smooth = OneEuro()
         self._judged_frames = judged_frames
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget the frames before and what was counted: another segment begins."""
+        self.reset()
         self._qualities: list[Quality] = []
         self._replaced = 0
         self._widest_gap = 0.0
-        self.left_alone = 0
+        self._left_alone = 0
 
     def reset(self) -> None:
         """Forget the frames before, as after a cut."""
         self._swapper.reset()
-        self._smooth.reset()
 
-    def swap(self, planes: Planes, face: FrameFace, index: int, seconds: float) -> Judged | None:
-        """Replace `face` in `planes`, in place; return what is needed to judge it where this frame is a sample."""
-        landmarks = self._smooth(face.landmarks, seconds)
-        box = Box.around(landmarks, _MARGIN, planes.size)
+    def look(self, planes: Planes, face: FrameFace) -> None:
+        """Take note of `face` in a frame before the segment, and change nothing."""
+        box = Box.around(face.landmarks, _MARGIN, planes.size)
         if box is None:
-            self.left_alone += 1
+            return
+        with suppress(FaceError):  # too small to be replaced there: then there is nothing to remember either
+            self._swapper.look(planes.to_rgb(box), _inside(face, box))
+
+    def swap(self, planes: Planes, face: FrameFace, index: int) -> Judged | None:
+        """Replace `face` in `planes`, in place; return what is needed to judge it where this frame is a sample."""
+        box = Box.around(face.landmarks, _MARGIN, planes.size)
+        if box is None:
+            self._left_alone += 1
             return None
         before = planes.to_rgb(box)
         rgb = before.copy()
-        inside = landmarks - np.array([box.left, box.top, 0], np.float32)
+        inside = _inside(face, box)
         try:
             done = self._swapper.swap(rgb, inside)
         except FaceError as error:
             if error.code != "face_too_small":
                 raise
-            self.left_alone += 1
+            self._left_alone += 1
             return None
         planes.paste(box, rgb, before)
         self._replaced += 1
@@ -96,13 +107,34 @@ class TrackSwapper:
         )
         self._qualities.append(quality)
 
-    def quality(self) -> dict[str, Any]:
-        """Return the sum of what was judged, with how many frames were replaced and left alone."""
-        record = quality_record(self._qualities, frames_replaced=self._replaced, frames_left_alone=self.left_alone)
-        record["yaw_gap"] = round(self._widest_gap, 2)
-        if self._widest_gap > select.YAW_WARN:
-            record["warnings"] = sorted({*record["warnings"], "pose_gap_wide"})
-        return record
+    def facts(self) -> TrackFacts:
+        """What this segment's frames of the track came to."""
+        qualities = tuple({**asdict(one), "warnings": list(one.warnings)} for one in self._qualities)
+        return TrackFacts(qualities, self._replaced, self._left_alone, self._widest_gap)
+
+
+def _inside(face: FrameFace, box: Box) -> NDArray[np.float32]:
+    return face.landmarks - np.array([box.left, box.top, 0], np.float32)
+
+
+def sum_up(facts: Sequence[TrackFacts]) -> dict[str, Any]:
+    """Return the record of one track over all segments. Raises PipelineError `part_invalid`."""
+    try:
+        judged = [
+            Quality(**{**quality, "warnings": tuple(quality["warnings"])}) for one in facts for quality in one.qualities
+        ]
+        record = quality_record(
+            judged,
+            frames_replaced=sum(one.replaced for one in facts),
+            frames_left_alone=sum(one.left_alone for one in facts),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PipelineError("part_invalid", str(error)) from error
+    widest = max((one.widest_gap for one in facts), default=0.0)
+    record["yaw_gap"] = round(widest, 2)
+    if widest > select.YAW_WARN:
+        record["warnings"] = sorted({*record["warnings"], "pose_gap_wide"})
+    return record
 
 
 def plan_swaps(

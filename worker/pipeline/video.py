@@ -1,9 +1,17 @@
-"""A video through the pipeline: decode, swap, label, mark, encode, each in its own thread. Inside the media child."""
+"""Segments of a video through the pipeline: decode, swap, label, mark, encode, each in its own thread.
+
+Runs inside the media child. A segment is made from its own frames and a short way into it, and nothing else: what one
+frame takes over from the last (landmarks, colour and light, the measured strength of the mark) begins at a place that
+does not depend on what this process did before.
+"""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from watermark.aigc import KEY
@@ -13,17 +21,30 @@ from watermark.pattern import MarkPattern
 from watermark.video import Embedder
 from worker.faces.types import ModelRunner
 from worker.media.encode import VideoWriter
+from worker.media.join import PartFile, join_parts
 from worker.media.planes import Planes, PlanesPool
 from worker.media.video import Stamp, VideoReader
-from worker.pipeline.analysis import AnalysedFrame, Analysis, FrameFace
+from worker.pipeline.analysis import Analysis, FrameFace
+from worker.pipeline.cursor import FrameCursor
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.overlay import PlanarLabel
 from worker.pipeline.photo import Outcome
 from worker.pipeline.photo_analysis import Report
 from worker.pipeline.reports import fingerprint_record
+from worker.pipeline.segments import (
+    ENCODER_THREADS,
+    RUN_IN,
+    Part,
+    Segment,
+    cut_frames,
+    plan,
+    run_in_start,
+    times_of,
+)
+from worker.pipeline.smoothed import SmoothedFaces
 from worker.pipeline.sources import load_sources
 from worker.pipeline.stages import Stage, Stages
-from worker.pipeline.swapping import Judged, TrackSwapper, plan_swaps
+from worker.pipeline.swapping import Judged, TrackSwapper, plan_swaps, sum_up
 from worker.pipeline.video_analysis import container_of
 from worker.spec import JobSpec, Label
 
@@ -33,14 +54,14 @@ _FINGERPRINT_SECONDS: Final = 1.0
 
 @dataclass
 class _Item:
-    """A picture on its way, or a packet of sound that keeps its place among the pictures."""
+    """A frame on its way; one of the way into the segment is only looked at."""
 
-    stamp: Stamp | None = None
-    frame: Any = None
-    planes: Planes | None = None
+    stamp: Stamp
+    frame: Any
+    leads: bool = False
     faces: tuple[FrameFace, ...] = ()
+    planes: Planes | None = None
     judged: list[Judged] = field(default_factory=list)
-    sound: Any = None
 
 
 def run_video(
@@ -52,10 +73,36 @@ def run_video(
     *,
     threads: int = 2,
 ) -> Outcome:
-    """Carry out a video job and write `spec.output_path`, marked and unsigned.
+    """Carry out a video job alone: all segments one after the other, joined into `spec.output_path`.
 
-    Raises MediaError, FaceError, ModelError, MarkError, LabelError, PipelineError, OSError.
+    The result is the one that many workers come to together. Raises MediaError, FaceError, ModelError, MarkError,
+    LabelError, PipelineError, OSError.
     """
+    parts: list[Part] = []
+    files = []
+    try:
+        with opened(spec, pattern, runner, report, raise_if_stopped, threads=threads) as renderer:
+            for segment in plan(renderer.analysis):
+                files.append(spec.output_path.with_name(f".{spec.output_path.name}.{segment.number}.part"))
+                parts.append(renderer.render(segment, files[-1]))
+        raise_if_stopped()
+        return join(spec, parts, files, report)
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
+@contextmanager
+def opened(
+    spec: JobSpec,
+    pattern: MarkPattern,
+    runner: ModelRunner,
+    report: Report,
+    raise_if_stopped: Callable[[], None],
+    *,
+    threads: int = 2,
+) -> Iterator[SegmentRenderer]:
+    """Open a video job for rendering segments of it, in any order. Raises as `run_video`."""
     report("prepare", 0, None)
     analysis = Analysis.load(spec.analysis_path)
     plans = plan_swaps(spec, analysis, load_sources(spec, runner))
@@ -65,44 +112,55 @@ def run_video(
     ):
         if analysis.info.kind != "video" or (analysis.info.width, analysis.info.height) != reader.size:
             raise PipelineError("analysis_invalid", "another video")
-        writer = VideoWriter(
-            spec.output_path,
-            size=reader.size,
-            time_base=reader.time_base,
-            rate=reader.rate,
-            container="mov" if spec.output_mime == "video/quicktime" else "mp4",
-            crf=spec.crf,
-            preset=spec.preset,
-            sound=reader.sound,
-            threads=threads,
-            metadata={KEY: spec.aigc} if spec.aigc else None,
+        yield SegmentRenderer(
+            spec,
+            analysis=analysis,
+            reader=reader,
+            plans=plans,
+            runner=runner,
+            pattern=pattern,
+            report=report,
+            raise_if_stopped=raise_if_stopped,
         )
-        try:
-            run = _Run(
-                spec,
-                analysis=analysis,
-                reader=reader,
-                writer=writer,
-                plans=plans,
-                runner=runner,
-                pattern=pattern,
-                report=report,
-                raise_if_stopped=raise_if_stopped,
-            )
-            run.go()
-            raise_if_stopped()
-            writer.finish()
-        finally:
-            writer.abort()
-        return run.outcome()
+
+
+def join(spec: JobSpec, parts: list[Part], files: list[Path], report: Report) -> Outcome:
+    """Write `spec.output_path` from the rendered segments, in order. Raises MediaError, PipelineError, OSError."""
+    total = sum(part.frames for part in parts)
+    report("join", 0, total)
+    with spec.target_path.open("rb") as file, VideoReader(file, container_of(spec.target_path), threads=1) as reader:
+        join_parts(
+            [PartFile(path, part.first_pts, part.frames) for part, path in zip(parts, files, strict=True)],
+            spec.output_path,
+            reader,
+            container="mov" if spec.output_mime == "video/quicktime" else "mp4",
+            metadata={KEY: spec.aigc} if spec.aigc else None,
+            done=lambda frames: report("join", frames, total),
+        )
+        width, height = reader.size
+        tracks = {track: [part.tracks[track] for part in parts if track in part.tracks] for track in parts[0].tracks}
+        warnings = list(dict.fromkeys(warning for part in parts for warning in part.warnings))
+        if any(facts.left_alone for found in tracks.values() for facts in found):
+            warnings.append("frames_not_replaced")
+        stages = dict.fromkeys(name for part in parts for name in part.timings)
+        return Outcome(
+            width=width,
+            height=height,
+            duration=parts[-1].last_seconds + 1 / reader.fps,
+            frames=total,
+            timings={name: round(sum(part.timings.get(name, 0.0) for part in parts), 4) for name in stages},
+            quality={track: sum_up(facts) for track, facts in tracks.items()},
+            fingerprint={"kind": "video", "frames": [taken for part in parts for taken in part.fingerprints]},
+            warnings=warnings,
+        )
 
 
 def _planar(label: Label, size: tuple[int, int]) -> PlanarLabel:
     return PlanarLabel(LabelRenderer(size, label.text, label.place, letter_share=label.letter_share))
 
 
-class _Run:
-    """One video on its way; each method below `go` belongs to one stage and so to one thread."""
+class SegmentRenderer:
+    """One open video job; `render` makes one segment after the other. Made by `opened`."""
 
     def __init__(
         self,
@@ -110,27 +168,95 @@ class _Run:
         *,
         analysis: Analysis,
         reader: VideoReader,
-        writer: VideoWriter,
         plans: dict[int, TrackSwapper],
         runner: ModelRunner,
         pattern: MarkPattern,
         report: Report,
         raise_if_stopped: Callable[[], None],
     ) -> None:
-        self._analysis = analysis
-        self._reader = reader
+        self.analysis = analysis
+        self.spec = spec
+        self.reader = reader
+        self.plans = plans
+        self.runner = runner
+        self.report = report
+        self.raise_if_stopped = raise_if_stopped
+        self._times = times_of(analysis)
+        self.cuts = () if self._times is None else cut_frames(self._times, analysis.info.cuts)
+        self.faces = SmoothedFaces(analysis, sorted(plans), self.cuts)
+        self.cursor = FrameCursor(reader, self._times, RUN_IN)
+        self.embedder = Embedder.from_pattern(pattern, reader.size, spec.mark_mode)
+        self.label = _planar(spec.label, reader.size) if spec.label else None
+        self.pool = PlanesPool(reader.size, 3 * (_DEPTH + 1) + 2)
+
+    def fingerprint_due(self, first: int) -> float:
+        """Seconds from which a fingerprint is taken in a segment that begins at frame `first`: one each second."""
+        due = 0.0
+        for seconds in () if self._times is None else self._times[:first]:
+            if seconds >= due:
+                due = _next_due(float(seconds))
+        return due
+
+    def render(self, segment: Segment, out: Path) -> Part:
+        """Write the marked frames of `segment` to `out` (MP4 without sound, times from 0), whole or not at all.
+
+        Raises as `run_video`.
+        """
+        self.embedder.start_anew()
+        for plan_ in self.plans.values():
+            plan_.start_anew()
+        writer = VideoWriter(
+            out,
+            size=self.reader.size,
+            time_base=self.reader.time_base,
+            rate=self.reader.rate,
+            crf=self.spec.crf,
+            preset=self.spec.preset,
+            threads=ENCODER_THREADS,
+        )
+        run = _Run(self, segment, writer)
+        try:
+            chain = run.go()
+            if segment.last == self.analysis.info.frames - 1 and not self.cursor.at_end():
+                raise PipelineError("analysis_invalid", f"more than {self.analysis.info.frames} frames")
+            self.raise_if_stopped()
+            writer.finish()
+        finally:
+            writer.abort()
+            # Encoder and container refer to one another, and each holds as much memory as dozens of frames.
+            del writer
+            run.let_go()
+            gc.collect()
+        first, last = run.stamps
+        return Part(
+            number=segment.number,
+            frames=run.count,
+            first_pts=first.pts,
+            first_seconds=first.seconds,
+            last_seconds=last.seconds,
+            tracks={str(track): plan_.facts() for track, plan_ in self.plans.items()},
+            fingerprints=tuple(fingerprint_record(run.fingerprints, "video")["frames"]),
+            timings={
+                **{name: round(times.busy, 4) for name, times in chain.times.items()},
+                **{f"{name}_cpu": round(times.cpu, 4) for name, times in chain.times.items()},
+            },
+            warnings=tuple(self.reader.warnings),
+        )
+
+
+class _Run:
+    """One segment on its way; each method below `go` belongs to one stage and so to one thread."""
+
+    def __init__(self, owner: SegmentRenderer, segment: Segment, writer: VideoWriter) -> None:
+        self._owner = owner
+        self._segment = segment
         self._writer = writer
-        self._plans = plans
-        self._runner = runner
-        self._report = report
-        self._embedder = Embedder.from_pattern(pattern, reader.size, spec.mark_mode)
-        self._label = _planar(spec.label, reader.size) if spec.label else None
-        self._label_seconds = spec.label.seconds if spec.label else None
-        self._cuts = iter(analysis.info.cuts)
-        self._next_cut = next(self._cuts, None)
-        self._pool = PlanesPool(reader.size, 3 * (_DEPTH + 1) + 2)
-        self._fingerprints: list[tuple[float, Fingerprint]] = []
+        self._first: Stamp | None = None
         self._last: Stamp | None = None
+        self._due = owner.fingerprint_due(segment.first)
+        self._cuts = frozenset(owner.cuts)
+        self.fingerprints: list[tuple[float, Fingerprint]] = []
+        self.count = 0
         self._chain: Stages[_Item] = Stages(
             "decode",
             [
@@ -140,94 +266,88 @@ class _Run:
                 Stage("encode", self._encode),
             ],
             depth=_DEPTH,
-            raise_if_stopped=raise_if_stopped,
+            raise_if_stopped=owner.raise_if_stopped,
         )
 
-    def go(self) -> None:
-        """Run all stages to the end of the video."""
+    def go(self) -> Stages[_Item]:
+        """Run all stages to the end of the segment."""
         self._chain.run(self._decode())
-        frames = 0 if self._last is None else self._last.index + 1
-        if frames != self._analysis.info.frames:
-            raise PipelineError("analysis_invalid", f"{frames} frames, {self._analysis.info.frames} analysed")
+        return self._chain
 
-    def outcome(self) -> Outcome:
-        """Return the facts of the finished run."""
-        width, height = self._reader.size
-        last = self._last or Stamp(0, 0, 0.0)
-        warnings = list(self._reader.warnings)
-        if any(plan.left_alone for plan in self._plans.values()):
-            warnings.append("frames_not_replaced")
-        return Outcome(
-            width=width,
-            height=height,
-            duration=last.seconds + 1 / self._reader.fps,
-            frames=last.index + 1,
-            timings={
-                **{name: round(times.busy, 4) for name, times in self._chain.times.items()},
-                **{f"{name}_cpu": round(times.cpu, 4) for name, times in self._chain.times.items()},
-            },
-            quality={str(track): plan.quality() for track, plan in self._plans.items()},
-            fingerprint=fingerprint_record(self._fingerprints, "video"),
-            warnings=warnings,
-        )
+    def let_go(self) -> None:
+        """Forget the writer, which is done."""
+        del self._writer
+
+    @property
+    def stamps(self) -> tuple[Stamp, Stamp]:
+        """The first and the last frame's. Raises PipelineError where there was none."""
+        if self._first is None or self._last is None:
+            raise PipelineError("analysis_invalid", "a segment without frames")
+        return self._first, self._last
 
     # -- stages --------------------------------------------------------------------------------------------------
 
     def _decode(self) -> Iterator[_Item]:
-        analysed = self._analysis.frames()
-        upcoming: AnalysedFrame | None = next(analysed, None)
-        for kind, item in self._reader.items():
-            if kind == "sound":
-                yield _Item(sound=item)
-                continue
-            stamp, frame = item
-            faces: tuple[FrameFace, ...] = ()
-            if upcoming is not None and upcoming.index == stamp.index:
-                faces = upcoming.faces
-                upcoming = next(analysed, None)
-            yield _Item(stamp=stamp, frame=frame, faces=faces)
+        owner, segment = self._owner, self._segment
+        start = run_in_start(segment, owner.cuts)
+        for stamp, frame in owner.cursor.stretch(start, segment.last):
+            faces = owner.faces.of(stamp.index)
+            leads = stamp.index < segment.first
+            if faces or not leads:
+                yield _Item(stamp, frame, leads, faces)
 
     def _convert(self, item: _Item) -> _Item:
-        if item.frame is not None:
-            item.planes = self._pool.take(self._chain.raise_if_stopped)
-            self._reader.fill(item.frame, item.planes)
-            item.frame = None
+        item.planes = self._owner.pool.take(self._chain.raise_if_stopped)
+        self._owner.reader.fill(item.frame, item.planes)
+        item.frame = None
         return item
 
     def _swap(self, item: _Item) -> _Item:
-        if item.planes is None or item.stamp is None:
+        if item.planes is None:
             return item
-        if self._next_cut is not None and item.stamp.seconds >= self._next_cut:
-            self._next_cut = next(self._cuts, None)
-            for plan in self._plans.values():
-                plan.reset()
+        if item.stamp.index in self._cuts:
+            for plan_ in self._owner.plans.values():
+                plan_.reset()
         for face in item.faces:
-            swapper = self._plans.get(face.track)
-            if swapper is not None:
-                judged = swapper.swap(item.planes, face, item.stamp.index, item.stamp.seconds)
-                if judged is not None:
-                    item.judged.append(judged)
+            swapper = self._owner.plans[face.track]
+            if item.leads:
+                swapper.look(item.planes, face)
+                continue
+            judged = swapper.swap(item.planes, face, item.stamp.index)
+            if judged is not None:
+                item.judged.append(judged)
+        if item.leads:
+            self._owner.pool.give(item.planes)
+            item.planes = None
         return item
 
     def _mark(self, item: _Item) -> _Item:
-        if item.planes is None or item.stamp is None:
+        if item.planes is None:
             return item
-        if self._label is not None and (self._label_seconds is None or item.stamp.seconds < self._label_seconds):
-            self._label.apply(item.planes)
-        self._embedder.embed_yuv420(item.planes.y, item.planes.u, item.planes.v)
+        owner, seconds = self._owner, item.stamp.seconds
+        shown = owner.spec.label.seconds if owner.spec.label else None
+        if owner.label is not None and (shown is None or seconds < shown):
+            owner.label.apply(item.planes)
+        owner.embedder.embed_yuv420(item.planes.y, item.planes.u, item.planes.v)
         for judged in item.judged:
-            judged.plan.judge(self._runner, judged, item.planes)
-        due = self._fingerprints[-1][0] + _FINGERPRINT_SECONDS - 1e-3 if self._fingerprints else 0.0
-        if item.stamp.seconds >= due:
-            self._fingerprints.append((item.stamp.seconds, take(item.planes.to_rgb())))
+            judged.plan.judge(owner.runner, judged, item.planes)
+        if seconds >= self._due:
+            self.fingerprints.append((seconds, take(item.planes.to_rgb())))
+            self._due = _next_due(seconds)
         return item
 
     def _encode(self, item: _Item) -> _Item:
-        if item.sound is not None:
-            self._writer.write_sound(item.sound)
-        if item.planes is not None and item.stamp is not None:
-            self._writer.write(item.planes, item.stamp.pts)
-            self._pool.give(item.planes)
-            self._last = item.stamp
-            self._report("encode", item.stamp.index + 1, self._analysis.info.frames)
+        if item.planes is None:
+            return item
+        self._first = self._first or item.stamp
+        self._writer.write(item.planes, item.stamp.pts - self._first.pts)
+        self._owner.pool.give(item.planes)
+        item.planes = None
+        self._last = item.stamp
+        self.count += 1
+        self._owner.report("encode", item.stamp.index + 1, self._owner.analysis.info.frames)
         return item
+
+
+def _next_due(seconds: float) -> float:
+    return seconds + _FINGERPRINT_SECONDS - 1e-3

@@ -97,9 +97,9 @@ def _follow(
         if len(tracker.cuts) > cuts:
             seconds_of.append(stamp.seconds)
         book.add(stamp.index, stamp.seconds, faces)
-        if faces:
-            found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
-            writer.add(AnalysedFrame(stamp.index, stamp.seconds, found))
+        # Frames without faces too: their times are what a segment's start is found by.
+        found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
+        writer.add(AnalysedFrame(stamp.index, stamp.seconds, found))
         last = stamp.seconds
         report("track", stamp.index + 1, reader.frames)
         return item

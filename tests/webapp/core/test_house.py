@@ -93,7 +93,7 @@ def test_tasks_are_sent_late_acknowledged_one_at_a_time_and_as_json_only() -> No
     assert conf.worker_prefetch_multiplier == 1
     assert conf.accept_content == ["json"]
     assert conf.task_ignore_result
-    assert {queue.name for queue in conf.task_queues} == {"ctl", "cpu.media", "gpu.small"}
+    assert {queue.name for queue in conf.task_queues} == {"ctl", "cpu.media", "interactive", "offline"}
     assert {entry["options"]["expires"] < 600 for entry in conf.beat_schedule.values()} == {True}
 
 

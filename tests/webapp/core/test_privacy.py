@@ -46,6 +46,7 @@ def test_what_names_or_reaches_a_depicted_person_is_sealed_or_hashed() -> None:
         "jobs.Asset.object_name",
         "jobs.Asset.previews",
         "jobs.Output.object_name",
+        "jobs.Segment.object_name",
         "screening.ListedFace.photo_name",
         "consent.Challenge.clip_name",
         "consent.Challenge.stills",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,7 +160,7 @@ class Bench:
         self.stage, self.sign = stage, sign
         self.job: Job = stage.screened(stage.submit())
         self.rendered = 0
-        monkeypatch.setattr(tasks, "_materialise", lambda job, folder: None)
+        monkeypatch.setattr(tasks, "materialise", lambda job, folder: SimpleNamespace(kind="photo"))
         monkeypatch.setattr(tasks, "ensure_engine", lambda home: home)
         monkeypatch.setattr(tasks.pipeline, "run_job", self._run)
         monkeypatch.setattr(finishing, "finish", self._finish)

@@ -30,7 +30,7 @@ class Bench:
         self.rendered = 0
         self.render: Callable[[], None] = lambda: None
         self.draft = stored(stage, self.job)
-        monkeypatch.setattr(tasks, "_materialise", lambda job, folder: None)
+        monkeypatch.setattr(tasks, "materialise", lambda job, folder: SimpleNamespace(kind="photo"))
         monkeypatch.setattr(tasks, "ensure_engine", lambda home: home)
         monkeypatch.setattr(tasks.pipeline, "run_job", self._run)
         monkeypatch.setattr(finishing, "finish", self._finish)

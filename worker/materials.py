@@ -1,0 +1,58 @@
+"""A job's inputs as plain files in a work folder, and the one description of it that goes down the pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from webapp import keys_of_house, storage
+from webapp.jobs.models import Job
+from webapp.jobs.options import Options
+from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, Swap
+
+SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
+
+
+def materialise(job: Job, folder: Path) -> JobSpec:
+    """The job's inputs as plain files in its folder, each checked against the hash that was consented to."""
+    target = folder / "target"
+    analysis = folder / "analysis"
+    _fetch(job.target.object_name, job.target.key_id, target, job.target.sha256)
+    storage.materialise(job.target.analysis_name, job.target.key_id, analysis)
+    photos = []
+    for each in job.jobsource_set.select_related("asset"):
+        path = folder / f"source-{each.position}"
+        _fetch(each.asset.object_name, each.asset.key_id, path, each.asset.sha256)
+        photos.append(SourcePhoto(path=path, sha256=each.asset.sha256, face=each.face))
+    writable = folder / "out"
+    writable.mkdir(mode=0o700)
+    options = Options.from_mapping(job.options)
+    kind: Kind = "photo" if job.target.kind == "photo" else "video"
+    mime = options.mime_for(kind)
+    return JobSpec(
+        job_id=job.pk,
+        kind=kind,
+        target_path=target,
+        target_sha256=job.target.sha256,
+        analysis_path=analysis,
+        output_path=writable / f"output.{EXTENSIONS[mime]}",
+        output_mime=mime,
+        swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
+        mark_mode="durable"
+        if min(job.target.media["width"], job.target.media["height"]) < SMALL
+        else options.mark_mode,
+        label=options.label(),
+        aigc=keys_of_house.aigc(bytes(job.mark_id or b"")) if options.notice().aigc else "",
+        crf=options.crf,
+        jpeg_quality=options.jpeg_quality,
+    )
+
+
+def _fetch(object_name: str, key_id: str, dest: Path, sha256: str) -> None:
+    """Decrypt an input and make sure it is the very file the hash was taken of."""
+    storage.materialise(object_name, key_id, dest)
+    with dest.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise storage.StorageError(
+                "object_changed", "A stored file is not the one that was uploaded. Upload it again."
+            )

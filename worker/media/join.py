@@ -1,0 +1,154 @@
+"""Join encoded parts of one video without encoding again. Runs inside the media child only.
+
+Each part is a closed group: it begins with a key frame and leans on no other. So their packets may follow one another,
+with new times; sound is carried over once, from the target. Decoding times are those of the sorted presentation times,
+later by as many frames as the encoder reorders (ISO/IEC 14496-12, 8.6.1), so that they rise across a border as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import av
+
+from worker.media.encode import VideoWriter
+from worker.media.errors import MediaError
+from worker.media.video import VideoReader
+
+_CONTAINER: Final = "mp4"
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """One part: its times count from 0, `first_pts` is where that lies in the target's time base."""
+
+    path: Path
+    first_pts: int
+    frames: int
+
+
+def join_parts(
+    parts: Sequence[PartFile],
+    out: Path,
+    reader: VideoReader,
+    *,
+    container: Literal["mp4", "mov"],
+    metadata: Mapping[str, str] | None,
+    done: Callable[[int], None],
+) -> None:
+    """Write `out` from `parts`, in order, with the sound of `reader`; `done` is told the frames so far.
+
+    The file appears whole or not at all. Raises MediaError `part_broken` where a part is not what it is said to be,
+    else as `VideoWriter`.
+    """
+    base = reader.time_base
+    times = [_times(part, base) for part in parts]
+    shown = [time for one in times for time in sorted(one)]
+    if any(later <= earlier for earlier, later in pairwise(shown)):
+        raise MediaError("part_broken", "the parts overlap")
+    delay = max(_delay(one) for one in times)
+    step = max(1, shown[1] - shown[0]) if len(shown) > 1 else max(1, round(1 / (reader.rate * base)))
+    with _opened(parts[0]) as first:
+        writer = VideoWriter(
+            out,
+            size=reader.size,
+            time_base=base,
+            rate=reader.rate,
+            container=container,
+            sound=reader.sound,
+            metadata=metadata,
+            template=first.streams.video[0],
+        )
+        extradata = bytes(first.streams.video[0].codec_context.extradata or b"")
+    try:
+        sounds = _Ahead(reader.sounds())
+        count = 0
+        for part in parts:
+            for packet in _packets(part, base, extradata):
+                packet.dts = shown[count - delay] if count >= delay else shown[0] - (delay - count) * step
+                later = min(count + 1, len(shown) - 1)
+                packet.duration = shown[later] - shown[later - 1] if later else step
+                for sound in sounds.until(packet.dts * base):
+                    writer.write_sound(sound)
+                writer.write_packet(packet)
+                count += 1
+            done(count)
+        for sound in sounds.until(None):
+            writer.write_sound(sound)
+        writer.finish()
+    finally:
+        writer.abort()
+
+
+class _Ahead:
+    """Packets of sound, given out as their time comes."""
+
+    def __init__(self, packets: Iterator[Any]) -> None:
+        self._packets = packets
+        self._ahead = next(packets, None)
+
+    def until(self, seconds: Fraction | None) -> Iterator[Any]:
+        """Those that come before `seconds`; None: all that are left."""
+        while self._ahead is not None:
+            packet = self._ahead
+            if seconds is not None and packet.dts * packet.time_base > seconds:
+                return
+            self._ahead = next(self._packets, None)
+            yield packet
+
+
+def _opened(part: PartFile) -> Any:
+    try:
+        container = av.open(str(part.path), "r", format=_CONTAINER)
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError("part_broken", str(error)) from error
+    if len(container.streams.video) != 1:
+        container.close()
+        raise MediaError("part_broken", "no picture track")
+    return container
+
+
+def _times(part: PartFile, base: Fraction) -> list[int]:
+    """Presentation times of a part's packets in decoding order, in the target's time base."""
+    times: list[int] = []
+    with _opened(part) as source:
+        for packet in source.demux(video=0):
+            if packet.size:
+                if not times and not packet.is_keyframe:
+                    raise MediaError("part_broken", "it begins without a key frame")
+                times.append(_time(part, packet, base))
+    if len(times) != part.frames or min(times) != part.first_pts or len(set(times)) != len(times):
+        raise MediaError("part_broken", f"{len(times)} frames, {part.frames} expected")
+    return times
+
+
+def _packets(part: PartFile, base: Fraction, extradata: bytes) -> Iterator[Any]:
+    with _opened(part) as source:
+        if bytes(source.streams.video[0].codec_context.extradata or b"") != extradata:
+            raise MediaError("part_broken", "it was encoded otherwise than the first")
+        for packet in source.demux(video=0):
+            if packet.size:
+                time = _time(part, packet, base)
+                packet.time_base = base
+                packet.pts = time
+                yield packet
+
+
+def _time(part: PartFile, packet: Any, base: Fraction) -> int:
+    if packet.pts is None:
+        raise MediaError("part_broken", "a packet without a time")
+    time = packet.pts * packet.time_base / base
+    if time.denominator != 1:
+        raise MediaError("part_broken", "a time that does not fit")
+    return part.first_pts + int(time)
+
+
+def _delay(times: Sequence[int]) -> int:
+    """How many frames decoding runs ahead: the least by which sorted times may be moved and never pass their own."""
+    rank = {time: place for place, time in enumerate(sorted(times))}
+    return max(place - rank[time] for place, time in enumerate(times))
