@@ -123,7 +123,8 @@ def run_job(
     """Carry out a job in a media child: `spec.output_path` is written, marked with `pattern` and unsigned.
 
     `pattern` is `MarkPattern.to_bytes()`: the child gets no key. `cards` are the models of the engine. The output
-    appears whole or not at all; an older file at that path is never touched before. Raises MediaError, FaceError, ModelError, PipelineError.
+    appears whole or not at all; an older file at that path is never touched before. Raises MediaError, FaceError,
+    ModelError, PipelineError.
     """
     _check_files(spec)
     _check_room(spec)
