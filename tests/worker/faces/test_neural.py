@@ -195,7 +195,7 @@ def test_a_detector_that_saw_a_wide_frame_has_black_below_a_narrow_one():
 
 @pytest.mark.parametrize("name", ["yoloface_8n", "yunet"])
 def test_a_detected_face_is_told_in_pixels_of_the_frame(runner, name):
-    detector = PointDetector(runner._models.card(name))
+    detector = PointDetector(runner.models.card(name))
     inputs, scale = detector.prepare(textured())
     (face,) = detector.decode(runner.run(name, inputs), scale)
     x, y, width, height = graphs.FACE
@@ -205,7 +205,7 @@ def test_a_detected_face_is_told_in_pixels_of_the_frame(runner, name):
 
 
 def test_landmarks_are_told_in_pixels_of_the_frame_with_the_mean_peak(runner):
-    fan = Fan2d(runner._models.card("2dfan4"))
+    fan = Fan2d(runner.models.card("2dfan4"))
     box = np.array([780, 315, 360, 450], np.float32)
     inputs, matrix = fan.prepare(textured(), box)
     found = fan.decode(runner.run("2dfan4", inputs), matrix)
@@ -214,7 +214,7 @@ def test_landmarks_are_told_in_pixels_of_the_frame_with_the_mean_peak(runner):
 
 
 def test_an_embedding_has_length_one_and_is_told_apart(runner):
-    describer = ArcFace(runner._models.card("arcface_w600k_r50"))
+    describer = ArcFace(runner.models.card("arcface_w600k_r50"))
     one, same, other = (
         describer.decode(runner.run("arcface_w600k_r50", describer.prepare(textured(seed=seed), FIVE)))
         for seed in (0, 0, 1)
@@ -252,7 +252,7 @@ def test_a_swapper_that_returns_its_input_leaves_the_picture_as_it_was(runner, n
     middle = FIVE.mean(axis=0)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     five = ((FIVE - middle) @ rotation.T * size + middle).astype(np.float32)
-    swapper = Swapper(runner._models.card(name))
+    swapper = Swapper(runner.models.card(name))
     inputs, matrix = swapper.prepare(planes, five, unit(np.ones(512, np.float32)))
     square = swapper.decode(runner.run(name, inputs), planar=True)
     assert Paster(swapper.image.side).paste(planes, matrix, square) is not None
@@ -262,7 +262,7 @@ def test_a_swapper_that_returns_its_input_leaves_the_picture_as_it_was(runner, n
 def test_an_enhancer_that_returns_its_input_leaves_the_picture_as_it_was(runner):
     planes = gradient()
     before = copy_of(planes)
-    enhancer = Enhancer(runner._models.card("gfpgan_1.4"))
+    enhancer = Enhancer(runner.models.card("gfpgan_1.4"))
     inputs, matrix = enhancer.prepare(planes, FIVE)
     square = enhancer.decode(runner.run("gfpgan_1.4", inputs), planar=True)
     Paster(512, opacity=0.8).paste(planes, matrix, square)

@@ -249,7 +249,7 @@ def test_a_child_killed_in_the_middle_is_a_typed_error_and_leaves_no_file(
     spec = make_spec(clip, clip_analysis[0])
 
     def kill(step) -> None:
-        if step.frames_done > 1:
+        if step.frames_done >= 1:
             for server in _children("self"):
                 if "worker.media.forkserver" in Path(f"/proc/{server}/cmdline").read_text():
                     for pid in _children(server):
