@@ -199,6 +199,36 @@ def job(job_id: str) -> dict[str, Any]:
     }
 
 
+def set_mark(job_id: str, mark: str) -> None:
+    """As if the job had drawn this mark (hexadecimal)."""
+    from webapp.jobs.models import Job
+
+    assert Job.objects.filter(pk=job_id, mark_id=None).update(mark_id=bytes.fromhex(mark))
+
+
+def free_mark(job_id: str) -> None:
+    """Let another job's output carry the mark of this one's."""
+    import secrets
+
+    from webapp.jobs.models import Output
+
+    assert Output.objects.filter(job=job_id).update(mark_id=secrets.token_bytes(8))
+
+
+def damage_part(job_id: str, number: int, gone: bool = False) -> None:
+    """Flip one byte in the middle of a stored part, or lose it."""
+    from webapp import storage
+    from webapp.jobs.models import Segment
+
+    path = storage._place(Segment.objects.get(job=job_id, number=number).object_name)
+    if gone:
+        path.unlink()
+        return
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def cancel(job_id: str) -> str:
     from webapp.jobs import services
     from webapp.jobs.models import Job

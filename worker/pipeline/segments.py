@@ -31,7 +31,12 @@ The least for which no sample differs by more than 1/255 from a run without segm
 grain: with 20 frames some differ by 2, with 12 by 6, with none by 50. The memory keeps 0.75 of itself per frame.
 """
 ENCODER_THREADS: Final = 2
-"""The same on every machine: the bytes that x264 writes depend on the number of its threads."""
+"""The same on every machine: the bytes that x264 writes depend on the number of its threads.
+
+Frames before encoding are the same always. What x264 makes of them is the same where the width in macroblocks is a
+multiple of eight (640, 1280, 1920); at others, its vectorised macroblock tree reads memory that nobody has written, and
+two encodings of the same frames differ within the quality that was asked for. Without that tree files grow by half.
+"""
 _ROOMS: Final = ("worker/faces", "worker/inference", "worker/media", "worker/pipeline", "watermark")
 _LIBRARIES: Final = ("av", "numpy", "numba", "opencv-python-headless")
 _ELSEWHERE: Final = frozenset(
