@@ -103,6 +103,8 @@ def database(url: str) -> dict[str, Any]:
 
 # --- the house ------------------------------------------------------------------------------------------------------
 HOME = Path(env("IMPRIMATUR_HOME") or BASE_DIR / "var").resolve()
+# Where this process's engine is at home: a worker that has a device of its own has an engine of its own.
+ENGINE_HOME = HOME / "devices" / env("IMPRIMATUR_DEVICE") if env("IMPRIMATUR_DEVICE") else HOME
 MODELS_DIR = Path(env("IMPRIMATUR_MODELS") or HOME / "models")
 PRECISION_FILE = env("IMPRIMATUR_PRECISION")  # stands over worker/inference/precision.toml
 KEYS_DIR = HOME / "keys"

@@ -193,7 +193,7 @@ def _render_some(
     try:
         current.append(_held(segment, owner))
         with pipeline.segment_worker(
-            work.spec, pattern=work.pattern, engine_socket=ensure_engine(settings.HOME), should_stop=stop
+            work.spec, pattern=work.pattern, engine_socket=_engine(), should_stop=stop
         ) as worker:
             while segment is not None:
                 if stop():
@@ -216,6 +216,11 @@ def _render_some(
         if segment is not None:
             segments.give_back(segment.pk, owner)
     return made
+
+
+def _engine() -> Path:
+    """The engine of this worker's device."""
+    return ensure_engine(settings.ENGINE_HOME, models_dir=settings.MODELS_DIR)
 
 
 def _held(segment: Segment, owner: str) -> leases.Lease:

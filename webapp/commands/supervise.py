@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -34,6 +34,7 @@ class Part:
     name: str
     command: list[str]
     log: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def web_part(host: str, port: int) -> Part:
@@ -45,8 +46,11 @@ def web_part(host: str, port: int) -> Part:
     )
 
 
-def worker_part(*, log: Path | None = None, processes: int = 2) -> Part:
-    """Celery prefork worker with the scheduler inside: right for one machine, two schedulers would be harmless."""
+def worker_part(*, log: Path | None = None, processes: int = 2, queues: Sequence[str] = ()) -> Part:
+    """Celery prefork worker with the scheduler inside: right for one machine, two schedulers would be harmless.
+
+    Without `queues` it takes all of them.
+    """
     run = settings.HOME / "run"
     run.mkdir(parents=True, exist_ok=True)
     return Part(
@@ -59,9 +63,40 @@ def worker_part(*, log: Path | None = None, processes: int = 2) -> Part:
             str(run / "schedule"),
             "--without-mingle",
             "--without-gossip",
+            *(["--queues", ",".join(queues)] if queues else []),
         ],
         log,
     )
+
+
+def offline_parts() -> list[Part]:
+    """Workers for long videos alone: one process per CUDA device with an engine of its own, else one per four cores.
+
+    Apart from the others, so that a photo never waits for a film; together they share each film by its segments.
+    """
+    command = [sys.executable, "-m", "celery", "-A", "webapp.celery", "worker", "--loglevel", "WARNING"]
+    command += ["--queues", "offline", "--without-mingle", "--without-gossip", "--hostname"]
+    found = devices()
+    if not found:
+        processes = max(1, len(os.sched_getaffinity(0)) // 4)
+        return [Part("offline", [*command, "offline@%h", "--concurrency", str(processes)])]
+    return [
+        Part(
+            f"offline-{device}",
+            [*command, f"offline-{number}@%h", "--concurrency", "1"],
+            environment={"CUDA_VISIBLE_DEVICES": device, "IMPRIMATUR_DEVICE": str(number)},
+        )
+        for number, device in enumerate(found)
+    ]
+
+
+def devices() -> list[str]:
+    """The CUDA devices of this machine as CUDA_VISIBLE_DEVICES names them; that variable, where set, chooses."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]
+    numbers = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    return sorted((number for number in numbers if number.isdigit()), key=int)
 
 
 class House:
@@ -82,7 +117,7 @@ class House:
             self.children[part.name] = subprocess.Popen(
                 part.command,
                 cwd=settings.BASE_DIR,
-                env=environment,
+                env={**environment, **part.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT if log else None,
@@ -135,6 +170,7 @@ def running(parts: list[Part]) -> Iterator[House]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         house.stop()
-        stop_engine(settings.HOME)
+        for home in (settings.HOME, *(settings.HOME / "devices").glob("*")):
+            stop_engine(home)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, previous)

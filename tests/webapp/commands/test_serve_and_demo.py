@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from watermark.manifest import read
+from webapp.commands.supervise import offline_parts
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -138,7 +139,7 @@ def test_serve_answers_tells_the_account_and_stops_without_leaving_anything(surr
         assert "cleo@example.org" in said
         assert "partner key" in said
         children = [int(word) for word in Path(f"/proc/{house.pid}/task/{house.pid}/children").read_text().split()]
-        assert len(children) == 2
+        assert len(children) == 2 + len(offline_parts())
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
             assert answer.status == 200
         key = said.split("partner key")[1].split()[0]
@@ -158,3 +159,16 @@ def test_serve_answers_tells_the_account_and_stops_without_leaving_anything(surr
         if house.poll() is None:
             house.kill()
             house.wait()
+
+
+def test_each_device_has_a_worker_for_long_videos_and_an_engine_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-5f")
+    parts = offline_parts()
+    assert [part.environment["CUDA_VISIBLE_DEVICES"] for part in parts] == ["2", "GPU-5f"]
+    assert len({part.environment["IMPRIMATUR_DEVICE"] for part in parts}) == 2
+    for part in parts:
+        assert part.command[part.command.index("--concurrency") + 1] == "1"
+        assert part.command[part.command.index("--queues") + 1] == "offline"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    (alone,) = offline_parts()
+    assert alone.environment == {}

@@ -14,7 +14,15 @@ from django.core.management.base import BaseCommand, CommandError
 
 from webapp.commands.checks import LOCAL_HOSTS
 from webapp.commands.evaluation import ready_account
-from webapp.commands.supervise import START_SECONDS, House, PartEndedError, running, web_part, worker_part
+from webapp.commands.supervise import (
+    START_SECONDS,
+    House,
+    PartEndedError,
+    offline_parts,
+    running,
+    web_part,
+    worker_part,
+)
 
 
 class Command(BaseCommand):
@@ -26,7 +34,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
         parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
-        parser.add_argument("--processes", type=int, default=2, help="worker processes (default: %(default)s)")
+        parser.add_argument(
+            "--processes",
+            type=int,
+            default=2,
+            help="worker processes for screening, photos and short clips (default: %(default)s); longer videos have "
+            "processes of their own, one per CUDA device or per four cores",
+        )
 
     def handle(self, *args: Any, host: str, port: int, processes: int, **options: Any) -> None:
         if not settings.PROFILE:
@@ -51,7 +65,8 @@ class Command(BaseCommand):
         if host in LOCAL_HOSTS:
             os.environ.setdefault("PUBLIC_URL", url)
         try:
-            with running([web_part(host, port), worker_part(processes=processes)]) as house:
+            worker = worker_part(processes=processes, queues=("ctl", "cpu.media", "interactive"))
+            with running([web_part(host, port), worker, *offline_parts()]) as house:
                 self._wait(house, url)
                 self._greet(url)
                 while True:
