@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -204,9 +204,10 @@ class AnalysisWriter:
 class Analysis:
     """A stored analysis: the summary in memory, the frames read as they are asked for."""
 
-    def __init__(self, path: Path, summary: AnalysisSummary) -> None:
+    def __init__(self, path: Path, summary: AnalysisSummary, part: _Part | None = None) -> None:
         self.path = path
         self._summary = summary
+        self._part = part
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -241,6 +242,14 @@ class Analysis:
             raise
         writer.finish(self._summary)
 
+    def part(self, holds: Callable[[float], bool], size: tuple[int, int]) -> Analysis:
+        """The same analysis whose `frames` are those that `holds` (of seconds), scaled to `size` (width, height).
+
+        Numbers and times of frames, and the summary, stay those of the whole.
+        """
+        factors = np.array([size[0] / self._summary.width, size[1] / self._summary.height], np.float32)
+        return Analysis(self.path, self._summary, _Part(holds, factors))
+
     @property
     def tracks(self) -> tuple[Track, ...]:
         return self._summary.tracks
@@ -268,7 +277,27 @@ class Analysis:
                     return
                 if length > _MAX_CHUNK:
                     raise AnalysisError("chunk size")
-                yield from _unpack(file.read(length))
+                found = _unpack(file.read(length))
+                yield from found if self._part is None else self._part.of(found)
+
+
+@dataclass(frozen=True)
+class _Part:
+    holds: Callable[[float], bool]
+    factors: NDArray[np.float32]
+
+    def of(self, frames: Iterator[AnalysedFrame]) -> Iterator[AnalysedFrame]:
+        for frame in frames:
+            if self.holds(frame.seconds):
+                yield AnalysedFrame(frame.index, frame.seconds, tuple(self._scaled(face) for face in frame.faces))
+
+    def _scaled(self, face: FrameFace) -> FrameFace:
+        across, down = self.factors
+        if across == down == 1:
+            return face
+        box = face.box * np.array([across, down, across, down], np.float32)
+        deep = np.array([across, down, np.sqrt(across * down)], np.float32)
+        return FrameFace(face.track, face.score, box, face.landmarks * deep)
 
 
 def _unpack(packed: bytes) -> Iterator[AnalysedFrame]:
