@@ -63,7 +63,7 @@ class EncoderChoice:
 
 @dataclass(frozen=True)
 class Encoder:
-    """One encoder of FFmpeg: `name` as it knows it, the options for a choice, the sample entry's tag if it needs one."""
+    """One encoder of FFmpeg by its `name`, its options for a choice, and the sample entry's tag if it needs one."""
 
     name: str
     options: Mapping[str, str]

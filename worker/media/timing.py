@@ -1,4 +1,4 @@
-"""Which frames of a video come into the result, when each is shown, and how large: trim, frame rate, scale.
+"""Which frames of a video come into the result, and when each is shown: trim and frame rate.
 
 Pure arithmetic on exact fractions: every shown time is computed from the frame's own, never from the one before, so
 nothing drifts. Sound, subtitles and chapters are moved by the same `shift`.
@@ -13,11 +13,8 @@ from fractions import Fraction
 from typing import Any, BinaryIO, Final
 
 from worker.media.errors import MediaError
-from worker.media.types import MAX_VIDEO_SIDE
 from worker.media.video import SAME_TIME, Stamp, VideoReader
 
-_LEAST_SCALE: Final = 0.25
-_MOST_SCALE: Final = 2.0
 _NTSC: Final = Fraction(1000, 1001)
 _EARLIER: Final = (0.0, 2.0)
 """Seconds a seek goes back where the index led past the time."""
@@ -29,24 +26,6 @@ def exact_rate(fps: float) -> Fraction:
     if abs(float(whole * _NTSC) - fps) < 1e-3:
         return whole * _NTSC
     return Fraction(fps).limit_denominator(1000)
-
-
-def output_size(
-    size: tuple[int, int], *, scale: float = 1.0, height: int | None = None
-) -> tuple[tuple[int, int], bool]:
-    """Return the even (width, height) of the result and whether the wish had to be limited.
-
-    `size` is (width, height) of the source, even. `height` in pixels goes before `scale`. The factor stays within 0.25
-    and 2, and no side grows past MAX_VIDEO_SIDE.
-    """
-    wanted = scale if height is None else height / size[1]
-    factor = min(max(wanted, _LEAST_SCALE), _MOST_SCALE, max(1.0, MAX_VIDEO_SIDE / max(size)))
-    if factor == 1.0:
-        return size, wanted != 1.0
-    width, tall = (max(2, round(side * factor / 2) * 2) for side in size)
-    if height is not None and factor == wanted:
-        tall = height // 2 * 2
-    return (min(width, MAX_VIDEO_SIDE), min(tall, MAX_VIDEO_SIDE)), factor != wanted
 
 
 @dataclass(frozen=True)
@@ -187,7 +166,8 @@ class Timeline:
         return stamp.pts * self._source_base - self.shift
 
     def _tick(self, at: Fraction) -> int:
-        return math.floor(at * (self.fps or 1) + Fraction(1, 2))
+        """The tick nearest to a time; the first belongs to the first frame, however near the second is."""
+        return max(1, math.floor(at * (self.fps or 1) + Fraction(1, 2))) if at > 0 else 0
 
 
 def first_frame(file: BinaryIO, container: str, seconds: float) -> Stamp:

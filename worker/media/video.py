@@ -78,15 +78,16 @@ class VideoReader:
     ) -> None:
         self.warnings: list[str] = []
         try:
-            self._container, said = hardware.open_video(file, container, decoder)
+            self._container = hardware.open_video(file, container, decoder)
         except MemoryError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
             raise MediaError("truncated", str(error)) from error
-        self.warnings += said
         self._any_rate = any_rate
         try:
             self._choose_streams(threads)
+            if decoder == "auto" and not self._codec.is_hwaccel:
+                self.warnings.append("hardware_decoder_missing")
             self._reformatter = VideoReformatter()
             self._threads = threads
             self._count = 0

@@ -17,6 +17,7 @@ from worker.faces.errors import FaceError, FaceErrorCode
 from worker.inference.endpoint import dial
 from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
+from worker.media.devices import ADDRESS_SPACE, device_files
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Limits, call
 from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
@@ -125,15 +126,17 @@ def run_job(
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
     sources = {photo.path.resolve() for swap in spec.swaps for photo in swap.sources}
+    devices = device_files() if spec.kind == "video" and spec.hardware == "auto" else []
+    memory = ADDRESS_SPACE if devices else spec.memory_limit
     with _leaving_nothing(spec.output_path), engine_connection(engine_socket) as fd:
         reply = _call(
             "worker.pipeline.child:job_entry",
             payload,
             fd=fd,
-            limits=_limits(spec.memory_limit, spec.timeout, threads),
+            limits=_limits(memory, spec.timeout, threads),
             timeout=spec.timeout,
             reads=[spec.target_path.resolve(), spec.analysis_path.resolve(), *sources],
-            writes=[spec.output_path.resolve().parent],
+            writes=[spec.output_path.resolve().parent, *devices],
             compiled=compiled_code(engine_socket.parent),
             progress=progress,
             should_stop=should_stop,

@@ -15,7 +15,8 @@ from worker.faces.types import ModelRunner
 from worker.media.encode import EncoderChoice, VideoWriter
 from worker.media.errors import MediaError
 from worker.media.planes import Planes, PlanesPool
-from worker.media.timing import Shown, Timeline, Window, first_frame, output_size
+from worker.media.scaling import output_size
+from worker.media.timing import Shown, Timeline, Window, first_frame
 from worker.media.tracks import Kept
 from worker.media.video import VideoReader
 from worker.pipeline.analysis import AnalysedFrame, Analysis, FrameFace
