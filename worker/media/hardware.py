@@ -14,9 +14,10 @@ _DEVICE: Final = "cuda"
 
 
 def open_video(file: BinaryIO, container: str, decoder: Literal["off", "auto"]) -> Any:
-    """Open `file` with the demuxer `container`, on a device for "auto"; its picture track's `codec_context.is_hwaccel` tells what became of it.
+    """Open `file` with the demuxer `container`, for decoding on a device if `decoder` is "auto" and there is one.
 
-    Raises av.FFmpegError, OSError or ValueError as FFmpeg does for a damaged header.
+    The picture track's `codec_context.is_hwaccel` tells what became of it. Raises av.FFmpegError, OSError or ValueError
+    as FFmpeg does for a damaged header.
     """
     # The demuxer is forced and gets a file object: no playlist, no second file and no protocol can be opened.
     # Names in other encodings than UTF-8 are no reason to refuse a video; they are only ever shown.

@@ -42,6 +42,21 @@ _OPUS_ROLL: Final = Fraction(80, 1000)
 """What an Opus decoder wants to hear before the place it is to play (RFC 7845, section 4.6)."""
 _CUE_SECONDS: Final = 4
 """For a subtitle that does not say how long it stands and has none after it."""
+_QUICKTIME_LANGUAGES: Final = {
+    "deu": "ger",
+    "nld": "dut",
+    "ell": "gre",
+    "isl": "ice",
+    "zho": "chi",
+    "sqi": "alb",
+    "mkd": "mac",
+    "swe": "sve",
+    "rum": "ron",
+    "cze": "ces",
+    "slo": "slk",
+    "fre": "fra",
+}
+"""Languages that QuickTime's closed list has under another code (FFmpeg, mov_mdhd_language_map)."""
 _MOST_TITLE: Final = 200
 _TITLE_VOCABULARY: Final = """
     ac3 aac opus audio track sound stereo mono surround 2.0 5.1 7.1 original dubbed dub commentary director
@@ -88,6 +103,8 @@ class Kept:
 
 
 class _Track(Protocol):
+    stream: Any
+
     def write(self, packet: Any) -> None: ...
 
     def flush(self) -> None: ...
@@ -96,7 +113,7 @@ class _Track(Protocol):
 class Tracks:
     """The other tracks of one output. Made before the header is written; `write` takes packets in the file's order.
 
-    `warnings`: `sound_reencoded` where sound had to become AAC, `subtitles_dropped` where text could not be converted.
+    `warnings`: `subtitles_dropped` where text could not be converted, `chapters_dropped` where there were too many.
     Raises MediaError `audio_unreadable`.
     """
 
@@ -105,14 +122,18 @@ class Tracks:
         self._kept = kept
         self.warnings = list(kept.warnings)
         self._tracks: dict[int, _Track] = {}
+        renamed = _QUICKTIME_LANGUAGES if name == "mov" else {}
         for source in kept.sounds:
             if _is_copied(source, name):
                 track: _Track = _Copy(container, source)
             else:
                 track = _Reencoded(container, source)
+            _describe(track.stream, source, renamed)
             self._tracks[source.index] = track
         for source in kept.texts:
-            self._tracks[source.index] = _Text(container, source, self._warn)
+            text = _Text(container, source, self._warn)
+            _describe(text.stream, source, renamed)
+            self._tracks[source.index] = text
         if kept.chapters:
             container.set_chapters(
                 [
@@ -182,8 +203,7 @@ class _Copy:
 
     def __init__(self, container: Any, source: Any) -> None:
         self._container = container
-        self._stream = container.add_stream_from_template(source)
-        _describe(self._stream, source)
+        self.stream = container.add_stream_from_template(source)
         self._last: int | None = None
 
     def write(self, packet: Any) -> None:
@@ -191,7 +211,7 @@ class _Copy:
         if self._last is not None and packet.dts < self._last:
             packet.dts = packet.pts = self._last
         self._last = packet.dts
-        packet.stream = self._stream
+        packet.stream = self.stream
         self._container.mux(packet)
 
     def flush(self) -> None:
@@ -205,12 +225,11 @@ class _Reencoded:
         self._container = container
         self._source = source
         rate = source.codec_context.sample_rate
-        self._stream = container.add_stream("aac", rate=rate if rate in _AAC_RATES else 48000)
-        self._stream.layout = "stereo" if source.codec_context.channels >= 2 else "mono"
+        self.stream = container.add_stream("aac", rate=rate if rate in _AAC_RATES else 48000)
+        self.stream.layout = "stereo" if source.codec_context.channels >= 2 else "mono"
         self._resampler = av.AudioResampler(
-            format="fltp", layout=self._stream.layout, rate=self._stream.rate, frame_size=1024
+            format="fltp", layout=self.stream.layout, rate=self.stream.rate, frame_size=1024
         )
-        _describe(self._stream, source)
 
     def write(self, packet: Any) -> None:
         try:
@@ -224,12 +243,12 @@ class _Reencoded:
         for frame in self._source.codec_context.decode(None):
             self._encode(frame)
         self._encode(None)
-        for packet in self._stream.encode(None):
+        for packet in self.stream.encode(None):
             self._container.mux(packet)
 
     def _encode(self, frame: Any) -> None:
         for ready in self._resampler.resample(frame):
-            for packet in self._stream.encode(ready):
+            for packet in self.stream.encode(ready):
                 self._container.mux(packet)
 
 
@@ -243,14 +262,13 @@ class _Text:
         self._copied = source.codec_context.name == "mov_text"
         self._last = -1
         if self._copied:
-            self._stream = container.add_stream_from_template(source)
+            self.stream = container.add_stream_from_template(source)
         else:
             decoder = source.codec_context
             decoder.open(strict=False)
-            self._stream = container.add_stream("mov_text")
-            self._stream.codec_context.subtitle_header = decoder.subtitle_header
-            self._stream.codec_context.time_base = Fraction(1, 1000)
-        _describe(self._stream, source)
+            self.stream = container.add_stream("mov_text")
+            self.stream.codec_context.subtitle_header = decoder.subtitle_header
+            self.stream.codec_context.time_base = Fraction(1, 1000)
 
     def write(self, packet: Any) -> None:
         if self._copied:
@@ -259,7 +277,7 @@ class _Text:
             return
         try:
             found = self._source.codec_context.decode2(packet)
-            made = [] if found is None or not len(found) else [self._stream.codec_context.encode_subtitle(found)]
+            made = [] if found is None or not len(found) else [self.stream.codec_context.encode_subtitle(found)]
         except (av.FFmpegError, ValueError):
             self._warn("subtitles_dropped")
             return
@@ -274,7 +292,7 @@ class _Text:
         self._last = pts
         packet.pts = packet.dts = pts
         packet.duration, packet.time_base = duration, base
-        packet.stream = self._stream
+        packet.stream = self.stream
         self._container.mux(packet)
 
 
@@ -285,11 +303,11 @@ def _is_copied(source: Any, name: Container) -> bool:
     return bool(codec.extradata) or codec.name in ("ac3", "eac3")
 
 
-def _describe(stream: Any, source: Any) -> None:
+def _describe(stream: Any, source: Any, renamed: Mapping[str, str]) -> None:
     """Give `stream` the language, the role and, if it is harmless, the title of `source`."""
     language = (source.metadata.get("language") or "").lower()
     if re.fullmatch(r"[a-z]{3}", language):
-        stream.metadata["language"] = language
+        stream.metadata["language"] = renamed.get(language, language)
     title = source.metadata.get("title") or source.metadata.get("name") or ""
     if title and _is_plain(title):
         stream.metadata["title"] = title
