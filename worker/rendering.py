@@ -28,6 +28,7 @@ from worker.endings import DATABASE_AWAY, described, drop_broken_connections
 from worker.inference.client import ensure_engine
 from worker.materials import materialise
 from worker.media.errors import MediaError
+from worker.media.window import Window
 from worker.pipeline import run as pipeline
 from worker.pipeline import segments as planning
 from worker.pipeline.analysis import Analysis
@@ -124,7 +125,7 @@ class _Work:
     @classmethod
     def of(cls, job_id: str, spec: JobSpec, pattern: bytes) -> Self:
         """Plan the job's segments. Raises PipelineError, AnalysisError."""
-        found = planning.plan(Analysis.load(spec.analysis_path))
+        found = planning.plan(Analysis.load(spec.analysis_path), Window(spec.trim_start, spec.trim_end))
         namer = planning.Namer(spec, pattern)
         return cls(job_id, spec, pattern, found, {each.number: namer.address(each) for each in found})
 

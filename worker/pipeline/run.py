@@ -18,6 +18,7 @@ from worker.inference.endpoint import dial
 from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
+from worker.media.devices import ADDRESS_SPACE, device_files
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Child, Limits, call
 from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
@@ -135,15 +136,16 @@ def run_job(
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
     payload["cards"] = cards.to_json()
+    devices, memory = _devices(spec)
     with _leaving_nothing(spec.output_path), engine_connection(engine_socket) as fd:
         reply = _call(
             "worker.pipeline.child:job_entry",
             payload,
             fd=fd,
-            limits=_limits(spec.memory_limit, spec.timeout, threads),
+            limits=_limits(memory, spec.timeout, threads),
             timeout=spec.timeout,
             reads=_inputs(spec),
-            writes=[spec.output_path.resolve().parent],
+            writes=[spec.output_path.resolve().parent, *devices],
             compiled=compiled_code(engine_socket.parent),
             progress=progress,
             should_stop=should_stop,
@@ -197,14 +199,15 @@ def segment_worker(
     _check_room(spec)
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
+    devices, memory = _devices(spec)
     with engine_connection(engine_socket) as fd:
         child = Child(
             "worker.pipeline.child:segments_entry",
             payload,
             fds=[fd],
-            limits=_limits(spec.memory_limit, spec.timeout, threads),
+            limits=_limits(memory, spec.timeout, threads),
             reads=_inputs(spec),
-            writes=[spec.output_path.resolve().parent],
+            writes=[spec.output_path.resolve().parent, *devices],
             compiled=compiled_code(engine_socket.parent),
         )
         with child:
@@ -318,6 +321,12 @@ def _result(spec: JobSpec, reply: Mapping[str, Any]) -> JobResult:
 def _inputs(spec: JobSpec) -> list[Path]:
     sources = {photo.path.resolve() for swap in spec.swaps for photo in swap.sources}
     return [spec.target_path.resolve(), spec.analysis_path.resolve(), *sources]
+
+
+def _devices(spec: JobSpec) -> tuple[list[Path], int]:
+    """The device files that a job's encoder may use, and the address space that its child then needs."""
+    devices = device_files() if spec.kind == "video" and spec.hardware == "auto" else []
+    return devices, ADDRESS_SPACE if devices else spec.memory_limit
 
 
 def known_error(error: ChildError) -> Exception:

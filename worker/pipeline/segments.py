@@ -18,6 +18,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.media.errors import MediaError
+from worker.media.window import Window
 from worker.pipeline.analysis import Analysis, AnalysisError
 from worker.pipeline.errors import PipelineError
 from worker.spec import JobSpec
@@ -68,7 +70,9 @@ class TrackFacts:
 class Part:
     """What is known of a rendered segment besides its file. JSON-able both ways; holds nothing biometric.
 
-    `first_pts` counts the target's time base; `first_seconds` and `last_seconds` from the first frame of the video.
+    `frames` are those of the target that it was made from, `pictures` those in its file: another frame rate shows some
+    twice or not at all, and a part may have none. `first_pts` counts the result's time base; `first_seconds` and
+    `last_seconds` count from the start of the result.
     `fingerprints` as in `reports.fingerprint_record`, `timings` are seconds per stage.
     """
 
@@ -82,6 +86,7 @@ class Part:
     timings: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     peak_rss: int = 0
+    pictures: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy; `from_dict` reverses it."""
@@ -113,17 +118,19 @@ class Part:
                 timings={str(name): float(seconds) for name, seconds in raw["timings"].items()},
                 warnings=tuple(str(warning) for warning in raw["warnings"]),
                 peak_rss=int(raw["peak_rss"]),
+                pictures=int(raw["pictures"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PipelineError("part_invalid", str(error)) from error
 
 
-def plan(analysis: Analysis) -> tuple[Segment, ...]:
-    """Cut a video into segments of at most MOST_FRAMES frames, at cuts where one is near; raises PipelineError.
+def plan(analysis: Analysis, window: Window | None = None) -> tuple[Segment, ...]:
+    """Cut the part `window` of a video into segments of at most MOST_FRAMES frames, at cuts where one is near.
 
-    A function of the analysis alone, so that everybody comes to the same segments. A cut is the best place: a key frame
-    stands there anyway, and nothing before it is looked at. Analyses that do not tell every frame's time (made by an
-    older release) make one segment, since the frames of a later one could not be found.
+    Raises PipelineError, MediaError `part_empty`. A function of the analysis and the part alone, so that everybody comes
+    to the same segments. A cut is the best place: a key frame stands there anyway, and nothing before it is looked at.
+    Analyses that do not tell every frame's time (made by an older release) make one segment, since the frames of a
+    later one could not be found.
     """
     info = analysis.info
     if info.kind != "video" or info.frames < 1:
@@ -133,17 +140,26 @@ def plan(analysis: Analysis) -> tuple[Segment, ...]:
         return (Segment(0, 0, info.frames - 1),)
     cuts = cut_frames(times, info.cuts)
     segments: list[Segment] = []
-    first = 0
-    while first < info.frames:
-        end = _end(first, info.frames, cuts)
+    kept = kept_frames(times, window or Window())
+    first = kept.start
+    while first < kept.stop:
+        end = _end(first, kept.stop, cuts)
         segments.append(Segment(len(segments), first, end - 1))
         first = end
     return tuple(segments)
 
 
+def kept_frames(times: NDArray[np.float64], window: Window) -> range:
+    """Numbers of the frames in `window`, given the seconds of all. Raises MediaError `part_empty`."""
+    held = [index for index, seconds in enumerate(times) if window.holds(float(seconds))]
+    if not held:
+        raise MediaError("part_empty")
+    return range(held[0], held[-1] + 1)
+
+
 def _end(first: int, frames: int, cuts: Sequence[int]) -> int:
     """One past the last frame of the segment that begins at `first`."""
-    near = [cut for cut in cuts if first + MOST_FRAMES // 2 <= cut <= first + MOST_FRAMES]
+    near = [cut for cut in cuts if first + MOST_FRAMES // 2 <= cut <= min(first + MOST_FRAMES, frames)]
     if near:
         return near[-1]
     left = frames - first

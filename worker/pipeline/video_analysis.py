@@ -77,7 +77,7 @@ def _follow(
         for kind, item in reader.items():
             if kind == "picture":
                 yield _Item(*item)
-            else:
+            elif kind == "sound":
                 check_sound(item)
 
     def convert(item: _Item) -> _Item:
