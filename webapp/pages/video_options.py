@@ -16,7 +16,7 @@ _SELECTS: Final[Mapping[str, tuple[str, str, Mapping[str, str]]]] = {
     "quality": ("Quality", "", words.QUALITIES),
     "preset": ("Time to spend", "", words.PRESETS),
     "height": ("Size", "At most twice and at least a quarter of the video's own.", words.HEIGHTS),
-    "fps": ("Pictures", "Some are left out or shown twice; the sound stays as it is.", words.RATES),
+    "fps": ("Pictures per second", "Some are left out or shown twice; the sound stays as it is.", words.RATES),
 }
 _TIMES: Final = ("trim_start", "trim_end")
 

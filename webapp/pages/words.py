@@ -109,11 +109,11 @@ HEIGHTS = {
 }
 RATES = {
     "": "As the video is",
-    "24": "24 a second (film)",
-    "25": "25 a second",
-    "30": "30 a second",
-    "50": "50 a second",
-    "60": "60 a second",
+    "24": "24 (film)",
+    "25": "25",
+    "30": "30",
+    "50": "50",
+    "60": "60",
 }
 BASES = {
     "owns_footage": "We own this footage and the person in it agreed to edits",
