@@ -28,7 +28,7 @@ RUN_IN: Final = 36
 """Frames before a segment whose colour and light are looked at, never past a cut.
 
 So many that no sample differs by more than 1/255 from a run without segments, on a clip under changing light and grain:
-with 24 frames one differed by 2 now and then, with 12 some by 6, with none by 50. The memory keeps 0.75 of itself a frame.
+with 24 frames one differed by 2 now and then, with 12 some by 6, with none by 50. The memory keeps 0.75 of itself.
 """
 ENCODER_THREADS: Final = 2
 """The same on every machine: the bytes that x264 writes depend on the number of its threads.
