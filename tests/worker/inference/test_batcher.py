@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -67,13 +68,29 @@ def held(gate: Gate, *models: str) -> PretendDevice:
 def batcher_of():
     made = []
 
-    def make(executor) -> Batcher:
-        made.append(Batcher(executor))
+    def make(executor, clock=time.monotonic) -> Batcher:
+        made.append(Batcher(executor, clock))
         return made[-1]
 
     yield make
     for batcher in made:
         batcher.close()
+
+
+def closed_by(batcher: Batcher) -> list[list[Work]]:
+    """The batches, each with the work of every item, in the order in which the batcher closes them.
+
+    When results are handed out depends on which of its threads the machine lets run.
+    """
+    order: list[list[Work]] = []
+    begin = batcher._begin
+
+    def recorded(lane, service, model, pieces, now):
+        order.append([piece.work for piece in pieces for _ in range(piece.count)])
+        return begin(lane, service, model, pieces, now)
+
+    batcher._begin = recorded
+    return order
 
 
 def pretend(**milliseconds: Mapping[int, float]) -> PretendDevice:
@@ -219,50 +236,53 @@ def test_what_a_client_that_left_had_queued_is_not_run(batcher_of, noise):
 
 def test_an_item_of_a_photo_does_not_wait_behind_the_queue_of_a_video(batcher_of, noise):
     gate = Gate()
-    batcher = batcher_of(held(gate, "blazeface_short", "face_mesh"))
+    batcher = batcher_of(held(gate, "blazeface_short", "face_mesh"), gate)
     video = [Run(noise("blazeface_short", seed=seed), "blazeface_short", "video") for seed in range(30)]
     photo = Run(noise("face_mesh"), "face_mesh", "photo", "interactive")
-    before: list[int] = []
-    photo.work.done = lambda error: (before.append(sum(r.ended.is_set() for r in video)), photo.ended.set())
+    batches = closed_by(batcher)
     for run in [*video, photo]:
         batcher.submit(run.work)
     gate.opened.set()
     photo.wait()
-    assert before[0] <= 3  # two were in flight, one may have been closed behind them
+    assert [work for batch in batches for work in batch].index(
+        photo.work
+    ) <= 3  # two were in flight, one may have been closed behind them
 
 
 def test_a_stream_of_photos_does_not_stop_a_video(batcher_of, noise):
     gate = Gate()
-    batcher = batcher_of(held(gate, "blazeface_short", "face_mesh"))
-    order: list[str] = []
+    batcher = batcher_of(held(gate, "blazeface_short", "face_mesh"), gate)
+    batches = closed_by(batcher)
     runs = [Run(noise("face_mesh", seed=seed), "face_mesh", seed, "interactive") for seed in range(60)]
     runs += [Run(noise("blazeface_short", seed=seed), "blazeface_short", "video") for seed in range(5)]
     for run in runs:
-        run.work.done = lambda error, run=run: (order.append(run.work.service), run.ended.set())
         batcher.submit(run.work)
     gate.opened.set()
     for run in runs:
         run.wait()
-    assert order.index("offline") <= 12  # two batches are in flight, and perhaps one is on its way
+    order = [work.service for batch in batches for work in batch]
+    assert order.index("offline") < 8
     assert max(index for index, service in enumerate(order) if service == "offline") < 40
 
 
 def test_four_clients_with_unlike_appetites_get_alike_shares_of_a_busy_device(batcher_of, noise):
     gate = Gate()
-    batcher = batcher_of(held(gate, "blazeface_short"))
-    order: list[int] = []
+    batcher = batcher_of(held(gate, "blazeface_short"), gate)
+    batches = closed_by(batcher)
     runs = [
         Run(noise("blazeface_short", seed=seed), "blazeface_short", client)
         for client, depth in enumerate((40, 20, 20, 20))
         for seed in range(depth)
     ]
     for run in runs:
-        run.work.done = lambda error, run=run: (order.append(run.work.client), run.ended.set())
         batcher.submit(run.work)
     gate.opened.set()
     for run in runs:
         run.wait()
-    shares = Counter(order[:60])
+    ends = accumulate(len(batch) for batch in batches)
+    whole = [batch for batch, end in zip(batches, ends, strict=True) if end <= 60]
+    assert sum(len(batch) for batch in whole) > 28  # a batch holds at most 32
+    shares = Counter(work.client for batch in whole for work in batch)
     assert max(shares.values()) - min(shares.values()) <= 4
 
 
