@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from webapp import keys_of_house, storage
 from webapp.jobs.models import Job
 from webapp.jobs.options import Options
+from worker.inference.packages import sha256_of
 from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, Swap
 
 SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
@@ -17,12 +17,12 @@ def materialise(job: Job, folder: Path) -> JobSpec:
     """The job's inputs as plain files in its folder, each checked against the hash that was consented to."""
     target = folder / "target"
     analysis = folder / "analysis"
-    _fetch(job.target.object_name, job.target.key_id, target, job.target.sha256)
+    fetch(job.target.object_name, job.target.key_id, target, job.target.sha256)
     storage.materialise(job.target.analysis_name, job.target.key_id, analysis)
     photos = []
     for each in job.jobsource_set.select_related("asset"):
         path = folder / f"source-{each.position}"
-        _fetch(each.asset.object_name, each.asset.key_id, path, each.asset.sha256)
+        fetch(each.asset.object_name, each.asset.key_id, path, each.asset.sha256)
         photos.append(SourcePhoto(path=path, sha256=each.asset.sha256, face=each.face))
     writable = folder / "out"
     writable.mkdir(mode=0o700)
@@ -48,11 +48,8 @@ def materialise(job: Job, folder: Path) -> JobSpec:
     )
 
 
-def _fetch(object_name: str, key_id: str, dest: Path, sha256: str) -> None:
-    """Decrypt an input and make sure it is the very file the hash was taken of."""
+def fetch(object_name: str, key_id: str, dest: Path, sha256: str) -> None:
+    """Decrypt a stored file and make sure it is the very one the hash was taken of; StorageError else."""
     storage.materialise(object_name, key_id, dest)
-    with dest.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise storage.StorageError(
-                "object_changed", "A stored file is not the one that was uploaded. Upload it again."
-            )
+    if sha256_of(dest) != sha256:
+        raise storage.StorageError("object_changed", "A stored file is not the one that was uploaded. Upload it again.")

@@ -6,7 +6,6 @@ own worker does the same, waits until nothing is left, and joins the parts.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from webapp.jobs.meanwhile import upkeep_meanwhile
 from webapp.jobs.models import Job, Segment
 from worker.endings import DATABASE_AWAY, described, drop_broken_connections
 from worker.inference.client import ensure_engine
-from worker.materials import materialise
+from worker.inference.packages import sha256_of
+from worker.materials import fetch, materialise
 from worker.media.errors import MediaError
 from worker.pipeline import run as pipeline
 from worker.pipeline import segments as planning
@@ -248,8 +248,7 @@ def _make(
 
     try:
         part = worker.render(work.segments[segment.number], path, follow)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
         name = storage.store_file(path, key_id=segment.key_id, prefix=segments.PREFIX)
         kept = False
         try:
@@ -274,16 +273,13 @@ def _fetch_parts(job_id: str, spec: JobSpec, lease: leases.Lease) -> list[tuple[
         lease.guard()
         path = spec.output_path.with_name(f"part-{segment.number}.mp4")
         try:
-            storage.materialise(segment.object_name, segment.key_id, path)
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != segment.sha256:
-                    raise PipelineError("part_invalid", "its hash")
+            fetch(segment.object_name, segment.key_id, path, segment.sha256)
             part = planning.Part.from_dict(segment.facts)
             if (part.number, part.frames) != (segment.number, segment.last_frame - segment.first_frame + 1):
                 raise PipelineError("part_invalid", "its facts")
             found.append((part, path))
         except (keys.TamperedError, keys.TruncatedError, PipelineError, storage.StorageError) as error:
-            if isinstance(error, storage.StorageError) and error.code not in {"object_missing"}:
+            if isinstance(error, storage.StorageError) and error.code not in {"object_missing", "object_changed"}:
                 raise
             logger.warning("Part %s of job %s is damaged (%s); it is made again.", segment.number, job_id, error)
             path.unlink(missing_ok=True)

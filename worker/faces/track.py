@@ -4,6 +4,7 @@ A track is one person in one shot. It never continues over a cut: who is shown i
 to say, and a permission hangs on it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -212,18 +213,26 @@ class VideoTracker:
         size = float(box_of(track.landmarks)[2:].max())
         frontal = np.exp(-((pose.yaw / 25) ** 2) - (pose.pitch / 35) ** 2)
         value = float(frontal * min(size, 250.0))
-        if len(track.chips) >= _KEEP_CHIPS and 1.5 * value <= track.chips[-1][0]:
-            return
-        aligned = chip(rgb, track.landmarks)
-        detail = float(np.std(cv2.Laplacian(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), cv2.CV_32F)))
-        value *= 0.5 + min(detail, 20.0) / 20.0
-        track.chips.append((value, aligned))
-        track.chips.sort(key=lambda kept: -kept[0])
-        del track.chips[_KEEP_CHIPS:]
+        keep_best(track.chips, value, lambda: chip(rgb, track.landmarks))
 
     def _describe(self, track: _Track) -> Floats:
         described = self._descriptor.describe_chips([aligned for _, aligned in track.chips])
         return np.asarray(described.mean(axis=0), np.float32)
+
+
+def keep_best(chips: list[tuple[float, Rgb]], value: float, cut: Callable[[], Rgb]) -> None:
+    """Add the chip that `cut` gives to the best of a track, if it is among them; `chips` are (worth, chip), best first.
+
+    `value` is what the chip is worth but for its sharpness, which at most makes it half as much again; so a chip that
+    cannot get among the best is not even cut.
+    """
+    if len(chips) >= _KEEP_CHIPS and 1.5 * value <= chips[-1][0]:
+        return
+    found = cut()
+    detail = float(np.std(cv2.Laplacian(cv2.cvtColor(found, cv2.COLOR_RGB2GRAY), cv2.CV_32F)))
+    chips.append((value * (0.5 + min(detail, 20.0) / 20.0), found))
+    chips.sort(key=lambda kept: -kept[0])
+    del chips[_KEEP_CHIPS:]
 
 
 def _same(found: Detection, landmarks: Floats) -> bool:

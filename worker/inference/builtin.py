@@ -4,8 +4,6 @@ Safe to run at any time and twice at once: builders take turns by a file lock, e
 all, and only files whose SHA-256 is the registered one ever appear.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -13,12 +11,13 @@ import os
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from worker.inference import packages, registry, topology
+from worker.inference.file_lock import held
 from worker.inference.registry import ModelCard, SourcePackage
 from worker.inference.types import ModelError
 
@@ -60,7 +59,7 @@ def build(models_dir: Path, *, wheels_dir: Path | None = None, progress: Progres
         return
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        with build_lock(models_dir):
+        with held(models_dir / LOCK_NAME):
             build_locked(models_dir, wheels_dir, report)
     except OSError as error:
         raise ModelError(
@@ -218,13 +217,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-@contextlib.contextmanager
-def build_lock(models_dir: Path) -> Iterator[None]:
-    with (models_dir / LOCK_NAME).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel when this process ends, however it ends
-        yield
 
 
 def _ignore_progress(_stage: str, _fraction: float) -> None:

@@ -4,7 +4,6 @@ Light on purpose (numpy and the standard library): the media child imports this 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -13,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from worker.inference import wire
 from worker.inference.connection import EngineClient, connect, known_code
 from worker.inference.endpoint import dial, owner
+from worker.inference.file_lock import held
 from worker.inference.types import ModelError, ModelErrorCode
 from worker.inference.wire import ProtocolError, StatusRequest
 
@@ -61,7 +61,7 @@ def ensure_engine(
     if _answers(socket_path, pretend):
         return socket_path
     socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _start_lock(socket_path):
+    with held(Path(f"{socket_path}.start")):
         if not _answers(socket_path, pretend):  # another caller may have been quicker
             _end(socket_path, signal.SIGKILL)  # alive but deaf, or already gone
             models = models_dir or Path(os.environ.get("IMPRIMATUR_MODELS") or home / "models")
@@ -84,7 +84,7 @@ def stop_engine(home: Path) -> None:
     socket_path = _socket_path(home)
     if not socket_path.parent.exists():
         return
-    with _start_lock(socket_path):
+    with held(Path(f"{socket_path}.start")):
         if not _end(socket_path, signal.SIGTERM):
             _end(socket_path, signal.SIGKILL)
 
@@ -194,10 +194,3 @@ def _end(socket_path: Path, signal_number: signal.Signals) -> bool:
             return False
         time.sleep(0.02)
     return True
-
-
-@contextlib.contextmanager
-def _start_lock(socket_path: Path) -> Iterator[None]:
-    with Path(f"{socket_path}.start").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel however this process ends
-        yield

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from worker.inference import registry, wire
 from worker.inference.arena import Allocator, Arena
-from worker.inference.endpoint import dial
+from worker.inference.endpoint import reach
 from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelError, ModelErrorCode, Service
 from worker.inference.wire import ArenaRequest, Layout, ProtocolError, RunRequest, StatusRequest
@@ -258,15 +258,7 @@ def connect(path: Path, service: Service = "interactive", models: ModelSet = reg
     """Connect to the engine at this socket path; `service` and `models` as in EngineClient.
 
     Raises ModelError ("engine_unavailable", "engine_failed")."""
-    try:
-        sock = dial(path, HEALTH_SECONDS)
-    except OSError as error:
-        raise ModelError(
-            "engine_unavailable",
-            f"No inference engine listens ({error.strerror or error}). No file was changed. Start the step again; "
-            "the engine is started by itself.",
-        ) from error
-    return EngineClient(sock, service, models)
+    return EngineClient(reach(path, HEALTH_SECONDS), service, models)
 
 
 def known_code(answer: Mapping[str, Any]) -> ModelErrorCode:

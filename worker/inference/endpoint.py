@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from worker.inference.types import ModelError
+
 _LONGEST_ADDRESS: Final = 107
 _BACKLOG: Final = 64
 _FLOCK: Final = struct.Struct("@hhqqi0q")  # struct flock of 64-bit Linux
@@ -56,6 +58,18 @@ def dial(path: Path, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def reach(path: Path, timeout: float) -> socket.socket:
+    """As `dial`, for whoever needs a running engine: raises ModelError "engine_unavailable" instead."""
+    try:
+        return dial(path, timeout)
+    except OSError as error:
+        raise ModelError(
+            "engine_unavailable",
+            f"No inference engine listens ({error.strerror or error}). No file was changed. Start the step again; "
+            "the engine is started by itself.",
+        ) from error
 
 
 def lock_path(path: Path) -> Path:

@@ -18,7 +18,6 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from worker.inference.onnx_graph import ADDED, GraphWriter
 
 _PREFIX: Final = f"{ADDED}graft_"
-YOLOFACE_INPUT: Final = 640
 YUNET_INPUT: Final = 640
 YUNET_STRIDES: Final = (8, 16, 32)
 _POINTS: Final = 5

@@ -6,14 +6,12 @@ then gives the same as one by one. The result is kept in a cache folder under th
 is done once; importers take turns by a file lock, and an entry appears complete or not at all.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference import registry
+from worker.inference.file_lock import held
 from worker.inference.packages import sha256_of
 from worker.inference.registry import ModelCard, ModelSet, OperatorModel
 from worker.inference.types import ModelError
@@ -75,7 +74,7 @@ def import_model(known: OperatorModel, path: Path, cache: Path, *, threads: int 
         cache.mkdir(parents=True, exist_ok=True)
         if (found := _cached(known, entry)) is not None:
             return found, entry.with_suffix(".onnx")
-        with _lock(cache):
+        with held(cache / _LOCK):
             if (found := _cached(known, entry)) is None:  # another importer may have been quicker
                 found = _make(known, path, original, entry, threads)
         return found, entry.with_suffix(".onnx")
@@ -246,10 +245,3 @@ def _put(path: Path, data: bytes, scratch: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
-
-
-@contextlib.contextmanager
-def _lock(cache: Path) -> Iterator[None]:
-    with (cache / _LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel when this process ends, however it ends
-        yield

@@ -23,6 +23,7 @@ from onnx import ModelProto
 from onnxruntime import quantization
 
 from worker.inference import accuracy, builtin, halving, precision, proof, registry, samples
+from worker.inference.file_lock import held
 from worker.inference.onnx_graph import serialise
 from worker.inference.precision import OpenSession, PrecisionPolicy
 from worker.inference.proof import Candidate, GateRecord, LowerPrecision
@@ -299,7 +300,7 @@ def _keep(
     name = candidate.stem
     path = proof.lower_path(models_dir, name)
     try:
-        with builtin.build_lock(models_dir):
+        with held(models_dir / builtin.LOCK_NAME):
             if not record.passed:
                 builtin.write_atomically(proof.record_path(models_dir, name, device), record.sealed())
                 return None

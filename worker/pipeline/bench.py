@@ -18,7 +18,6 @@ from worker.media.client import probe
 from worker.media.sample_clip import make_clip
 from worker.media.sandbox import processor_seconds
 from worker.pipeline.run import analyse, run_job
-from worker.pipeline.warm import compiled_code
 from worker.spec import JobSpec, SourcePhoto, Swap
 
 
@@ -92,7 +91,6 @@ def bench_swap(
         )
         key = derive_mark_key(os.urandom(32), deployment="bench", year=2000)
         pattern = derive(new_mark_id(), key).to_bytes()
-        compiled_code(engine_socket.parent)  # done once per installation, not per job
         used = processor_seconds()
         begin = time.perf_counter()
         result = run_job(spec, pattern=pattern, engine_socket=engine_socket)

@@ -5,7 +5,7 @@ The stored analysis holds 68 landmarks in the plane and the embedding of the mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,14 +14,12 @@ from worker.faces.neural.points import FAN_POINTS
 from worker.faces.neural.track import NeuralModels, NeuralTracker, PendingFrame
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner
-from worker.media.entries import check_sound
 from worker.media.planes import Planes, PlanesPool
 from worker.media.video import Stamp, VideoReader
-from worker.pipeline.analysis import AnalysedFrame, AnalysisSummary, AnalysisWriter, Form, FrameFace
+from worker.pipeline.analysis import AnalysisSummary, AnalysisWriter, Form
 from worker.pipeline.photo_analysis import Report
 from worker.pipeline.stages import Stage, Stages
-from worker.pipeline.track_book import TrackBook
-from worker.pipeline.video_analysis import container_of
+from worker.pipeline.video_analysis import Record, container_of
 
 _DEPTH: Final = 4  # frames between two steps: what the engine can batch
 
@@ -52,11 +50,10 @@ def analyse_video_neural(
     """
     tracker = NeuralTracker(runner, models, names=names, detect_every=detect_every)
     with path.open("rb") as file, VideoReader(file, container_of(path), threads=threads) as reader:
-        writer = AnalysisWriter(out, Form(FAN_POINTS, 2, tracker.descriptor_size))
+        form = Form(FAN_POINTS, 2, tracker.descriptor_size)
+        writer = AnalysisWriter(out, form)
         try:
-            return _follow(
-                reader, writer, tracker, model_set=models.id(), report=report, raise_if_stopped=raise_if_stopped
-            )
+            return _follow(reader, writer, tracker, models.id(), form, report=report, raise_if_stopped=raise_if_stopped)
         finally:
             writer.abort()
 
@@ -65,22 +62,14 @@ def _follow(
     reader: VideoReader,
     writer: AnalysisWriter,
     tracker: NeuralTracker,
-    *,
     model_set: str,
+    form: Form,
+    *,
     report: Report,
     raise_if_stopped: Callable[[], None],
 ) -> AnalysisSummary:
-    book = TrackBook()
+    record = Record(reader, writer, report)
     pool = PlanesPool(reader.size, 3 * (_DEPTH + 1) + 2)
-    seconds_of: list[float] = []  # of cuts only
-    last = 0.0
-
-    def decoded() -> Iterator[_Item]:
-        for kind, item in reader.items():
-            if kind == "picture":
-                yield _Item(*item)
-            else:
-                check_sound(item)
 
     def detect(item: _Item) -> _Item:
         item.planes = pool.take(chain.raise_if_stopped)
@@ -95,17 +84,10 @@ def _follow(
         return item
 
     def follow(item: _Item) -> _Item:
-        nonlocal last
         planes, pending = _parts(item)
         faces = tracker.finish(pending, planes)
         pool.give(planes)
-        if pending.begins_shot:
-            seconds_of.append(item.stamp.seconds)
-        book.add(item.stamp.index, item.stamp.seconds, faces)
-        found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
-        writer.add(AnalysedFrame(item.stamp.index, item.stamp.seconds, found))
-        last = item.stamp.seconds
-        report("track", item.stamp.index + 1, reader.frames)
+        record.add(item.stamp, faces, begins_shot=pending.begins_shot)
         return item
 
     chain: Stages[_Item] = Stages(
@@ -114,22 +96,8 @@ def _follow(
         depth=_DEPTH,
         raise_if_stopped=raise_if_stopped,
     )
-    chain.run(decoded())
-    width, height = reader.size
-    summary = AnalysisSummary(
-        kind="video",
-        model_set=model_set,
-        width=width,
-        height=height,
-        frames=chain.times["track"].items,
-        duration=last + 1 / reader.fps,
-        tracks=book.tracks(tracker.descriptors()),
-        cuts=tuple(seconds_of),
-        warnings=tuple(reader.warnings),
-        form=Form(FAN_POINTS, 2, tracker.descriptor_size),
-    )
-    writer.finish(summary)
-    return summary
+    chain.run(_Item(*picture) for picture in record.pictures())
+    return record.finish(model_set, tracker.descriptors(), form)
 
 
 def _parts(item: _Item) -> tuple[Planes, PendingFrame]:

@@ -7,8 +7,7 @@ this does in halves; `reset`, `judge`, `quality` and `left_alone` are the same. 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,9 +29,9 @@ from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.reports import quality_record
 from worker.pipeline.sources import face_of
+from worker.pipeline.swapping import frames_to_judge
 from worker.spec import JobSpec
 
-_JUDGED_FRAMES: Final = 5
 _MARGIN: Final = 0.3
 # 1 - cosine above which the result no longer counts as the donor; strangers are near 1. Not measured on people.
 _WEAK: Final = 0.7
@@ -245,15 +244,10 @@ def plan_neural_swaps(
             models,
             swapper,
             identities[target],
-            _samples(seen),
+            frames_to_judge(seen),
             smooth=smooth,
         )
     return plans
-
-
-def _samples(indices: Sequence[int]) -> frozenset[int]:
-    step = max(1, math.ceil(len(indices) / _JUDGED_FRAMES))
-    return frozenset(indices[step // 2 :: step])
 
 
 def _size_of(frame: Frame) -> tuple[int, int]:

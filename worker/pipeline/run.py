@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import shutil
 import time
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from worker.faces.errors import FaceError, FaceErrorCode
-from worker.inference.endpoint import dial
+from worker.inference.endpoint import reach
+from worker.inference.packages import sha256_of
 from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
@@ -343,15 +343,7 @@ def known_error(error: ChildError) -> Exception:
 @contextmanager
 def engine_connection(path: Path) -> Iterator[int]:
     """Open a connection to the engine for a child that has no way to open one."""
-    try:
-        sock = dial(path, _DIAL_SECONDS)
-    except OSError as error:
-        raise ModelError(
-            "engine_unavailable",
-            f"No inference engine listens ({error.strerror or error}). No file was changed. Start the step again; "
-            "the engine is started by itself.",
-        ) from error
-    with sock:
+    with reach(path, _DIAL_SECONDS) as sock:
         yield sock.fileno()
 
 
@@ -374,9 +366,8 @@ def _check_files(spec: JobSpec) -> None:
     wanted = {spec.target_path: spec.target_sha256}
     wanted |= {photo.path: photo.sha256 for swap in spec.swaps for photo in swap.sources}
     for path, digest in wanted.items():
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest.lower():
-                raise PipelineError("file_changed", path.name)
+        if sha256_of(path) != digest.lower():
+            raise PipelineError("file_changed", path.name)
 
 
 def _check_room(spec: JobSpec) -> None:

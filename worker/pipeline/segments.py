@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.inference.packages import sha256_of
 from worker.pipeline.analysis import Analysis, AnalysisError
 from worker.pipeline.errors import PipelineError
 from worker.spec import JobSpec
@@ -171,10 +172,14 @@ def cut_frames(times: NDArray[np.float64], cuts: Sequence[float]) -> tuple[int, 
     return tuple(int(place) for place in np.searchsorted(times, np.asarray(cuts, np.float64)) if place < len(times))
 
 
+def shot_start(index: int, cuts: Collection[int]) -> int:
+    """The first frame of the shot that frame `index` is in; `cuts` are the frames that begin one."""
+    return max((cut for cut in cuts if cut <= index), default=0)
+
+
 def run_in_start(segment: Segment, cuts: Sequence[int]) -> int:
     """The frame from which the way into `segment` is looked at: RUN_IN before it, or its shot's first frame."""
-    shot = max((cut for cut in cuts if cut <= segment.first), default=0)
-    return max(shot, segment.first - RUN_IN, 0)
+    return max(shot_start(segment.first, cuts), segment.first - RUN_IN, 0)
 
 
 class Namer:
@@ -190,8 +195,7 @@ class Namer:
         for swap in raw["swaps"]:
             for photo in swap["sources"]:
                 del photo["path"]
-        with spec.analysis_path.open("rb") as file:
-            analysis = hashlib.file_digest(file, "sha256").hexdigest()
+        analysis = sha256_of(spec.analysis_path)
         mark = hashlib.sha256(pattern).hexdigest()
         self._named = {"spec": raw, "analysis": analysis, "mark": mark, "code": code_version()}
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from worker.faces.smooth import OneEuro
 from worker.pipeline.analysis import AnalysedFrame, Analysis, FrameFace
+from worker.pipeline.segments import shot_start
 
 
 class SmoothedFaces:
@@ -24,9 +25,8 @@ class SmoothedFaces:
 
     def of(self, index: int) -> tuple[FrameFace, ...]:
         """Faces of frame `index`, by track at most one. Going on is cheap, going back begins anew at the shot."""
-        if self._frames is None or index < self._next:
-            self._begin(max((cut for cut in self._cuts if cut <= index), default=0))
-        elif (shot := max((cut for cut in self._cuts if cut <= index), default=0)) > self._next:
+        shot = shot_start(index, self._cuts)
+        if self._frames is None or index < self._next or shot > self._next:
             self._begin(shot)
         faces: tuple[FrameFace, ...] = ()
         while self._next <= index:

@@ -165,6 +165,11 @@ def plan_swaps(
             raise FaceError("pose_gap", f"{fit.turned} of {count} frames, up to {fit.widest:.0f} degrees")
         if small[target] > count / 2:
             raise FaceError("face_too_small", f"{small[target]} of {count} frames")
-        step = max(1, math.ceil(count / _JUDGED_FRAMES))
-        plans[target] = TrackSwapper(sources[target], frozenset(indices[target][step // 2 :: step]))
+        plans[target] = TrackSwapper(sources[target], frames_to_judge(indices[target]))
     return plans
+
+
+def frames_to_judge(indices: Sequence[int]) -> frozenset[int]:
+    """Some of the frames a track is seen in, spread over all of them."""
+    step = max(1, math.ceil(len(indices) / _JUDGED_FRAMES))
+    return frozenset(indices[step // 2 :: step])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.faces.track import VideoTracker
-from worker.faces.types import ModelRunner
+from worker.faces.track import TrackedFace, VideoTracker
+from worker.faces.types import Floats, ModelRunner
 from worker.media.entries import check_sound
 from worker.media.magic import HEAD_BYTES, sniff
 from worker.media.planes import Planes, PlanesPool
 from worker.media.video import Stamp, VideoReader
-from worker.pipeline.analysis import AnalysedFrame, AnalysisSummary, AnalysisWriter, FrameFace
+from worker.pipeline.analysis import MESH, AnalysedFrame, AnalysisSummary, AnalysisWriter, Form, FrameFace
 from worker.pipeline.photo_analysis import Report
 from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.track_book import TrackBook
@@ -58,6 +58,56 @@ def analyse_video(
             writer.abort()
 
 
+class Record:
+    """What is written down of a video while its faces are followed, whichever models follow them."""
+
+    def __init__(self, reader: VideoReader, writer: AnalysisWriter, report: Report) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._report = report
+        self._book = TrackBook()
+        self._cuts: list[float] = []
+        self._frames = 0
+        self._last = 0.0
+
+    def pictures(self) -> Iterator[tuple[Stamp, Any]]:
+        """The pictures of the video; its sound is decoded on the way, to know that it can be. Raises MediaError."""
+        for kind, item in self._reader.items():
+            if kind == "picture":
+                yield item
+            else:
+                check_sound(item)
+
+    def add(self, stamp: Stamp, faces: Sequence[TrackedFace], *, begins_shot: bool) -> None:
+        """Write down the next frame. Frames without faces too: by their times a segment's start is found."""
+        if begins_shot:
+            self._cuts.append(stamp.seconds)
+        self._book.add(stamp.index, stamp.seconds, faces)
+        found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
+        self._writer.add(AnalysedFrame(stamp.index, stamp.seconds, found))
+        self._frames += 1
+        self._last = stamp.seconds
+        self._report("track", stamp.index + 1, self._reader.frames)
+
+    def finish(self, model_set: str, descriptors: Mapping[int, Floats], form: Form = MESH) -> AnalysisSummary:
+        """Write the summary and let the file appear. Raises OSError."""
+        width, height = self._reader.size
+        summary = AnalysisSummary(
+            kind="video",
+            model_set=model_set,
+            width=width,
+            height=height,
+            frames=self._frames,
+            duration=self._last + 1 / self._reader.fps,
+            tracks=self._book.tracks(descriptors),
+            cuts=tuple(self._cuts),
+            warnings=tuple(self._reader.warnings),
+            form=form,
+        )
+        self._writer.finish(summary)
+        return summary
+
+
 def _follow(
     reader: VideoReader,
     writer: AnalysisWriter,
@@ -68,17 +118,8 @@ def _follow(
     raise_if_stopped: Callable[[], None],
 ) -> AnalysisSummary:
     tracker = VideoTracker(runner, reader.fps)
-    book = TrackBook()
+    record = Record(reader, writer, report)
     pool = PlanesPool(reader.size, 2 * _DEPTH + 3)
-    seconds_of: list[float] = []  # of cuts only
-    last = 0.0
-
-    def decoded() -> Iterator[_Item]:
-        for kind, item in reader.items():
-            if kind == "picture":
-                yield _Item(*item)
-            else:
-                check_sound(item)
 
     def convert(item: _Item) -> _Item:
         item.planes = pool.take(chain.raise_if_stopped)
@@ -87,21 +128,13 @@ def _follow(
         return item
 
     def follow(item: _Item) -> _Item:
-        nonlocal last
         planes, stamp = item.planes, item.stamp
         if planes is None:
             raise ValueError("a frame that was not converted")
         cuts = len(tracker.cuts)
         faces = tracker.push(stamp.index, stamp.seconds, planes.to_rgb())
         pool.give(planes)
-        if len(tracker.cuts) > cuts:
-            seconds_of.append(stamp.seconds)
-        book.add(stamp.index, stamp.seconds, faces)
-        # Frames without faces too: their times are what a segment's start is found by.
-        found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
-        writer.add(AnalysedFrame(stamp.index, stamp.seconds, found))
-        last = stamp.seconds
-        report("track", stamp.index + 1, reader.frames)
+        record.add(stamp, faces, begins_shot=len(tracker.cuts) > cuts)
         return item
 
     chain: Stages[_Item] = Stages(
@@ -110,18 +143,5 @@ def _follow(
         depth=_DEPTH,
         raise_if_stopped=raise_if_stopped,
     )
-    chain.run(decoded())
-    width, height = reader.size
-    summary = AnalysisSummary(
-        kind="video",
-        model_set=model_set,
-        width=width,
-        height=height,
-        frames=chain.times["track"].items,
-        duration=last + 1 / reader.fps,
-        tracks=book.tracks(tracker.descriptors()),
-        cuts=tuple(seconds_of),
-        warnings=tuple(reader.warnings),
-    )
-    writer.finish(summary)
-    return summary
+    chain.run(_Item(*picture) for picture in record.pictures())
+    return record.finish(model_set, tracker.descriptors())

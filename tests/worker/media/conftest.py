@@ -12,6 +12,8 @@ import av
 import numpy as np
 import pytest
 
+from tests.worker.processes import media_children
+
 Picture = Callable[[int], np.ndarray]
 
 
@@ -105,26 +107,10 @@ def _tone(out: Any, stream: Any, seconds: float) -> None:
 def no_children_left() -> Iterator[None]:
     """Whatever a test did to a child, none of ours may outlive it."""
     yield
-    servers = [pid for pid in _children("self") if "worker.media.forkserver" in _command(pid)]
     deadline = time.monotonic() + 5  # a killed process is gone when its parent has noticed
-    while (left := [pid for server in servers for pid in _children(server)]) and time.monotonic() < deadline:
+    while (left := media_children()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left
-
-
-def _children(process: str) -> list[str]:
-    try:
-        tasks = list(Path(f"/proc/{process}/task").iterdir())
-        return [pid for task in tasks for pid in (task / "children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _command(process: str) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 @pytest.fixture

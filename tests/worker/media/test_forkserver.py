@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.worker.processes import ends
 from worker.media import forkserver
 from worker.media.errors import MediaError
 from worker.media.forkserver import ForkServer
@@ -79,7 +79,7 @@ def test_a_child_whose_server_is_killed_dies_and_the_caller_is_told(run, tmp_pat
     with Child("worker.media.child:serve_calls", {}, reads=[tmp_path]) as child:
         parent = child.ask("tests_forked:run", {"code": "import os; result = {'parent': os.getppid()}"}, 20)["parent"]
         os.kill(parent, signal.SIGKILL)
-        _wait_until_gone(parent)
+        assert ends(parent)
         with pytest.raises(MediaError) as raised:
             child.ask("worker.media.child:report_isolation", {"isolation": {}}, 20)
     assert raised.value.code == "child_died"
@@ -159,16 +159,4 @@ def test_the_server_ends_with_its_caller(tmp_path):
     server = int(caller.stdout.readline())
     caller.kill()
     caller.wait()
-    _wait_until_gone(server)
-
-
-def _wait_until_gone(process: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return
-        except OSError:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"process {process} still runs")
+    assert ends(server)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.worker.processes import alive, ends
 from worker.media import folders, forkserver
 from worker.media.errors import ChildError, MediaError
 from worker.media.forkserver import ForkServer
@@ -218,10 +219,7 @@ def test_the_child_ends_with_its_parent(tmp_path):
     child = int(stuck.stdout.readline())
     stuck.send_signal(signal.SIGKILL)
     stuck.wait()
-    deadline = time.monotonic() + 5
-    while _alive(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _alive(child)
+    assert ends(child, 5)
 
 
 def test_leaving_the_context_kills_the_child_and_removes_its_folder(tmp_path, monkeypatch):
@@ -229,7 +227,7 @@ def test_leaving_the_context_kills_the_child_and_removes_its_folder(tmp_path, mo
     with Child("worker.media.child:report_isolation", {}) as child:
         assert list(tmp_path.iterdir())
         pid = child.pid
-    assert not _alive(pid)
+    assert not alive(pid)
     assert not list(tmp_path.iterdir())
 
 
@@ -261,10 +259,3 @@ def test_the_folder_of_a_killed_parent_is_swept_and_those_in_use_or_new_are_not(
         monkeypatch.setattr(folders.PrivateFolder, "_swept_at", time.monotonic() - folders.SWEEP_SECONDS)
         assert call("worker.media.child:report_isolation", {}, timeout=20)
         assert sorted(tmp_path.iterdir()) == sorted([used, young, foreign])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False

@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.worker.processes import media_children
 from watermark.aigc import aigc_label
 from watermark.fingerprint import Fingerprint, compare
 from watermark.image import read as read_mark
@@ -238,11 +239,6 @@ def test_a_stopped_analysis_leaves_no_file(clip, engine_socket, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def _children(process: str) -> list[str]:
-    tasks = Path(f"/proc/{process}/task").iterdir()
-    return [pid for task in tasks for pid in (task / "children").read_text().split()]
-
-
 def test_a_child_killed_in_the_middle_is_a_typed_error_and_leaves_no_file(
     clip, clip_analysis, make_spec, pattern, engine_socket
 ):
@@ -250,10 +246,8 @@ def test_a_child_killed_in_the_middle_is_a_typed_error_and_leaves_no_file(
 
     def kill(step) -> None:
         if step.frames_done >= 1:
-            for server in _children("self"):
-                if "worker.media.forkserver" in Path(f"/proc/{server}/cmdline").read_text():
-                    for pid in _children(server):
-                        os.kill(int(pid), signal.SIGKILL)
+            for pid in media_children():
+                os.kill(int(pid), signal.SIGKILL)
 
     with pytest.raises(MediaError) as caught:
         run_job(spec, pattern=pattern, engine_socket=engine_socket, progress=kill)

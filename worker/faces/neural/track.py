@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import cv2
 import numpy as np
 
 from worker.faces.align import Affine
@@ -20,7 +19,7 @@ from worker.faces.detect import intersection, overlap
 from worker.faces.neural.crops import Frame, cut, framing
 from worker.faces.neural.models import ArcFace, Fan2d, PointDetector, apart, unit
 from worker.faces.neural.points import Landmarks68, NeuralDetection, box_of_points, five_of, yaw_of_five
-from worker.faces.track import CutDetector, TrackedFace
+from worker.faces.track import CutDetector, TrackedFace, keep_best
 from worker.faces.types import MIN_FACE_PIXELS, Floats, Rgb
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner, Pending
@@ -34,7 +33,6 @@ _UNSEEN_SECONDS: Final = 0.6
 _RESUME_SECONDS: Final = 2.0
 # 1 - cosine up to which a lost face is taken up again under its number.
 _RESUME_APART: Final = 0.5
-_KEEP_CHIPS: Final = 5
 _LOOK_EVERY: Final = 5  # frames, for a better picture to describe the track by
 _SHRINK: Final = 0.85
 
@@ -252,13 +250,7 @@ class NeuralTracker:
     def _keep_best(self, track: _Track, frame: Frame) -> None:
         size = min(float(track.box[2:].max()), 250.0)
         value = float(np.exp(-((yaw_of_five(five_of(track.landmarks)) / 25) ** 2))) * size
-        if len(track.chips) >= _KEEP_CHIPS and 1.5 * value <= track.chips[-1][0]:
-            return
-        chip = self._chip(frame, track.landmarks)
-        detail = float(np.std(cv2.Laplacian(cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY), cv2.CV_32F)))
-        track.chips.append((value * (0.5 + min(detail, 20.0) / 20.0), chip))
-        track.chips.sort(key=lambda kept: -kept[0])
-        del track.chips[_KEEP_CHIPS:]
+        keep_best(track.chips, value, lambda: self._chip(frame, track.landmarks))
 
     def _chip(self, frame: Frame, points: Floats) -> Rgb:
         return cut(frame, framing(self._aligned, five_of(points)), self._aligned.side)
