@@ -239,6 +239,8 @@ def test_everything_is_done_by_keyboard_alone(
     context: BrowserContext, live_server: object, grace_published: Published, answers: dict[str, str]
 ) -> None:
     page = context.new_page()
+    # Chromium hands file choosers over from the first listener on, a moment later: too late for the key pressed below.
+    page.on("filechooser", lambda chooser: None)
     page.goto(f"{live_server}/verify")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
