@@ -137,6 +137,8 @@ class ForkServer:
             "folder": folder,
             "environment": dict(environment),
             "compiled": str(compiled) if compiled else None,
+            # A process of the caller's own would keep to the caller's cores; the server may know older ones.
+            "cores": sorted(os.sched_getaffinity(0)),
         }
         data = json.dumps(request).encode()
         with self._lock:
@@ -287,6 +289,7 @@ def _fork(
         os.dup2(log, 2)
         os.close(log)
         os.chdir(request["folder"])
+        os.sched_setaffinity(0, request["cores"])
         os.environ.clear()
         os.environ.update(request["environment"])
         from worker.media.child import main

@@ -53,6 +53,17 @@ def test_what_one_call_leaves_behind_in_memory_is_not_there_in_the_next(run):
     assert run("import json; result = {'planted': hasattr(json, 'planted')}") == {"planted": False}
 
 
+def test_a_child_keeps_to_the_cores_that_the_caller_has_now(run):
+    cores = os.sched_getaffinity(0)
+    ask = "import os; result = {'cores': sorted(os.sched_getaffinity(0))}"
+    assert run(ask) == {"cores": sorted(cores)}
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert run(ask) == {"cores": [min(cores)]}
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def test_children_draw_different_random_numbers(run):
     draw = "import random, numpy, tempfile; result = {'drawn': [random.random(), numpy.random.default_rng().random()]}"
     assert not set(run(draw)["drawn"]) & set(run(draw)["drawn"])
