@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import glob
 import os
 import shutil
 import time
@@ -349,8 +350,7 @@ def engine_connection(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _leaving_nothing(out: Path) -> Iterator[None]:
-    """Remove the half-written twin of `out` where the child had no chance to, and `out` itself on failure."""
-    half = out.with_name(f".{out.name}.part")
+    """Remove what is half-written of `out`, and its segments, where the child had no chance to; on failure `out`."""
     existed = out.exists()
     try:
         yield
@@ -359,7 +359,9 @@ def _leaving_nothing(out: Path) -> Iterator[None]:
             out.unlink(missing_ok=True)
         raise
     finally:
-        half.unlink(missing_ok=True)
+        name = glob.escape(out.name)
+        for half in [*out.parent.glob(f".{name}*.part"), *out.parent.glob(f"{name}.*.part")]:
+            half.unlink(missing_ok=True)
 
 
 def _check_files(spec: JobSpec) -> None:

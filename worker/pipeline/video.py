@@ -83,7 +83,7 @@ def run_video(
     try:
         with opened(spec, pattern, runner, report, raise_if_stopped, threads=threads) as renderer:
             for segment in plan(renderer.analysis):
-                files.append(spec.output_path.with_name(f".{spec.output_path.name}.{segment.number}.part"))
+                files.append(spec.output_path.with_name(f"{spec.output_path.name}.{segment.number}.part"))
                 parts.append(renderer.render(segment, files[-1]))
         raise_if_stopped()
         return join(spec, parts, files, report)
