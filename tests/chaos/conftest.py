@@ -129,6 +129,18 @@ class House:
         process.wait(timeout=30)
         self.processes.remove(process)
 
+    def freeze(self, process: Any) -> None:
+        """Stop a worker and everything it started, but not amid a write: SQLite has one lock for the whole house."""
+
+        def frozen() -> bool:
+            os.killpg(process.pid, signal.SIGSTOP)
+            if self.do("can_write"):
+                return True
+            os.killpg(process.pid, signal.SIGCONT)
+            return False
+
+        self.wait(frozen)
+
     def logs(self) -> str:
         """The end of all workers' logs, for a failed wait."""
         paths = sorted(self.home.glob("worker-*.log"))

@@ -419,6 +419,21 @@ def tick() -> None:
     upkeep.tick()
 
 
+def can_write() -> bool:
+    """False if another process holds the database's write lock for longer than any of ours does on purpose."""
+    from django.db import OperationalError, connection, transaction
+
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 2000")
+        try:
+            with transaction.atomic():
+                return True
+        except OperationalError:
+            return False
+        finally:
+            cursor.execute("PRAGMA busy_timeout = 20000")
+
+
 def attempts() -> int:
     """How often the most tried of the unsent messages was tried."""
     from webapp.outbox.models import OutboxMessage

@@ -117,7 +117,7 @@ def test_a_worker_that_hangs_past_its_lease_cannot_publish_when_it_wakes(prepare
     job_id, _, _ = prepared.submit()
     sleeper = house.start_worker()
     house.wait_rendering(job_id)
-    os.killpg(sleeper.pid, signal.SIGSTOP)
+    house.freeze(sleeper)
     try:
         house.wait_job(job_id, "ready")
         house.start_worker()
