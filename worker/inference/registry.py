@@ -128,8 +128,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class OperatorModel:
-    """A model that an operator may add. `card` lacks hash and size; `inputs` and `outputs` are those of the published
-    file, float32 shapes without the batch axis; `constants` are inputs that some exports have, with the value they get.
+    """A model that an operator may add. `card` lacks the size, and the hash where we have not seen the published file;
+    `inputs` and `outputs` are those of that file, float32 shapes without the batch axis; `constants` are inputs that
+    some exports have, with the value they get. `file` is its published name, `urls` where it is published.
     """
 
     card: ModelCard
@@ -137,6 +138,8 @@ class OperatorModel:
     outputs: Mapping[str, tuple[int, ...]]
     edits: tuple[Edit, ...]
     constants: Mapping[str, float]
+    file: str
+    urls: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,8 @@ class ModelSet:
         if name in operator_models():
             raise ModelError(
                 "model_missing",
-                f"The model {name} is not installed. Nothing was lost. Put its file {name}.onnx into the folder of "
-                "additional models.",
+                f"The model {name} is not installed. Nothing was lost. An operator adds it with "
+                f"`manage.py models install {name}`.",
             )
         return card(name)
 
@@ -310,7 +313,8 @@ def card_entry(card: ModelCard) -> dict[str, Any]:
 
 
 def _read_operator_models() -> Mapping[str, OperatorModel]:
-    entries = _registry_file()["operator"]
+    data = _registry_file()
+    hosts, entries = data["hosts"], data["operator"]
     return MappingProxyType(
         {
             name: OperatorModel(
@@ -322,6 +326,8 @@ def _read_operator_models() -> Mapping[str, OperatorModel]:
                     for edit in entry.get("edits", ())
                 ),
                 constants=MappingProxyType(dict(entry["file"].get("constants", {}))),
+                file=(published := entry["published"])["file"],
+                urls=tuple(url.format(**published) for url in hosts[published["host"]]),
             )
             for name, entry in entries.items()
         }

@@ -16,6 +16,10 @@ ModelErrorCode = Literal[
     "input_invalid",  # the tensors do not fit the model's contract
     "engine_unavailable",  # no engine process answers and none could be started
     "engine_failed",  # the engine process ended or refused while a request was open
+    "model_unknown",  # no model of that name can be installed
+    "hash_unknown",  # the SHA-256 of an operator's model is not known yet, and nobody gave their word for it
+    "licence_not_accepted",  # the licence forbids commercial use or is unknown, and the operator has not accepted it
+    "record_unreadable",  # the record of installed models is damaged
     "model_unfit",  # an operator's file is no ONNX model, or not one with the tensors of its contract
     "provider_unavailable",  # the required device cannot run the model
     "precision_unproven",  # the required precision has no record of a passed gate

@@ -16,9 +16,11 @@ def models(*arguments: str) -> str:
 
 
 def test_list_names_every_model_with_its_licence():
-    lines = models("list").splitlines()
-    assert [line.split()[0] for line in lines] == list(registry.cards())
-    assert all("Apache-2.0" in line or "CC0-1.0" in line for line in lines)
+    built_in, own = (part.splitlines() for part in models("list").split("\nYour own:\n"))
+    assert [line.split()[0] for line in built_in] == list(registry.cards())
+    assert all("Apache-2.0" in line or "CC0-1.0" in line for line in built_in)
+    assert [line.split()[0] for line in own] == list(registry.operator_models())
+    assert all(registry.operator_models()[line.split()[0]].card.licence in line for line in own)
 
 
 def test_check_names_what_is_wrong_and_fails(settings, tmp_path, models_dir):
@@ -46,4 +48,6 @@ def test_the_help_teaches_every_action(capsys):
     with pytest.raises(SystemExit):
         call_command("models", "--help")
     text = capsys.readouterr().out
-    assert all(f"models {action}" in text for action in ("build", "check", "list"))
+    assert all(
+        f"models {action}" in text for action in ("build", "check", "list", "install", "import", "licence accept")
+    )

