@@ -16,7 +16,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from worker.inference import registry
+
 OPSET = 17
+NAMES = (
+    "yoloface_8n",
+    "yunet",
+    "2dfan4",
+    "arcface_w600k_r50",
+    "hyperswap_1a_256",
+    "inswapper_128",
+    "gfpgan_1.4",
+)
+"""One model of each kind; the others are like one of these."""
 FACE = (320.0, 180.0, 120.0, 150.0)  # centre x, y, width, height in detector pixels: a face of a 16:9 picture
 POINTS = ((298.4, 162.0), (341.6, 162.0), (320.0, 189.0), (302.0, 216.0), (338.0, 216.0))
 STRIDES = (8, 16, 32)
@@ -174,19 +186,24 @@ def enhancer(side: int = 512, *, half: bool = False, weight: bool = False) -> An
     return graph.model()
 
 
+def graph_of(name: str, *, half: bool = False) -> Any:
+    """The stand-in of one model, by its name in the registry."""
+    makers = {"yoloface_8n": yoloface_8n, "yunet": yunet, "2dfan4": landmarks_2dfan4}
+    makers["arcface_w600k_r50"] = arcface_w600k_r50
+    if name in makers:
+        return makers[name](half=half)
+    known = registry.operator_models()[name]
+    assert known.card.contract.image is not None
+    side = known.card.contract.image.side
+    if known.card.role == "face_swapper":
+        mapped = any(edit.kind == "embedding_map" for edit in known.edits)
+        return swapper(side, half=half, emap=np.eye(512, dtype=np.float32) if mapped else None)
+    return enhancer(side, half=half, weight=name == "codeformer")
+
+
 def write_all(folder: Path, *, half: bool = False) -> Path:
-    """Write one file per operator model into `folder`."""
+    """Write one file per kind of operator model, those of `NAMES`, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    emap = np.eye(512, dtype=np.float32)
-    models = {
-        "yoloface_8n": yoloface_8n(half=half),
-        "yunet": yunet(half=half),
-        "2dfan4": landmarks_2dfan4(half=half),
-        "arcface_w600k_r50": arcface_w600k_r50(half=half),
-        "hyperswap_1a_256": swapper(256, half=half),
-        "inswapper_128": swapper(128, half=half, emap=emap),
-        "gfpgan_1.4": enhancer(half=half),
-    }
-    for name, model in models.items():
-        onnx.save(model, folder / f"{name}.onnx")
+    for name in NAMES:
+        onnx.save(graph_of(name, half=half), folder / f"{name}.onnx")
     return folder

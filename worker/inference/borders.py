@@ -33,6 +33,23 @@ def check(
     _check_side({value.name: value for value in model.graph.output}, outputs)
 
 
+def adopt_names(
+    model: ModelProto, inputs: Mapping[str, tuple[int, ...]], outputs: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Give tensors of the border the names of the contract, where an exporter called them otherwise ("683").
+
+    Only where the shape says without a doubt which is which: one tensor without a name of the contract has it, and one
+    name wants it. What stays unclear is for `check` to refuse.
+    """
+    for values, wanted in ((_real_inputs(model), inputs), (list(model.graph.output), outputs)):
+        free = [value for value in values if value.name not in wanted and value.type.tensor_type.shape.dim]
+        absent = {name: shape for name, shape in wanted.items() if name not in {value.name for value in values}}
+        for name, shape in absent.items():
+            fitting = [value for value in free if _fits(value, shape)]
+            if len(fitting) == 1 and list(absent.values()).count(shape) == 1:
+                _rename(model, fitting[0].name, name)
+
+
 def fix_constants(model: ModelProto, constants: Mapping[str, float]) -> None:
     """Turn inputs that only some exports have into weights of the given value."""
     for name, number in constants.items():
@@ -143,12 +160,31 @@ def _check_side(found: Mapping[str, ValueInfoProto], wanted: Mapping[str, tuple[
     for name, shape in wanted.items():
         if name not in found:
             raise ValueError(f"it has no tensor {name} but {', '.join(sorted(found))}")
-        dims = found[name].type.tensor_type.shape.dim
-        sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
-        fits = len(sizes) == len(shape) + 1 and sizes[0] in (1, None, 0)
-        fits = fits and all(size in (other, None, 0) for size, other in zip(sizes[1:], shape, strict=True))
-        if sizes and not fits:  # an export may say nothing at all of an output
+        sizes = _sizes(found[name])
+        if sizes and not _fits(found[name], shape):  # an export may say nothing at all of an output
             raise ValueError(f"its tensor {name} has the shape {sizes} and not [1, {', '.join(map(str, shape))}]")
+
+
+def _sizes(value: ValueInfoProto) -> list[int | None]:
+    return [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]
+
+
+def _fits(value: ValueInfoProto, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has `shape` behind a batch of 1; an axis of free size fits any."""
+    sizes = _sizes(value)
+    if len(sizes) != len(shape) + 1 or sizes[0] not in (1, None):
+        return False
+    return all(size in (other, None) for size, other in zip(sizes[1:], shape, strict=True))
+
+
+def _rename(model: ModelProto, old: str, new: str) -> None:
+    """Call the tensor `old` of the main graph `new`; another one inside that bears the name gets a name of ours."""
+    inner = f"{ADDED}was_{new}"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [{old: new, new: inner}.get(name, name) for name in names]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        value.name = {old: new, new: inner}.get(value.name, value.name)
 
 
 def _rename_uses(model: ModelProto, old: str, new: str) -> None:

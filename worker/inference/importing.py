@@ -9,6 +9,7 @@ is done once; importers take turns by a file lock, and an entry appears complete
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -28,9 +29,10 @@ from worker.inference.types import ModelError
 
 log = logging.getLogger(__name__)
 
-IMPORTER_VERSION: Final = 1  # part of every cache entry's name: raise it when an edit changes
+IMPORTER_VERSION: Final = 2  # part of every cache entry's name: raise it when an edit changes
 PARITY: Final = 1e-4  # of the largest value: as far as a batch may differ from its items alone
 _PARITY_BATCH: Final = 3
+_LARGE: Final = 1 << 20  # numbers in an input from which two items must do: the activations would fill the memory
 _LOCK: Final = ".import.lock"
 _TEMPORARY: Final = ".new-"
 
@@ -150,6 +152,7 @@ def _edit(known: OperatorModel, plain: Any, scratch: Path, threads: int) -> tupl
 
     from worker.inference import borders, graft
 
+    borders.adopt_names(plain, known.inputs, known.outputs)
     borders.check(plain, known.inputs, known.outputs, known.constants)
     borders.fix_constants(plain, known.constants)
     borders.keep_only(plain, known.outputs)
@@ -175,8 +178,9 @@ def _edit(known: OperatorModel, plain: Any, scratch: Path, threads: int) -> tupl
 
 def _same_in_batches(known: OperatorModel, plain: Any, freed: Any, scratch: Path, threads: int) -> bool:
     """Whether the freed graph gives for a batch what the plain one gives for each item of it alone."""
-    inputs = _noise(known.inputs, known.card, _PARITY_BATCH)
-    alone = [{key: array[index : index + 1] for key, array in inputs.items()} for index in range(_PARITY_BATCH)]
+    count = 2 if max(math.prod(shape) for shape in known.inputs.values()) > _LARGE else _PARITY_BATCH
+    inputs = _noise(known.inputs, known.card, count)
+    alone = [{key: array[index : index + 1] for key, array in inputs.items()} for index in range(count)]
     try:
         together, single = _run(freed, scratch, threads, [inputs, alone[0]])
     except Exception as error:  # see _make; the graph has a batch of 1 somewhere that cannot be freed
@@ -184,7 +188,7 @@ def _same_in_batches(known: OperatorModel, plain: Any, freed: Any, scratch: Path
         return False
     for index, expected in enumerate(_run(plain, scratch, threads, alone)):
         for key, values in expected.items():
-            if together[key].shape != (_PARITY_BATCH, *values.shape[1:]) or single[key].shape != values.shape:
+            if together[key].shape != (count, *values.shape[1:]) or single[key].shape != values.shape:
                 log.info("%s is run singly: %s does not grow with the batch", known.card.name, key)
                 return False
             apart = float(np.abs(together[key][index] - values[0]).max(initial=0.0))
@@ -226,8 +230,8 @@ def _noise(shapes: Mapping[str, tuple[int, ...]], card: ModelCard, batch: int) -
     for name, shape in shapes.items():
         if image is not None and name == image.input:
             form = (3, 1, 1) if image.layout == "NCHW" else (3,)
-            mean, std = np.reshape(image.mean, form), np.reshape(image.std, form)
-            inputs[name] = ((generator.random((batch, *shape)) - mean) / std).astype(np.float32)
+            mean, std = (np.reshape(each, form).astype(np.float32) for each in (image.mean, image.std))
+            inputs[name] = (generator.random((batch, *shape), np.float32) - mean) / std
         else:
             vectors = generator.standard_normal((batch, *shape))
             flat = vectors.reshape(batch, -1)

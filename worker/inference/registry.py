@@ -314,7 +314,7 @@ def card_entry(card: ModelCard) -> dict[str, Any]:
 
 def _read_operator_models() -> Mapping[str, OperatorModel]:
     data = _registry_file()
-    hosts, entries = data["hosts"], data["operator"]
+    hosts, entries = data["hosts"], operator_entries(data)
     return MappingProxyType(
         {
             name: OperatorModel(
@@ -332,6 +332,12 @@ def _read_operator_models() -> Mapping[str, OperatorModel]:
             for name, entry in entries.items()
         }
     )
+
+
+def operator_entries(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The entries of the operator models in `data`, the whole registry; `like` takes over what another entry says."""
+    entries = data["operator"]
+    return {name: {**entries.get(entry.get("like"), {}), **entry} for name, entry in entries.items()}
 
 
 def _registry_file() -> dict[str, Any]:

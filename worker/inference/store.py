@@ -6,6 +6,7 @@ that licence with a reason. Both are written down and stay when a model is remov
 """
 
 import contextlib
+import copy
 import json
 import logging
 import os
@@ -361,8 +362,10 @@ def _by_role(path: Path, role: str) -> OperatorModel:
 def _fits(graph: Any, known: OperatorModel) -> bool:
     from worker.inference import borders
 
+    renamed = copy.deepcopy(graph)
     try:
-        borders.check(graph, known.inputs, known.outputs, known.constants)
+        borders.adopt_names(renamed, known.inputs, known.outputs)
+        borders.check(renamed, known.inputs, known.outputs, known.constants)
     except ValueError:
         return False
     return True

@@ -107,6 +107,17 @@ def test_every_contract_of_the_set_has_the_published_numbers():
         "hyperswap_1a_256": ("target", 256, "arcface_128", "RGB"),
         "inswapper_128": ("target", 128, "arcface_128", "RGB"),
         "gfpgan_1.4": ("input", 512, "ffhq_512", "RGB"),
+        "hyperswap_1b_256": ("target", 256, "arcface_128", "RGB"),
+        "hyperswap_1c_256": ("target", 256, "arcface_128", "RGB"),
+        "inswapper_128_fp16": ("target", 128, "arcface_128", "RGB"),
+        "gfpgan_1.2": ("input", 512, "ffhq_512", "RGB"),
+        "gfpgan_1.3": ("input", 512, "ffhq_512", "RGB"),
+        "restoreformer_plus_plus": ("input", 512, "ffhq_512", "RGB"),
+        "codeformer": ("input", 512, "ffhq_512", "RGB"),
+        "gpen_bfr_256": ("input", 256, "arcface_128", "RGB"),
+        "gpen_bfr_512": ("input", 512, "ffhq_512", "RGB"),
+        "gpen_bfr_1024": ("input", 1024, "ffhq_512", "RGB"),
+        "gpen_bfr_2048": ("input", 2048, "ffhq_512", "RGB"),
     }
     white = np.full((1, 1, 3), 255, np.uint8)
     extremes = {}
@@ -114,9 +125,9 @@ def test_every_contract_of_the_set_has_the_published_numbers():
         small = replace(image, side=1)
         tensor = TensorWriter(small).tensor.ravel()[0], TensorWriter(small).write(white).ravel()[0]
         extremes[name] = (round(float(tensor[0]), 3), round(float(tensor[1]), 3))
-    signed = ("arcface_w600k_r50", "hyperswap_1a_256", "gfpgan_1.4")
+    shares = ("yoloface_8n", "2dfan4", "inswapper_128", "inswapper_128_fp16")
     assert extremes == {
-        name: (0.0, 255.0) if name == "yunet" else (-1.0, 1.0) if name in signed else (0.0, 1.0) for name in images
+        name: (0.0, 255.0) if name == "yunet" else (0.0, 1.0) if name in shares else (-1.0, 1.0) for name in images
     }
     assert images["2dfan4"].share == 195 / 256
     assert CARDS["inswapper_128"].contract.image.output_range == (0.0, 1.0)

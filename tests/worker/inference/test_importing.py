@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.worker import neural_graphs as graphs
+from worker.faces.neural.crops import PictureReader, TensorWriter
 from worker.inference import borders, importing, registry
 from worker.inference.client import connect
 from worker.inference.importing import import_folder, import_model
@@ -22,7 +23,7 @@ from worker.inference.registry import ModelSet
 from worker.inference.sessions import LocalRunner
 from worker.inference.types import ModelError
 
-NAMES = list(registry.operator_models())
+NAMES = list(graphs.NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def noise(card: registry.ModelCard, batch: int) -> dict[str, np.ndarray]:
 
 
 def _import(tmp_path: Path, name: str, model: onnx.ModelProto) -> tuple[registry.ModelCard, Path]:
+    tmp_path.mkdir(exist_ok=True)
     onnx.save(model, tmp_path / f"{name}.onnx")
     return import_model(registry.operator_models()[name], tmp_path / f"{name}.onnx", tmp_path / "cache")
 
@@ -76,10 +78,15 @@ def test_an_export_with_a_batch_of_one_gives_in_a_batch_what_it_gives_alone(runn
             np.testing.assert_allclose(together[key][index], values[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_half_precision_inside_leaves_the_borders_in_single(tmp_path_factory, models_dir, runner, name):
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> ModelSet:
+    """The same models with weights in half precision."""
     folder = tmp_path_factory.mktemp("half")
-    halves = import_folder(graphs.write_all(folder, half=True), folder / "cache")
+    return import_folder(graphs.write_all(folder, half=True), folder / "cache")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_inside_leaves_the_borders_in_single(halves, models_dir, runner, name):
     card = halves.card(name)
     assert card.batches
     assert card.precision == ("fp32" if name == "gfpgan_1.4" else "fp16")  # the stand-in enhancer has no weights
@@ -102,6 +109,44 @@ def test_tensors_in_half_precision_at_the_border_are_widened(tmp_path):
     found = LocalRunner(tmp_path, models=models).run(card.name, {"input": picture})["output"]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, 2 * picture, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.operator_models() if name not in graphs.NAMES])
+def test_every_other_model_runs_and_what_it_gives_back_is_the_untouched_picture(tmp_path, name):
+    card, path = _import(tmp_path, name, graphs.graph_of(name))
+    assert card.contract.image is not None
+    picture = np.random.default_rng(3).integers(0, 256, (card.contract.image.side,) * 2 + (3,), np.uint8)
+    inputs = {card.contract.image.input: TensorWriter(card.contract.image).write(picture)}
+    if "source" in card.contract.inputs:
+        inputs["source"] = np.full((1, 512), 512**-0.5, np.float32)
+    outputs = LocalRunner(tmp_path, models=ModelSet({card.name: card}, {card.name: path})).run(name, inputs)
+    back = PictureReader(card.contract.image).rgb(outputs[card.contract.image.output][0])
+    share = 0.5 if name == "codeformer" else 1.0  # its stand-in multiplies with the weight that is set at import
+    assert np.abs(back - (127.5 + share * (picture - 127.5))).max() <= 1
+
+
+def test_tensors_with_an_exporters_own_names_get_those_of_the_contract(tmp_path):
+    plain, odd = graphs.swapper(256, shade=True), graphs.swapper(256, shade=True)
+    inside = odd.graph.node[0].output[0]
+    for old, new in (("source", "683"), ("target", "x.1"), ("output", "1288"), (inside, "target")):
+        borders._rename(odd, old, new)  # an inner tensor now bears a name of the contract
+    wanted, found = (_import(tmp_path / name, "hyperswap_1a_256", model) for name, model in (("a", plain), ("b", odd)))
+    inputs = noise(wanted[0], 2)
+    results = [
+        LocalRunner(tmp_path, models=ModelSet({card.name: card}, {card.name: path})).run(card.name, inputs)["output"]
+        for card, path in (wanted, found)
+    ]
+    np.testing.assert_array_equal(results[1], results[0])
+
+
+def test_two_tensors_that_could_both_be_meant_are_not_guessed_at(tmp_path):
+    graph = graphs.Graph()
+    seen = graph.input("input", 3, 512, 512)
+    for name in ("first", "second"):
+        graph.output(graph.op("Identity", seen), name, 3, 512, 512)
+    with pytest.raises(ModelError, match="no tensor output") as refused:
+        _import(tmp_path, "gfpgan_1.4", graph.model())
+    assert refused.value.code == "model_unfit"
 
 
 def test_a_graph_that_mixes_the_items_of_a_batch_is_run_singly(tmp_path):
@@ -254,7 +299,7 @@ def test_cards_cross_as_text_and_come_back_without_their_files(models):
 
 
 def test_a_known_model_that_is_not_installed_says_where_its_file_belongs():
-    with pytest.raises(ModelError, match=r"gfpgan_1\.4\.onnx") as caught:
+    with pytest.raises(ModelError, match=r"models install gfpgan_1\.4") as caught:
         registry.BUILTIN.card("gfpgan_1.4")
     assert caught.value.code == "model_missing"
 
