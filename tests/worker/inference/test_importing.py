@@ -111,7 +111,16 @@ def test_tensors_in_half_precision_at_the_border_are_widened(tmp_path):
     np.testing.assert_allclose(found, 2 * picture, atol=2e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.operator_models() if name not in graphs.NAMES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.soak)
+        if name == "gpen_bfr_2048"
+        else name  # seconds, for 4-megapixel tensors
+        for name in registry.operator_models()
+        if name not in graphs.NAMES
+    ],
+)
 def test_every_other_model_runs_and_what_it_gives_back_is_the_untouched_picture(tmp_path, name):
     card, path = _import(tmp_path, name, graphs.graph_of(name))
     assert card.contract.image is not None
