@@ -201,6 +201,11 @@ def _check_assets(
             raise JobsError("source_not_photo", f"The source {asset.pk} is a video; no job was made. Use photos.")
     if target.kind:
         chosen.mime_for(target.kind)
+    if target.kind == "video" and target.state == Asset.State.READY:
+        seen: dict[str, Any] = next(
+            (one for place, one in enumerate(target.faces) if one.get("index", place) == target_face), {}
+        )
+        chosen.check_part(target.media.get("duration"), seen.get("first_seconds"), seen.get("last_seconds"))
 
 
 def _check_cover(

@@ -55,3 +55,47 @@ def test_chinas_metadata_label_names_the_producer_and_the_mark(settings: Any) ->
     assert (found["ContentProducer"], found["ProduceID"]) == (settings.AIGC_PRODUCER, "00d1e2a3b4c5f607")
     settings.AIGC_PRODUCER = ""
     assert json.loads(keys_of_house.aigc(bytes(8)))["ContentProducer"].startswith("Imprimatur ")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"codec": "vp9"},
+        {"codec": "av1", "output_mime": "video/quicktime"},
+        {"preset": "veryfast"},
+        {"scale": 0.1},
+        {"scale": True},
+        {"height": 720.5},
+        {"height": 720, "scale": 0.5},
+        {"fps": 1000},
+        {"fps": "25"},
+        {"trim_start": -1},
+        {"trim_start": float("nan")},
+        {"trim_start": 5, "trim_end": 5},
+        {"trim_end": float("inf")},
+    ],
+)
+def test_a_video_that_cannot_be_written_so_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(JobsError) as caught:
+        Options.from_mapping(wrong)
+    assert caught.value.code == "option_invalid"
+
+
+def test_choices_about_a_video_come_back_as_they_were_kept() -> None:
+    wanted = {"codec": "hevc", "preset": "slow", "height": 720, "fps": 29.97, "trim_start": 1, "trim_end": 2.5}
+    chosen = Options.from_mapping(wanted)
+    assert Options.from_mapping(json.loads(json.dumps(chosen.to_dict()))) == chosen
+    assert chosen.size_of(1920, 1080) == (1280, 720)
+    assert chosen.seconds_of(10.0) == 1.5
+    assert chosen.seconds_of(2.0) == 1.0
+    assert Options().seconds_of(10.0) == 10.0
+
+
+def test_a_part_must_lie_in_the_video_and_show_the_chosen_face() -> None:
+    part = Options.from_mapping({"trim_start": 4, "trim_end": 6})
+    part.check_part(10.0, 0.0, 10.0)
+    part.check_part(None, None, None)  # a target that was not looked at yet
+    for duration, first, last in ((3.0, None, None), (10.0, 0.0, 3.9), (10.0, 6.0, 9.0)):
+        with pytest.raises(JobsError) as caught:
+            part.check_part(duration, first, last)
+        assert caught.value.code == "option_invalid"
