@@ -19,7 +19,7 @@ Preset = Literal["fast", "balanced", "slow"]
 Hardware = Literal["off", "decode", "encode"]
 
 LEAST_SCALE, MOST_SCALE = 0.25, 2.0
-LEAST_HEIGHT, MOST_HEIGHT = 64, 4096
+LEAST_HEIGHT, MOST_HEIGHT = 96, 4096  # pixels: a mark needs as many (watermark.embedding.SMALLEST_SIDE)
 LEAST_FPS, MOST_FPS = 1.0, 120.0
 
 PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp", "image/avif")

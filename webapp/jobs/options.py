@@ -118,11 +118,19 @@ class Options:
         if self.trim_end is not None and not (_is_number(self.trim_end) and self.trim_end > self.trim_start):
             raise _invalid("trim_end", "a number of seconds after trim_start")
 
-    def check_part(self, duration: float | None, first: float | None, last: float | None) -> None:
-        """Raise JobsError option_invalid where the part of the target that is kept lacks the face, or anything at all.
+    def check_target(self, kind: str, media: Mapping[str, Any], face: Mapping[str, Any]) -> None:
+        """Raise JobsError option_invalid where these choices do not fit the target.
 
-        All in seconds: the target's `duration`, and where the face is seen at `first` and at `last`; None: not known.
+        `kind`, `media` and `face` are as its asset tells them, the last two empty where it was not looked at yet.
         """
+        self.mime_for(kind)
+        if kind == "photo":
+            return
+        size = int(media.get("width") or 0), int(media.get("height") or 0)
+        if min(size) >= LEAST_HEIGHT > min(self.size_of(*size)):
+            name = "scale" if self.height is None else "height"
+            raise _invalid(name, f"so large that the shorter side of the result has {LEAST_HEIGHT} pixels or more")
+        duration, first, last = media.get("duration"), face.get("first_seconds"), face.get("last_seconds")
         if duration and self.trim_start >= duration:
             raise _invalid("trim_start", f"before the end of the video, which lasts {duration:.1f} seconds")
         gone = last is not None and last < self.trim_start

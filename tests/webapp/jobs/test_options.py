@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from watermark.embedding import SMALLEST_SIDE
 from webapp import keys_of_house
 from webapp.jobs.errors import JobsError
 from webapp.jobs.options import Options
+from worker.spec import LEAST_HEIGHT
 
 
 @pytest.fixture(autouse=True)
@@ -93,9 +95,20 @@ def test_choices_about_a_video_come_back_as_they_were_kept() -> None:
 
 def test_a_part_must_lie_in_the_video_and_show_the_chosen_face() -> None:
     part = Options.from_mapping({"trim_start": 4, "trim_end": 6})
-    part.check_part(10.0, 0.0, 10.0)
-    part.check_part(None, None, None)  # a target that was not looked at yet
+    part.check_target("video", {"duration": 10.0}, {"first_seconds": 0.0, "last_seconds": 10.0})
+    part.check_target("video", {}, {})  # a target that was not looked at yet
     for duration, first, last in ((3.0, None, None), (10.0, 0.0, 3.9), (10.0, 6.0, 9.0)):
         with pytest.raises(JobsError) as caught:
-            part.check_part(duration, first, last)
+            part.check_target("video", {"duration": duration}, {"first_seconds": first, "last_seconds": last})
+        assert caught.value.code == "option_invalid"
+
+
+def test_a_result_too_small_to_carry_the_mark_is_refused_before_anything_is_made() -> None:
+    assert LEAST_HEIGHT == SMALLEST_SIDE
+    media = {"width": 320, "height": 240}
+    Options.from_mapping({"scale": 0.4}).check_target("video", media, {})
+    Options.from_mapping({"scale": 0.25}).check_target("photo", media, {})
+    for wish in ({"scale": 0.3}, {"height": 96}):
+        with pytest.raises(JobsError, match="96 pixels") as caught:
+            Options.from_mapping(wish).check_target("video", {"width": 180, "height": 320}, {})
         assert caught.value.code == "option_invalid"

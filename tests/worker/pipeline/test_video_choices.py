@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from watermark.labels import LabelRenderer
 from watermark.video import read as read_video_mark
 from worker.media import client
+from worker.media.errors import MediaError
 from worker.pipeline.analysis import Analysis
 from worker.pipeline.errors import PipelineError
-from worker.pipeline.run import run_job
+from worker.pipeline.run import device_header, run_job
 from worker.spec import Label
 
 
@@ -85,6 +88,16 @@ def test_a_part_in_which_the_chosen_face_is_not_seen_is_refused(clip, clip_analy
     with pytest.raises(PipelineError) as caught:
         run_job(spec, pattern=pattern, engine_socket=engine_socket)
     assert caught.value.code == "target_missing"
+    assert not list(spec.output_path.parent.iterdir())
+
+
+@pytest.mark.skipif(bool(list(Path("/dev").glob("nvidia[0-9]*"))), reason="there is a video device here")
+def test_a_job_for_a_device_is_never_written_by_anything_else(clip, clip_analysis, make_spec, pattern, engine_socket):
+    spec = make_spec(clip, clip_analysis[0], hardware="encode")
+    assert device_header(spec) is None
+    with pytest.raises(MediaError) as caught:
+        run_job(spec, pattern=pattern, engine_socket=engine_socket)
+    assert caught.value.code == "device_missing"
     assert not list(spec.output_path.parent.iterdir())
 
 
