@@ -339,6 +339,11 @@ if LABEL_LANGUAGE not in WORDS:
     raise ImproperlyConfigured(f"LABEL_LANGUAGE must be one of {', '.join(WORDS)}, not {LABEL_LANGUAGE!r}.")
 AIGC_PRODUCER = env("AIGC_PRODUCER")  # name or code under which you are registered in China
 
+# --- video devices (NVDEC, NVENC): a media child gets the driver's files only where this is "auto" --------------------
+VIDEO_DEVICE = env("VIDEO_DEVICE", "off")
+if VIDEO_DEVICE not in {"off", "auto"}:
+    raise ImproperlyConfigured(f"VIDEO_DEVICE must be off or auto, not {VIDEO_DEVICE!r}.")
+
 LOG_LEVEL = env("LOG_LEVEL", "INFO").upper()
 
 # --- privacy --------------------------------------------------------------------------------------------------------

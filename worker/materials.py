@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from django.conf import settings
+
 from webapp import keys_of_house, storage
 from webapp.jobs.models import Job
 from webapp.jobs.options import Options
@@ -11,6 +13,8 @@ from worker.inference.packages import sha256_of
 from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, Swap
 
 SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
+# Address space of a media child by what it encodes: at 4096 pixels x265 and SVT-AV1 take 2 GiB more than x264.
+MEMORY = {"h264": 3 << 30, "hevc": 5 << 30, "av1": 5 << 30}
 
 
 def materialise(job: Job, folder: Path) -> JobSpec:
@@ -29,6 +33,9 @@ def materialise(job: Job, folder: Path) -> JobSpec:
     options = Options.from_mapping(job.options)
     kind: Kind = "photo" if job.target.kind == "photo" else "video"
     mime = options.mime_for(kind)
+    width, height = int(job.target.media["width"]), int(job.target.media["height"])
+    if kind == "video":
+        width, height = options.size_of(width, height)
     return JobSpec(
         job_id=job.pk,
         kind=kind,
@@ -38,12 +45,19 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         output_path=writable / f"output.{EXTENSIONS[mime]}",
         output_mime=mime,
         swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
-        mark_mode="durable"
-        if min(job.target.media["width"], job.target.media["height"]) < SMALL
-        else options.mark_mode,
+        mark_mode="durable" if min(width, height) < SMALL else options.mark_mode,
         label=options.label(),
         aigc=keys_of_house.aigc(bytes(job.mark_id or b"")) if options.notice().aigc else "",
+        codec=options.codec,
         crf=options.crf,
+        preset=options.preset,
+        hardware="decode" if settings.VIDEO_DEVICE == "auto" else "off",
+        scale=options.scale,
+        height=options.height,
+        fps=options.fps,
+        trim_start=options.trim_start,
+        trim_end=options.trim_end,
+        memory_limit=MEMORY[options.codec],
         jpeg_quality=options.jpeg_quality,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Self
@@ -28,6 +28,7 @@ from worker.inference.client import ensure_engine
 from worker.inference.packages import sha256_of
 from worker.materials import fetch, materialise
 from worker.media.errors import MediaError
+from worker.media.window import Window
 from worker.pipeline import run as pipeline
 from worker.pipeline import segments as planning
 from worker.pipeline.analysis import Analysis
@@ -56,7 +57,22 @@ def render(
     Resumes where an earlier worker's death left it. Raises what `pipeline.run_job` raises, LeaseLostError,
     PipelineError `worker_crash` or `part_invalid`, StorageError and the key store's errors.
     """
-    work = _Work.of(job.pk, spec, pattern)
+    try:
+        return _render(job, owner, _Work.of(job.pk, spec, pattern), lease, progress)
+    except MediaError as error:
+        if error.code != "device_missing":
+            raise
+        logger.warning("The video device failed (%s); job %s begins anew in software.", error.detail, job.pk)
+    return _render(job, owner, _Work.of(job.pk, spec, pattern, try_device=False), lease, progress)
+
+
+def _render(
+    job: Job,
+    owner: str,
+    work: _Work,
+    lease: leases.Lease,
+    progress: Callable[[pipeline.Progress], None],
+) -> pipeline.JobResult:
     rows = [segments.Planned(each.number, each.first, each.last, work.addresses[each.number]) for each in work.segments]
     if not segments.lay_out(job.pk, owner, rows):
         raise leases.LeaseLostError(job.pk)
@@ -64,11 +80,11 @@ def render(
     show = _Shown(job.pk, progress)
     for _ in range(JOIN_TRIES):
         _render_all(work, lease, show)
-        parts = _fetch_parts(job.pk, spec, lease)
+        parts = _fetch_parts(job.pk, work.spec, lease)
         if parts is None:
             continue
         try:
-            return pipeline.join_job(spec, parts, progress=progress, should_stop=lease.lost)
+            return pipeline.join_job(work.spec, parts, progress=progress, should_stop=lease.lost)
         finally:
             for _, path in parts:
                 path.unlink(missing_ok=True)
@@ -122,10 +138,30 @@ class _Work:
     addresses: dict[int, str]
 
     @classmethod
-    def of(cls, job_id: str, spec: JobSpec, pattern: bytes) -> Self:
-        """Plan the job's segments. Raises PipelineError, AnalysisError."""
-        found = planning.plan(Analysis.load(spec.analysis_path))
-        namer = planning.Namer(spec, pattern)
+    def of(cls, job_id: str, spec: JobSpec, pattern: bytes, *, try_device: bool = True) -> Self:
+        """Plan the job's segments, for the encoder that the job was begun with or, where none was, the best one here.
+
+        It is one for the whole job, since parts of two encoders cannot be joined. The names of the parts tell which: a
+        worker that cannot make what a job was begun with has other names, and leaves its segments alone.
+        Raises PipelineError, AnalysisError, MediaError `part_empty`.
+        """
+        found = planning.plan(Analysis.load(spec.analysis_path), Window(spec.trim_start, spec.trim_end))
+        in_software = cls._named(job_id, spec, pattern, found)
+        if spec.hardware == "off" or not try_device:
+            return in_software
+        names = in_software.addresses.values()
+        if Segment.objects.filter(job=job_id, address__in=names).exists():
+            return in_software
+        header = pipeline.device_header(spec)
+        if header is None:
+            return in_software
+        return cls._named(job_id, replace(spec, hardware="encode"), pattern, found, header)
+
+    @classmethod
+    def _named(
+        cls, job_id: str, spec: JobSpec, pattern: bytes, found: tuple[planning.Segment, ...], header: bytes = b""
+    ) -> Self:
+        namer = planning.Namer(spec, pattern, header)
         return cls(job_id, spec, pattern, found, {each.number: namer.address(each) for each in found})
 
 

@@ -7,12 +7,20 @@ below the task reads settings, environment variables or the database.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 Kind = Literal["photo", "video"]
 MarkMode = Literal["default", "durable"]
+VideoCodec = Literal["h264", "hevc", "av1"]
+Preset = Literal["fast", "balanced", "slow"]
+Hardware = Literal["off", "decode", "encode"]
+
+LEAST_SCALE, MOST_SCALE = 0.25, 2.0
+LEAST_HEIGHT, MOST_HEIGHT = 96, 4096  # pixels: a mark needs as many (watermark.embedding.SMALLEST_SIDE)
+LEAST_FPS, MOST_FPS = 1.0, 120.0
 
 PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp", "image/avif")
 VIDEO_MIMES = ("video/mp4", "video/quicktime")
@@ -69,7 +77,14 @@ class Label:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Everything one run of the pipeline needs. Paths are plain local files inside the job's work folder."""
+    """Everything one run of the pipeline needs. Paths are plain local files inside the job's work folder.
+
+    Of a video: `codec` is how its pictures are encoded, `crf` the quality on x264's scale whatever the codec, `preset`
+    how much work that may cost. `hardware` is what a video device does: "decode" reads the target where it can,
+    "encode" also writes the result, which then nothing else does. `height` in pixels, or else `scale`, sets the size of
+    the result; `fps` its frames per second, None for the target's own times; `trim_start` and `trim_end` in seconds the
+    part that is kept. The analysis is always of the whole target.
+    """
 
     job_id: str
     kind: Kind
@@ -83,8 +98,15 @@ class JobSpec:
     label: Label | None = field(default_factory=Label)
     aigc: str = ""  # China's metadata label, JSON; "" for none
     model_set: str = "builtin"
+    codec: VideoCodec = "h264"
     crf: int = 18
-    preset: str = "veryfast"
+    preset: Preset = "fast"
+    hardware: Hardware = "off"
+    scale: float = 1.0
+    height: int | None = None
+    fps: float | None = None
+    trim_start: float = 0.0
+    trim_end: float | None = None
     jpeg_quality: int = 95
     memory_limit: int = 3 << 30
     timeout: float = 6 * 3600.0
@@ -99,6 +121,24 @@ class JobSpec:
             raise SpecError("Two replacements name the same face of the target.")
         if not 0 <= self.crf <= 51 or not 1 <= self.jpeg_quality <= 100:
             raise SpecError("Encoder quality is outside its scale (CRF 0 to 51, JPEG 1 to 100).")
+        for name, kind in (("codec", VideoCodec), ("preset", Preset), ("hardware", Hardware)):
+            if getattr(self, name) not in get_args(kind):
+                raise SpecError(f"The {name} must be one of {', '.join(get_args(kind))}.")
+        if self.codec == "av1" and self.output_mime == "video/quicktime":
+            raise SpecError("QuickTime does not hold AV1; write video/mp4, or choose another codec.")
+        self._check_shape()
+
+    def _check_shape(self) -> None:
+        if not LEAST_SCALE <= self.scale <= MOST_SCALE:
+            raise SpecError(f"The scale must be between {LEAST_SCALE} and {MOST_SCALE}.")
+        if self.height is not None and (self.scale != 1.0 or not LEAST_HEIGHT <= self.height <= MOST_HEIGHT):
+            raise SpecError(f"A height is given instead of a scale, between {LEAST_HEIGHT} and {MOST_HEIGHT} pixels.")
+        if self.fps is not None and not LEAST_FPS <= self.fps <= MOST_FPS:
+            raise SpecError(f"The frame rate must be between {LEAST_FPS:g} and {MOST_FPS:g} per second.")
+        if not 0 <= self.trim_start < math.inf or (
+            self.trim_end is not None and not self.trim_start < self.trim_end < math.inf
+        ):
+            raise SpecError("A part of a video ends after it starts, and starts at 0 or later.")
 
     def to_json(self) -> str:
         """Serialise; `from_json(to_json(spec)) == spec`."""

@@ -24,7 +24,7 @@ from watermark import pattern as patterns
 from webapp import keys_of_house, storage
 from webapp.jobs import finishing, flow, intake, leases, running, upkeep, workfolder
 from webapp.jobs.errors import JobsError
-from webapp.jobs.face_choice import chosen_face
+from webapp.jobs.face_choice import chosen_face, face_facts
 from webapp.jobs.meanwhile import upkeep_meanwhile
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
@@ -118,8 +118,9 @@ def screen_job(job_id: str) -> None:
     with lease, workfolder.work_folder(job_id) as folder, job_endings(job_id, owner, lease):
         profile = profiles.named(settings.PROFILE)
         # Only now are the files known; what does not fit is refused before anybody waits for it.
-        Options.from_mapping(job.options).mime_for(job.target.kind)
-        chosen_face(job.target, job.target_face)
+        face = chosen_face(job.target, job.target_face)
+        options = Options.from_mapping(job.options)
+        options.check_target(job.target.kind, job.target.media, face_facts(job.target, face))
         donor = measuring.Confirmed.of(job.donor_consent.photos)
         chosen = []
         for each in job.jobsource_set.select_related("asset"):

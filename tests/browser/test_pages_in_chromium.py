@@ -150,3 +150,33 @@ def test_the_way_to_the_links_works_without_javascript(
     expect(tab.get_by_label("Link for Ada")).to_be_visible()
     assert Job.objects.count() == 1
     plain.close()
+
+
+def test_the_choices_about_a_video_open_fit_every_width_and_are_sent(
+    page: Page, cleo: cast.Account, live_server: object, tmp_path: Path
+) -> None:
+    source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target")
+    media = {**target.media, "kind": "video", "duration": 12.0}
+    Asset.objects.filter(pk=target.pk).update(kind="video", media=media)
+    address = f"{live_server}/new/permission?source={source.pk}&face_{source.pk}=0&target={target.pk}&target_face=0"
+    for width in (360, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(address)
+        expect(page.get_by_label("Kind of video")).to_be_hidden()
+        page.locator("#video-options summary").click()
+        expect(page.get_by_label("Kind of video")).to_be_visible()
+        assert page.evaluate(OVERFLOW) == 0
+        assert page.evaluate(TARGETS) == 0
+        assert page.evaluate(UNNAMED) == []
+        page.locator("#video-options").screenshot(path=tmp_path / f"choices-{width}.png")
+    page.get_by_label("Kind of video").select_option("hevc")
+    page.get_by_label("From", exact=True).fill("0:02")
+    page.locator("#donor_name").fill("Ada")
+    page.locator("#target_name").fill("Ben")
+    page.get_by_label("Personal").check()
+    for name in cast.DECLARED:
+        page.locator(f"#tick_{name}").check()
+    page.get_by_role("button", name="Ask for permission and make the job").click()
+    expect(page.get_by_role("img", name="QR code of the link for Ada")).to_be_visible()
+    options = Job.objects.get().options
+    assert (options["codec"], options["trim_start"]) == ("hevc", 2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,33 @@ def test_a_specification_survives_the_journey_as_json(
 def test_what_cannot_be_carried_out_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         spec(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"codec": "vp9"},
+        {"preset": "veryfast"},
+        {"hardware": "auto"},
+        {"codec": "av1", "output_mime": "video/quicktime"},
+        {"scale": 3.0},
+        {"scale": math.nan},
+        {"height": 20},
+        {"height": 720, "scale": 0.5},
+        {"fps": 0.0},
+        {"fps": 500.0},
+        {"trim_start": -1.0},
+        {"trim_start": math.nan},
+        {"trim_start": 5.0, "trim_end": 5.0},
+        {"trim_end": math.inf},
+    ],
+)
+def test_a_video_that_cannot_be_written_so_is_refused(changes: dict[str, object]) -> None:
+    film = {"kind": "video", "output_mime": "video/mp4"}
+    fine = spec(**film, codec="hevc", preset="slow", height=720, fps=24.0, trim_start=1.0, trim_end=2.0)
+    assert JobSpec.from_json(fine.to_json()) == fine
+    with pytest.raises(SpecError):
+        spec(**{**film, **changes})
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"job_id": 1}', "null", '{"swaps": 3}'])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from rest_framework import serializers
 
 from consent.levels import LEVELS
@@ -12,6 +14,16 @@ from webapp.api.parsing import Strict
 from webapp.jobs.models import Asset
 from webapp.jobs.options import PURPOSES
 from webapp.net import LONGEST_URL
+from worker.spec import (
+    LEAST_FPS,
+    LEAST_HEIGHT,
+    LEAST_SCALE,
+    MOST_FPS,
+    MOST_HEIGHT,
+    MOST_SCALE,
+    Preset,
+    VideoCodec,
+)
 
 MAX_FACE = 9999
 MEDIA_KINDS = ("photo", "video")
@@ -151,7 +163,34 @@ class JobOptions(Strict):
     )
     political = serializers.BooleanField(required=False, help_text="The result is for or against a political cause.")
     jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
-    crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
+    codec = serializers.ChoiceField(
+        choices=get_args(VideoCodec), required=False, help_text="Of a video; av1 goes into video/mp4 only."
+    )
+    crf = serializers.IntegerField(
+        min_value=10, max_value=35, required=False, help_text="Quality on x264's scale, whatever the codec; default 18."
+    )
+    preset = serializers.ChoiceField(
+        choices=get_args(Preset), required=False, help_text="slow: smaller files for several times the work."
+    )
+    scale = serializers.FloatField(
+        min_value=LEAST_SCALE, max_value=MOST_SCALE, required=False, help_text="Of both sides; never past the limits."
+    )
+    height = serializers.IntegerField(
+        min_value=LEAST_HEIGHT,
+        max_value=MOST_HEIGHT,
+        required=False,
+        allow_null=True,
+        help_text="In pixels, instead of scale; kept within 0.25 to 2 times the target's.",
+    )
+    fps = serializers.FloatField(
+        min_value=LEAST_FPS,
+        max_value=MOST_FPS,
+        required=False,
+        allow_null=True,
+        help_text="Frames are left out or repeated; the sound stays as it is. Default: the target's own times.",
+    )
+    trim_start = serializers.FloatField(min_value=0, required=False, help_text="Seconds from the first frame.")
+    trim_end = serializers.FloatField(min_value=0, required=False, allow_null=True, help_text="Default: to the end.")
 
 
 class JobCreate(Strict):

@@ -38,6 +38,8 @@ from worker.media.encode import VideoWriter
 from worker.media.planes import Planes
 from worker.media.sample_clip import make_clip
 from worker.media.sandbox import processor_seconds
+from worker.media.timing import Timeline
+from worker.media.tracks import Kept
 from worker.media.video import VideoReader
 
 SAMPLES = settings.BASE_DIR / "tests" / "samples"
@@ -179,11 +181,11 @@ def mark_film(
             time_base=reader.time_base,
             rate=Fraction(reader.rate),
             container=container,
-            sound=reader.sound,
+            kept=Kept.of(reader, Timeline.of(reader)),
         )
         for kind, item in reader.items():
-            if kind == "sound":
-                writer.write_sound(item)
+            if kind != "picture":
+                writer.write_track(item)
                 continue
             stamp, frame = item
             reader.fill(frame, planes)

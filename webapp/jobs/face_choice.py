@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from webapp.jobs.errors import JobsError
 from webapp.jobs.models import Asset
 from worker.limits import MIN_FACE_PIXELS
@@ -12,6 +14,11 @@ State = Asset.State
 def face_indices(asset: Asset) -> set[int]:
     """The numbers by which faces (photo) or tracks (video) of an analysed asset are picked."""
     return {int(face.get("index", position)) for position, face in enumerate(asset.faces)}
+
+
+def face_facts(asset: Asset, face: int) -> dict[str, Any]:
+    """What is known of one face or track of an asset; nothing where it was not analysed yet or has no such face."""
+    return next((each for place, each in enumerate(asset.faces) if int(each.get("index", place)) == face), {})
 
 
 def chosen_face(asset: Asset, face: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self, get_args
@@ -14,7 +15,21 @@ from watermark import jurisdictions as law
 from watermark.jurisdictions import Extent, Place
 from webapp.jobs.errors import JobsError
 from webapp.profile import is_live
-from worker.spec import PHOTO_MIMES, VIDEO_MIMES, Label, MarkMode
+from worker.media.scaling import output_size
+from worker.spec import (
+    LEAST_FPS,
+    LEAST_HEIGHT,
+    LEAST_SCALE,
+    MOST_FPS,
+    MOST_HEIGHT,
+    MOST_SCALE,
+    PHOTO_MIMES,
+    VIDEO_MIMES,
+    Label,
+    MarkMode,
+    Preset,
+    VideoCodec,
+)
 
 PURPOSES = ("personal", "social", "advertising", "film")
 LISTS: Mapping[str, Collection[str]] = {"jurisdictions": law.RULES, "territories": territories.codes()}
@@ -28,6 +43,10 @@ class Options:
     what the rules of all these jurisdictions demand. `territories` (ISO 3166-1 alpha-2) are where the result is shown,
     `partner` names who gets it besides the organisation, `political` says what it speaks for: the people's permissions
     must allow all three.
+
+    For videos: `crf` is the quality on x264's scale whatever the `codec`, `preset` the work it may cost; `height` in
+    pixels or else `scale` the size; `fps` the frames per second, None for the target's own; `trim_start` and `trim_end`
+    in seconds the part that is kept. A photo has no use for them.
     """
 
     output_mime: str = ""
@@ -40,7 +59,14 @@ class Options:
     partner: str = ""
     political: bool = False
     jpeg_quality: int = 95
+    codec: VideoCodec = "h264"
     crf: int = 18
+    preset: Preset = "fast"
+    scale: float = 1.0
+    height: int | None = None
+    fps: float | None = None
+    trim_start: float = 0.0
+    trim_end: float | None = None
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> Self:
@@ -59,6 +85,8 @@ class Options:
             ("label_place", get_args(Place)),
             ("label_language", ("", *law.WORDS)),
             ("label_extent", get_args(Extent)),
+            ("codec", get_args(VideoCodec)),
+            ("preset", get_args(Preset)),
         ):
             if getattr(options, name) not in allowed:
                 raise _invalid(name, f"one of {', '.join(filter(None, allowed))}")
@@ -70,7 +98,57 @@ class Options:
             value = getattr(options, name)
             if type(value) is not int or not low <= value <= high:
                 raise _invalid(name, f"a whole number from {low} to {high}")
+        options._check_video()
         return options
+
+    def _check_video(self) -> None:
+        if self.codec == "av1" and self.output_mime == "video/quicktime":
+            raise _invalid("codec", "h264 or hevc for video/quicktime, which holds no av1")
+        if not _is_number(self.scale) or not LEAST_SCALE <= self.scale <= MOST_SCALE:
+            raise _invalid("scale", f"a number from {LEAST_SCALE} to {MOST_SCALE}")
+        if self.height is not None:
+            if type(self.height) is not int or not LEAST_HEIGHT <= self.height <= MOST_HEIGHT:
+                raise _invalid("height", f"a whole number of pixels from {LEAST_HEIGHT} to {MOST_HEIGHT}")
+            if self.scale != 1.0:
+                raise _invalid("scale", "left out where height is given")
+        if self.fps is not None and not (_is_number(self.fps) and LEAST_FPS <= self.fps <= MOST_FPS):
+            raise _invalid("fps", f"a number from {LEAST_FPS:g} to {MOST_FPS:g}")
+        if not (_is_number(self.trim_start) and self.trim_start >= 0):
+            raise _invalid("trim_start", "a number of seconds, 0 or more")
+        if self.trim_end is not None and not (_is_number(self.trim_end) and self.trim_end > self.trim_start):
+            raise _invalid("trim_end", "a number of seconds after trim_start")
+
+    def check_target(self, kind: str, media: Mapping[str, Any], face: Mapping[str, Any]) -> None:
+        """Raise JobsError option_invalid where these choices do not fit the target.
+
+        `kind`, `media` and `face` are as its asset tells them, the last two empty where it was not looked at yet.
+        """
+        self.mime_for(kind)
+        if kind == "photo":
+            return
+        size = int(media.get("width") or 0), int(media.get("height") or 0)
+        if min(size) >= LEAST_HEIGHT > min(self.size_of(*size)):
+            name = "scale" if self.height is None else "height"
+            raise _invalid(name, f"so large that the shorter side of the result has {LEAST_HEIGHT} pixels or more")
+        duration, first, last = media.get("duration"), face.get("first_seconds"), face.get("last_seconds")
+        if duration and self.trim_start >= duration:
+            raise _invalid("trim_start", f"before the end of the video, which lasts {duration:.1f} seconds")
+        gone = last is not None and last < self.trim_start
+        if gone or (first is not None and self.trim_end is not None and first >= self.trim_end):
+            raise JobsError(
+                "option_invalid",
+                "The chosen face is not seen in the part from trim_start to trim_end; nothing was made. "
+                "Choose another part or another face.",
+            )
+
+    def seconds_of(self, duration: float) -> float:
+        """How long a result is whose target lasts `duration` seconds."""
+        end = duration if self.trim_end is None else min(duration, self.trim_end)
+        return max(0.0, end - self.trim_start)
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """The (width, height) of a result whose target, a video, has this size."""
+        return output_size((width // 2 * 2, height // 2 * 2), scale=self.scale, height=self.height)[0]
 
     def to_dict(self) -> dict[str, Any]:
         """For the job's row."""
@@ -131,6 +209,10 @@ def _named(option: str, raw: Any, known: Collection[str]) -> tuple[str, ...]:
         allowed = ", ".join(law.RULES) if option == "jurisdictions" else "ISO 3166-1 alpha-2 country codes"
         raise _invalid(option, f"a list of {allowed}")
     return tuple(dict.fromkeys(raw))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _invalid(name: str, allowed: str) -> JobsError:

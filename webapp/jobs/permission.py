@@ -44,7 +44,7 @@ def uses(job: Job) -> list[tuple[Consent, UseFacts]]:
             target_sha256=job.target.sha256,
             target_face=job.target_face,
             organisation_id=job.organisation_id,
-            seconds=float(job.target.media.get("duration") or 0.0),
+            seconds=_seconds(job, chosen),
             at=timezone.now(),
             livemode=job.livemode,
             partner=chosen.partner,
@@ -57,6 +57,12 @@ def uses(job: Job) -> list[tuple[Consent, UseFacts]]:
         ((rows[consent_id], facts[role]) for consent_id, role in found if consent_id is not None),
         key=lambda pair: pair[0].pk,
     )
+
+
+def _seconds(job: Job, chosen: Options) -> float:
+    """How long the result is; 0 for a photo and for a target that was not looked at yet."""
+    duration = float(job.target.media.get("duration") or 0.0)
+    return chosen.seconds_of(duration) if duration else 0.0
 
 
 def outlook(job: Job, *, reserved: bool = False) -> Outlook:

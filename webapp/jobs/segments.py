@@ -106,8 +106,8 @@ def call_helpers(job_id: str, most: int = MOST_HELPERS) -> int:
 def claim(job_id: str, owner: str, addresses: Mapping[int, str], after: int | None = None) -> Segment | None:
     """Take a segment to render; None where there is none to be had.
 
-    `addresses` are those this worker would make: where the row has another, a worker of another release planned it, and
-    it is left alone. `after` is the number of the one made last; its follower costs least.
+    `addresses` are those this worker would make: where the row has another, a worker of another release or with another
+    encoder planned it, and it is left alone. `after` is the number of the one made last; its follower costs least.
     """
     while True:
         rows = list(

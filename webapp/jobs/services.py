@@ -19,7 +19,7 @@ from webapp.accounts.models import Organisation, User
 from webapp.jobs import flow, hiding, permission, transitions
 from webapp.jobs.asking import request_consent
 from webapp.jobs.errors import JobsError, not_found
-from webapp.jobs.face_choice import chosen_face, face_indices
+from webapp.jobs.face_choice import chosen_face, face_facts, face_indices
 from webapp.jobs.flow import on_consent_changed
 from webapp.jobs.intake import asset_preview, receive_asset
 from webapp.jobs.models import Asset, Job, JobEvent, JobSource, Output
@@ -200,7 +200,7 @@ def _check_assets(
         if role == "source" and asset.kind == "video":
             raise JobsError("source_not_photo", f"The source {asset.pk} is a video; no job was made. Use photos.")
     if target.kind:
-        chosen.mime_for(target.kind)
+        chosen.check_target(target.kind, target.media, face_facts(target, target_face))
 
 
 def _check_cover(

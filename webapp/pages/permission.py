@@ -25,6 +25,7 @@ from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
 from webapp.pages import links, words
 from webapp.pages.access import account, for_account, organisation
+from webapp.pages.video_options import VideoAnswers, choices_of
 from webapp.pages.wizard import Files, files_of, picked
 from webapp.profile import is_live
 
@@ -59,6 +60,7 @@ class Answers:
     statement: str = ""
     ticks: dict[str, bool] = field(default_factory=dict)
     rights_ticks: dict[str, bool] = field(default_factory=dict)
+    video: VideoAnswers = field(default_factory=VideoAnswers)
     errors: dict[str, str] = field(default_factory=dict)
 
 
@@ -81,6 +83,9 @@ def ask(request: HttpRequest) -> HttpResponseBase:
     answers = Answers()
     if request.method == "POST":
         answers = _read(request.POST, declaration, rights)
+        if files.target.kind == "video":
+            answers.video = VideoAnswers.read(request.POST)
+            answers.errors |= answers.video.errors
         if not answers.errors:
             job = _make(request, files.target, target_face, source_faces, answers)
             if job is not None:
@@ -104,6 +109,8 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "languages": [(code, name, WORDS[code]) for code, name in words.LABEL_LANGUAGES.items()],
         "places": [(code, *texts, code in settings.JURISDICTIONS) for code, texts in words.JURISDICTIONS.items()],
         "house_label": " / ".join(Options().notice().lines),
+        "video_choices": choices_of(answers.video) if files.target.kind == "video" else [],
+        "video_seconds": files.target.media.get("duration"),
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
@@ -231,7 +238,11 @@ def _make(
                 target_attestation=attestation,
                 declaration=declaration,
                 purpose=answers.purpose,
-                options={"label_language": answers.label_language, "jurisdictions": answers.jurisdictions},
+                options={
+                    "label_language": answers.label_language,
+                    "jurisdictions": answers.jurisdictions,
+                    **answers.video.options(),
+                },
                 livemode=is_live(),
             )
             links.keep(request, job.pk, tokens)

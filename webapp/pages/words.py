@@ -91,6 +91,30 @@ LABEL_LANGUAGES = {
     "nl": "Nederlands",
     "zh": "简体中文",
 }
+# How a video is written (webapp.jobs.options), in the order of the page; the first of each is the default.
+CODECS = {
+    "h264": "H.264: plays everywhere",
+    "hevc": "H.265: about a third smaller, slower to make, not in every browser",
+    "av1": "AV1: smallest, for recent devices",
+}
+QUALITIES = {"18": "Standard", "14": "High: about twice the size", "24": "Small file: fine detail suffers"}
+PRESETS = {"fast": "Fast", "balanced": "Balanced", "slow": "Thorough: several times slower, a little smaller"}
+HEIGHTS = {
+    "": "As the video is",
+    "2160": "2160 pixels high (4K)",
+    "1440": "1440 pixels high",
+    "1080": "1080 pixels high (Full HD)",
+    "720": "720 pixels high (HD)",
+    "480": "480 pixels high",
+}
+RATES = {
+    "": "As the video is",
+    "24": "24 (film)",
+    "25": "25",
+    "30": "30",
+    "50": "50",
+    "60": "60",
+}
 BASES = {
     "owns_footage": "We own this footage and the person in it agreed to edits",
     "licensed": "We have a licence that covers this use",
@@ -116,7 +140,12 @@ WARNINGS = {
     "not_judged": "The result could not be measured. Look at it carefully.",
     "frames_not_replaced": "In some frames the face was covered or turned away; these frames show it unchanged.",
     "audio_unreadable": "The sound could not be read and is missing.",
-    "other_sound_tracks_dropped": "The video had several sound tracks; only the first was kept.",
+    "sound_tracks_dropped": "The video had a sound track that cannot be read here; it was left out.",
+    "subtitles_dropped": "The video had subtitles that are pictures or cannot be read; they were left out.",
+    "chapters_dropped": "The video had more chapters than fit; the last ones were left out.",
+    "size_limited": "The result could not be made as large or as small as was asked for.",
+    "hardware_encoder_missing": "No video device was there to write the result; it was written in software.",
+    "hardware_decoder_missing": "No video device was there to read the video; it was read in software.",
     "tone_mapped": "The video was in high dynamic range; its colours were converted and may look different.",
     "interlaced": "The video is interlaced; fine lines may show in fast movement.",
     "animation_first_picture": "The file was an animation; only its first picture was used.",

@@ -7,7 +7,10 @@ from typing import Any
 
 NEEDED = (
     ("H.264 encoder", "libx264", "w"),
+    ("HEVC encoder", "libx265", "w"),
+    ("AV1 encoder", "libsvtav1", "w"),
     ("AAC encoder", "aac", "w"),
+    ("subtitle encoder", "mov_text", "w"),
     ("H.264 decoder", "h264", "r"),
     ("HEVC decoder", "hevc", "r"),
     ("VP9 decoder", "vp9", "r"),

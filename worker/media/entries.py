@@ -13,7 +13,8 @@ from worker.media.child import Channel
 from worker.media.errors import MediaError
 from worker.media.planes import Planes
 from worker.media.seeking import Seeker
-from worker.media.video import SAME_TIME, Stamp, VideoReader
+from worker.media.video import Stamp, VideoReader
+from worker.media.window import SAME_TIME
 
 _PROBED_SOUND_PACKETS: Final = 64
 
@@ -34,9 +35,9 @@ def probe_video(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
             if kind == "sound":
                 sounds += 1
                 check_sound(item)
-            else:
+            elif kind == "picture":
                 pictures += 1
-            enough_sound = reader.sound is None or sounds >= _PROBED_SOUND_PACKETS
+            enough_sound = not reader.sounds or sounds >= _PROBED_SOUND_PACKETS
             if (pictures >= 2 and enough_sound) or pictures >= 250:
                 break
         width, height = reader.size
@@ -46,7 +47,7 @@ def probe_video(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
             "duration": reader.duration,
             "fps": reader.fps,
             "frames": reader.frames,
-            "has_audio": reader.sound is not None,
+            "has_audio": bool(reader.sounds),
             "rotation": reader.rotation,
             "hdr": reader.hdr,
             "codec": reader.codec,

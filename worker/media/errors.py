@@ -29,7 +29,7 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_video_stream": ("The file holds no picture track.", "Send a video that has one."),
     "too_many_streams": (
         "The file holds more tracks than allowed.",
-        "Keep one picture track and at most two others, and send it again.",
+        "Keep one picture track and at most eight others, and send it again.",
     ),
     "zero_length": ("The file or its duration is empty.", "Export it again and send it again."),
     "frame_rate_absurd": (
@@ -40,6 +40,26 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
     "audio_unreadable": (
         "The sound of the video cannot be decoded.",
         "Remove the sound track or re-encode it, and send it again.",
+    ),
+    "subtitles_too_large": (
+        "The subtitles of the video are larger than allowed.",
+        "Remove or shorten the subtitle tracks and send it again.",
+    ),
+    "part_empty": (
+        "The chosen part of the video holds no picture.",
+        "Choose a part that lies inside the video and start the job again.",
+    ),
+    "encoder_missing": (
+        "The chosen encoder is not in this installation.",
+        "Choose another one; H.264 is always there.",
+    ),
+    "device_missing": (
+        "The video device that was to write the result cannot be used.",
+        "Start the job again; without a device it is written in software.",
+    ),
+    "encoder_unfit": (
+        "The chosen encoder does not fit this kind of file.",
+        "Write an MP4, or choose H.264.",
     ),
     "disk_full": ("There is no room left to write the result.", "Free disk space and start the job again."),
     "child_died": (

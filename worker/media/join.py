@@ -1,8 +1,9 @@
 """Join encoded parts of one video without encoding again. Runs inside the media child only.
 
 Each part is a closed group: it begins with a key frame and leans on no other. So their packets may follow one another,
-with new times; sound is carried over once, from the target. Decoding times are those of the sorted presentation times,
-later by as many frames as the encoder reorders (ISO/IEC 14496-12, 8.6.1), so that they rise across a border as well.
+with new times; sound, subtitles and chapters are carried over once, from the target. Decoding times are those of the
+sorted presentation times, later by as many frames as the encoder reorders (ISO/IEC 14496-12, 8.6.1), so that they rise
+across a border as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import av
 
 from worker.media.encode import VideoWriter
 from worker.media.errors import MediaError
+from worker.media.timing import Timeline
+from worker.media.tracks import Kept
 from worker.media.video import VideoReader
 
 _CONTAINER: Final = "mp4"
@@ -25,7 +28,7 @@ _CONTAINER: Final = "mp4"
 
 @dataclass(frozen=True)
 class PartFile:
-    """One part: its times count from 0, `first_pts` is where that lies in the target's time base."""
+    """One part: its times count from 0, `first_pts` is where that lies in the result's time base."""
 
     path: Path
     first_pts: int
@@ -36,57 +39,61 @@ def join_parts(
     parts: Sequence[PartFile],
     out: Path,
     reader: VideoReader,
+    timeline: Timeline,
     *,
     container: Literal["mp4", "mov"],
     metadata: Mapping[str, str] | None,
     done: Callable[[int], None],
-) -> None:
-    """Write `out` from `parts`, in order, with the sound of `reader`; `done` is told the frames so far.
+) -> list[str]:
+    """Write `out` from `parts`, in order, with the other tracks of `reader`; `done` is told the frames so far.
 
+    Returns stable codes of what was done otherwise than wished.
     The file appears whole or not at all. Raises MediaError `part_broken` where a part is not what it is said to be,
     else as `VideoWriter`.
     """
-    base = reader.time_base
+    base = timeline.time_base
+    kept = Kept.of(reader, timeline)
     times = [_times(part, base) for part in parts]
     shown = [time for one in times for time in sorted(one)]
     if any(later <= earlier for earlier, later in pairwise(shown)):
         raise MediaError("part_broken", "the parts overlap")
     delay = max(_delay(one) for one in times)
-    step = max(1, shown[1] - shown[0]) if len(shown) > 1 else max(1, round(1 / (reader.rate * base)))
+    step = max(1, shown[1] - shown[0]) if len(shown) > 1 else max(1, round(1 / (timeline.rate * base)))
     with _opened(parts[0]) as first:
         writer = VideoWriter(
             out,
             size=reader.size,
             time_base=base,
-            rate=reader.rate,
+            rate=timeline.rate,
             container=container,
-            sound=reader.sound,
+            kept=kept,
             metadata=metadata,
             template=first.streams.video[0],
         )
         extradata = bytes(first.streams.video[0].codec_context.extradata or b"")
     try:
-        sounds = _Ahead(reader.sounds())
+        others = _Ahead(reader.track_packets())
         count = 0
         for part in parts:
             for packet in _packets(part, base, extradata):
                 packet.dts = shown[count - delay] if count >= delay else shown[0] - (delay - count) * step
                 later = min(count + 1, len(shown) - 1)
                 packet.duration = shown[later] - shown[later - 1] if later else step
-                for sound in sounds.until(packet.dts * base):
-                    writer.write_sound(sound)
+                for other in others.until(packet.dts * base + kept.shift):
+                    writer.write_track(other)
                 writer.write_packet(packet)
                 count += 1
             done(count)
-        for sound in sounds.until(None):
-            writer.write_sound(sound)
+        for other in others.until(None):
+            writer.write_track(other)
         writer.finish()
+        return writer.warnings
     finally:
         writer.abort()
 
 
 class _Ahead:
-    """Packets of sound, given out as their time comes."""
+    """Packets of other tracks, given out as their time comes."""
 
     def __init__(self, packets: Iterator[Any]) -> None:
         self._packets = packets
@@ -114,7 +121,7 @@ def _opened(part: PartFile) -> Any:
 
 
 def _times(part: PartFile, base: Fraction) -> list[int]:
-    """Presentation times of a part's packets in decoding order, in the target's time base."""
+    """Presentation times of a part's packets in decoding order, in the result's time base."""
     times: list[int] = []
     with _opened(part) as source:
         for packet in source.demux(video=0):

@@ -5,6 +5,7 @@ The process is forked by `worker.media.forkserver`, which has the libraries load
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -249,11 +250,13 @@ def isolation() -> dict[str, Any]:
 
 
 def _environment(folder: str, threads: int) -> dict[str, str]:
-    # Nothing is inherited: the task process holds secrets in its environment.
+    # Nothing else is inherited: the task process holds secrets in its environment.
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": folder,
         "TMPDIR": folder,
         "OMP_NUM_THREADS": str(threads),
+        **({} if chosen is None else {"CUDA_VISIBLE_DEVICES": chosen}),
     }

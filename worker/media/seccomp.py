@@ -1,4 +1,4 @@
-"""A system-call filter for the media child: threads yes; processes, programs, sockets and kernel side doors no.
+"""A system-call filter for the media child: threads yes; processes, programs, sockets, priority and side doors no.
 
 Without it a decoder that was taken over could start a process in a session of its own, which would outlive the child.
 It also takes the network away where the kernel or a container gives no namespaces.
@@ -37,7 +37,8 @@ class _Machine:
 
 # denied, in order: (fork, vfork,) execve, execveat, ptrace, process_vm_readv, process_vm_writev, bpf, userfaultfd,
 # perf_event_open, mount, umount2, pivot_root, setns, unshare, add_key, request_key, keyctl, io_uring_setup,
-# init_module, pidfd_getfd, open_by_handle_at
+# init_module, pidfd_getfd, open_by_handle_at, sched_setparam, sched_setscheduler, sched_setattr (an encoder that runs
+# as root takes real-time priority, which can stop a whole machine)
 _MACHINES: Final = {
     "x86_64": _Machine(
         audit=0xC000003E,
@@ -45,14 +46,15 @@ _MACHINES: Final = {
         clone3=435,
         socket=41,
         denied=(57, 58, 59, 322, 101, 310, 311, 321, 323, 298, 165, 166, 155, 308, 272, 248, 249, 250, 425, 175)
-        + (438, 304),
+        + (438, 304, 142, 144, 314),
     ),
     "aarch64": _Machine(
         audit=0xC00000B7,
         clone=220,
         clone3=435,
         socket=198,
-        denied=(221, 281, 117, 270, 271, 280, 282, 241, 40, 39, 41, 268, 97, 217, 218, 219, 425, 105, 438, 265),
+        denied=(221, 281, 117, 270, 271, 280, 282, 241, 40, 39, 41, 268, 97, 217, 218, 219, 425, 105, 438, 265)
+        + (118, 119, 274),
     ),
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.media.planes import Planes
-from worker.media.video import SAME_TIME, Stamp, VideoReader
+from worker.media.video import Stamp, VideoReader
+from worker.media.window import SAME_TIME
 
 _EARLIER: Final = (0.0, 0.5, 2.0)
 """Seconds a seek goes back once more where the index led past the time: its times are those of decoding."""

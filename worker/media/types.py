@@ -18,10 +18,18 @@ MAX_VIDEO_SIDE: Final = 4096
 MAX_VIDEO_SECONDS: Final = 600.0
 MAX_FRAME_RATE: Final = 120.0
 """Frames per second above which a rate is taken for a broken header."""
-MAX_STREAMS: Final = 3
+MAX_STREAMS: Final = 9
 """Picture, sound and subtitle tracks together; timed metadata, which phones write, is dropped and not counted."""
 MAX_TRACKS: Final = 16
 """Tracks of any kind."""
+MAX_CUES: Final = 50_000
+"""Subtitles of all tracks together: a film of three hours has about 2,000 in each."""
+MAX_CUE_BYTES: Final = 16 << 10
+"""Of one subtitle."""
+MAX_TEXT_BYTES: Final = 8 << 20
+"""Of all subtitles together."""
+MAX_CHAPTERS: Final = 250
+"""As many as the older of the two lists of an MP4 can hold, rounded."""
 
 
 @dataclass(frozen=True)

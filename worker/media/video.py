@@ -1,4 +1,4 @@
-"""Read videos: header, frames in order, sound packets. Runs inside the media child only."""
+"""Read videos: header, frames in order, packets of sound and subtitles. Runs inside the media child only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any, BinaryIO, Final, Literal
 
 import av
@@ -13,22 +14,26 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from worker.media import tonemap
+from worker.media import hardware, tonemap
 from worker.media.errors import MediaError
 from worker.media.planes import Planes
 from worker.media.types import (
+    MAX_CUE_BYTES,
+    MAX_CUES,
     MAX_FRAME_RATE,
     MAX_STREAMS,
+    MAX_TEXT_BYTES,
     MAX_TRACKS,
     MAX_VIDEO_SECONDS,
     MAX_VIDEO_SIDE,
     Hdr,
 )
+from worker.media.window import SAME_TIME
 
 VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4"})
-SAME_TIME: Final = 1e-4
-"""Seconds by which a frame may come before the time that was asked for: times travel as rounded numbers."""
-_OPENING_PACKETS: Final = 600
+TEXT_CODECS: Final = frozenset({"mov_text", "srt", "subrip", "text", "webvtt", "ass", "ssa"})
+"""Subtitles that are words; those that are pictures are dropped."""
+_OPENING_PACKETS: Final = 2000
 """How many packets may come before the first picture."""
 
 # ISO/IEC 23091-2 code points as FFmpeg numbers them.
@@ -55,28 +60,42 @@ class VideoReader:
 
     Raises MediaError from the constructor for whatever is wrong with the header or the first picture, and from the
     iterators for what is wrong later. `any_rate` takes a file without a believable frame rate, as browsers record them:
-    the times of its frames are their own.
+    the times of its frames are their own. `on_device` decodes on a video device where that works, else in software with
+    the warning `hardware_decoder_missing`.
+
+    `sounds` and `texts` are the tracks whose packets are given out: all sound and all subtitles that can be read here.
     """
 
-    def __init__(self, file: BinaryIO, container: str, *, threads: int = 2, any_rate: bool = False) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        container: str,
+        *,
+        threads: int = 2,
+        any_rate: bool = False,
+        on_device: bool = False,
+    ) -> None:
+        self.warnings: list[str] = []
         try:
-            # The demuxer is forced and gets a file object: no playlist, no second file and no protocol can be opened.
-            self._container = av.open(file, "r", format=container, options={"protocol_whitelist": "file"})
+            self._container = hardware.open_video(file, container, on_device=on_device)
         except MemoryError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
             raise MediaError("truncated", str(error)) from error
-        self.warnings: list[str] = []
         self._any_rate = any_rate
         try:
             self._choose_streams(threads)
+            if on_device and not self._codec.is_hwaccel:
+                self.warnings.append("hardware_decoder_missing")
             self._reformatter = VideoReformatter()
             self._threads = threads
             self._count = 0
             self._last_pts: int | None = None
-            self._start: int = 0
+            self.start_pts: int = 0
+            self._cues = self._cue_bytes = 0
+            self._skips_pictures = False
             self._items = self._read()
-            self._waiting: list[tuple[str, Any]] = []
+            self._waiting: list[tuple[Literal["picture", "sound", "text"], Any]] = []
             self._first = self._find_first()
             self._describe(self._first)
         except BaseException:
@@ -92,18 +111,24 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def items(self) -> Iterator[tuple[Literal["picture"], tuple[Stamp, Any]] | tuple[Literal["sound"], Any]]:
-        """Yield ("picture", (stamp, decoded frame)) and ("sound", packet) in the order of the file, once.
+    def items(self) -> Iterator[tuple[Literal["picture", "sound", "text"], Any]]:
+        """Yield ("picture", (stamp, decoded frame)), ("sound", packet) and ("text", packet), in file order, once.
 
         A decoded frame goes into `fill`. Raises MediaError `truncated` where the video is damaged or ends before
-        its own index says, `too_long` past the limits.
+        its own index says, `too_long` and `subtitles_too_large` past the limits.
         """
-        for kind, item in self._waiting:
-            yield ("picture", (self._stamp(item), item)) if kind == "picture" else ("sound", item)
-        self._waiting = []
-        for kind, item in self._items:
-            yield ("picture", (self._stamp(item), item)) if kind == "picture" else ("sound", item)
-        self._check_end()
+        waiting, self._waiting = self._waiting, []
+        for kind, item in chain(waiting, self._items):
+            if kind == "picture":
+                yield "picture", (self._stamp(item), item)
+            else:
+                yield kind, item
+        if not self._skips_pictures:
+            self._check_end()
+
+    def skip_pictures(self) -> None:
+        """From now on give out packets of sound and text only: the pictures that are left are not even decoded."""
+        self._skips_pictures = True
 
     def pictures(self) -> Iterator[tuple[Stamp, Any]]:
         """Yield the pictures of `items` alone."""
@@ -111,17 +136,24 @@ class VideoReader:
             if kind == "picture":
                 yield item
 
-    def sounds(self) -> Iterator[Any]:
-        """Yield the packets of sound alone, from the first on; no picture is decoded, and none is left afterwards."""
-        waiting = [item for kind, item in self._waiting if kind == "sound"]
+    def track_packets(self) -> Iterator[Any]:
+        """Yield the packets of sound and text alone, from the first on; no picture is decoded, and none is left after.
+
+        Raises as `items`.
+        """
+        waiting = [item for kind, item in self._waiting if kind != "picture"]
         self._waiting = []
         yield from waiting
-        if self.sound is None:
+        texts = {stream.index for stream in self.texts}
+        if not self.sounds and not texts:
             return
         try:
-            for packet in self._container.demux([self.sound]):
-                if packet.dts is not None and packet.size:
-                    yield packet
+            for packet in self._container.demux([*self.sounds, *self.texts]):
+                if packet.dts is None or not packet.size:
+                    continue
+                if packet.stream.index in texts:
+                    self._count_text(packet.size)
+                yield packet
         except MemoryError:
             raise
         except (av.FFmpegError, OSError) as error:
@@ -148,7 +180,7 @@ class VideoReader:
             for packet in self._container.demux([self.stream]):
                 if not packet.is_keyframe or not packet.size:
                     continue
-                if packet.pts is not None and float((packet.pts - self._start) * self.time_base) < due - SAME_TIME:
+                if packet.pts is not None and float((packet.pts - self.start_pts) * self.time_base) < due - SAME_TIME:
                     continue
                 # A decoder that is drained gives its picture at once and needs no later packet for it.
                 for frame in [*packet.decode(), *self._codec.decode(None)][:1]:
@@ -162,8 +194,13 @@ class VideoReader:
             raise MediaError("truncated", str(error)) from error
 
     def fill(self, frame: Any, planes: Planes) -> None:
-        """Convert a decoded frame into `planes` (of `self.size`): upright, square pixels, BT.709, limited range."""
+        """Convert a decoded frame into `planes`: upright, square pixels, BT.709, limited range.
+
+        Planes of another size than `self.size` get the frame scaled to them.
+        """
         width, height = self._unturned
+        if planes.size != self.size:
+            width, height = planes.size if self.rotation in (0, 180) else planes.size[::-1]
         if self.transfer is not None:
             deep = self._reformatter.reformat(
                 frame,
@@ -207,6 +244,10 @@ class VideoReader:
             else:
                 target[:] = view[: target.shape[0], : target.shape[1]]
 
+    def chapters(self) -> list[dict[str, Any]]:
+        """The chapters as the container tells them: "start" and "end" in "time_base", "metadata"."""
+        return [dict(one) for one in self._container.chapters()]
+
     def last_byte(self) -> int:
         """Return where the last sample of the file's own index ends, in bytes; 0 when the file has no index."""
         entries = self.stream.index_entries
@@ -235,9 +276,12 @@ class VideoReader:
         if max(codec.width, codec.height) > MAX_VIDEO_SIDE:
             raise MediaError("too_many_pixels", f"{codec.width}x{codec.height}")
         self.time_base: Fraction = self.stream.time_base or Fraction(1, 90000)
-        self.sound = streams.audio[0] if streams.audio else None
-        if len(streams.audio) > 1:
-            self.warnings.append("other_sound_tracks_dropped")
+        self.sounds = tuple(stream for stream in streams.audio if stream.codec_context is not None)
+        self.texts = tuple(stream for stream in streams.subtitles if _is_text(stream))
+        if len(self.sounds) < len(streams.audio):
+            self.warnings.append("sound_tracks_dropped")
+        if len(self.texts) < len(streams.subtitles):
+            self.warnings.append("subtitles_dropped")
         self.frames: int | None = self.stream.frames or None
         self.duration = self._duration()
         if self.stream.duration == 0 and (self.frames or 0) > 1:
@@ -298,42 +342,55 @@ class VideoReader:
             self.warnings.append("tone_mapped")
         if frame.interlaced_frame:
             self.warnings.append("interlaced")
-        self._start = frame.pts or 0
+        self.start_pts = frame.pts or 0
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _to(self, seconds: float) -> None:
         self._waiting = []
         self._last_pts = None
-        pts = self._start + math.floor(max(0.0, seconds) / self.time_base)
+        self._cues = self._cue_bytes = 0  # what is read again is not more
+        pts = self.start_pts + math.floor(max(0.0, seconds) / self.time_base)
         try:
             self._container.seek(pts, stream=self.stream, backward=True)
         except (av.FFmpegError, OSError) as error:
             raise MediaError("truncated", str(error)) from error
 
-    def _read(self) -> Iterator[tuple[str, Any]]:
-        chosen = [self.stream] if self.sound is None else [self.stream, self.sound]
+    def _read(self) -> Iterator[tuple[Literal["picture", "sound", "text"], Any]]:
+        texts = {stream.index for stream in self.texts}
         try:
-            for packet in self._container.demux(chosen):
+            for packet in self._container.demux([self.stream, *self.sounds, *self.texts]):
                 if packet.stream.index == self.stream.index:
-                    for frame in packet.decode():
+                    for frame in () if self._skips_pictures else packet.decode():
                         yield "picture", frame
-                elif packet.dts is not None and packet.size:
+                elif packet.dts is None or not packet.size:
+                    continue
+                elif packet.stream.index in texts:
+                    self._count_text(packet.size)
+                    yield "text", packet
+                else:
                     yield "sound", packet
         except MemoryError:
             raise
         except (av.FFmpegError, OSError) as error:
             raise MediaError("truncated", str(error)) from error
 
+    def _count_text(self, size: int) -> None:
+        """Bound size and number: each subtitle costs decoder, muxer and every player some work."""
+        self._cues += 1
+        self._cue_bytes += size
+        if size > MAX_CUE_BYTES or self._cues > MAX_CUES or self._cue_bytes > MAX_TEXT_BYTES:
+            raise MediaError("subtitles_too_large", f"{self._cues} with {self._cue_bytes} bytes, the last {size}")
+
     def _stamp(self, frame: Any) -> Stamp:
         pts = frame.pts
         if pts is None:
             step = 1 / (self.fps * float(self.time_base))
-            pts = self._start if self._last_pts is None else self._last_pts + max(1, round(step))
+            pts = self.start_pts if self._last_pts is None else self._last_pts + max(1, round(step))
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1  # an encoder refuses time that stands still or runs backwards
         self._last_pts = pts
-        stamp = Stamp(self._count, pts, float((pts - self._start) * self.time_base))
+        stamp = Stamp(self._count, pts, float((pts - self.start_pts) * self.time_base))
         self._count += 1
         if stamp.seconds > MAX_VIDEO_SECONDS + 1 or self._count > MAX_VIDEO_SECONDS * MAX_FRAME_RATE:
             raise MediaError("too_long", f"frame {self._count} at {stamp.seconds:.0f} s")
@@ -342,7 +399,7 @@ class VideoReader:
     def _check_end(self) -> None:
         if self._count == 0 or self._last_pts is None:
             raise MediaError("no_frames")
-        end = float((self._last_pts - self._start) * self.time_base)
+        end = float((self._last_pts - self.start_pts) * self.time_base)
         short_count = self.frames is None or self._count < 0.9 * self.frames - 2
         short_time = self.duration is not None and end < 0.9 * self.duration - 1
         if short_count and short_time:
@@ -359,6 +416,10 @@ class VideoReader:
     def _range(frame: Any) -> int:
         full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
         return _SCALER_FULL if full else _SCALER_LIMITED
+
+
+def _is_text(stream: Any) -> bool:
+    return stream.codec_context is not None and stream.codec_context.name in TEXT_CODECS
 
 
 def _is_cover(stream: Any) -> bool:

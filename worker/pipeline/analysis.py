@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -234,9 +234,10 @@ class AnalysisWriter:
 class Analysis:
     """A stored analysis: the summary in memory, the frames read as they are asked for."""
 
-    def __init__(self, path: Path, summary: AnalysisSummary) -> None:
+    def __init__(self, path: Path, summary: AnalysisSummary, part: _Part | None = None) -> None:
         self.path = path
         self._summary = summary
+        self._part = part
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -271,6 +272,14 @@ class Analysis:
             raise
         writer.finish(self._summary)
 
+    def part(self, holds: Callable[[float], bool], size: tuple[int, int]) -> Analysis:
+        """The same analysis whose `frames` are those that `holds` (of seconds), scaled to `size` (width, height).
+
+        Numbers and times of frames, and the summary, stay those of the whole.
+        """
+        factors = np.array([size[0] / self._summary.width, size[1] / self._summary.height], np.float32)
+        return Analysis(self.path, self._summary, _Part(holds, factors))
+
     @property
     def tracks(self) -> tuple[Track, ...]:
         return self._summary.tracks
@@ -289,6 +298,11 @@ class Analysis:
 
         Of the chunks before `first` only the heads are unpacked, so that to begin late costs little.
         """
+        found = self._found(first)
+        yield from found if self._part is None else self._part.of(found)
+
+    def _found(self, first: int) -> Iterator[AnalysedFrame]:
+        """As `frames`, of the whole file."""
         waiting, form = b"", self._summary.form
         for packed in self._chunks():
             if first and waiting and _first_index(packed) > first:
@@ -334,6 +348,25 @@ class Analysis:
                 if length > _MAX_CHUNK:
                     raise AnalysisError("chunk size")
                 yield file.read(length)
+
+
+@dataclass(frozen=True)
+class _Part:
+    holds: Callable[[float], bool]
+    factors: NDArray[np.float32]
+
+    def of(self, frames: Iterator[AnalysedFrame]) -> Iterator[AnalysedFrame]:
+        for frame in frames:
+            if self.holds(frame.seconds):
+                yield AnalysedFrame(frame.index, frame.seconds, tuple(self._scaled(face) for face in frame.faces))
+
+    def _scaled(self, face: FrameFace) -> FrameFace:
+        across, down = self.factors
+        if across == down == 1:
+            return face
+        box = face.box * np.array([across, down, across, down], np.float32)
+        deep = np.array([across, down, np.sqrt(across * down)], np.float32)
+        return FrameFace(face.track, face.score, box, face.landmarks * deep)
 
 
 def _inflate(packed: bytes, most: int = _MAX_CHUNK) -> bytes:

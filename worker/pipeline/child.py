@@ -103,6 +103,14 @@ def segments_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, An
     return {"peak_rss": peak_memory()}
 
 
+def header_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
+    """Open the encoder of the job "spec": "header" is in hexadecimal digits what it would write first, or None."""
+    from worker.pipeline.video import header_for
+
+    header = header_for(JobSpec.from_json(payload["spec"]))
+    return {"header": None if header is None else header.hex()}
+
+
 def join_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     """Join the files "files", rendered as the "parts" say, to the output of the job "spec"."""
     from worker.pipeline.segments import Part

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.media.video import SAME_TIME, Stamp, VideoReader
+from worker.media.video import Stamp, VideoReader
+from worker.media.window import SAME_TIME
 from worker.pipeline.errors import PipelineError
 
 _EARLIER: Final = (0.0, 0.5, 2.0, 8.0)

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.packages import sha256_of
+from worker.media.errors import MediaError
+from worker.media.window import Window
 from worker.pipeline.analysis import Analysis, AnalysisError
 from worker.pipeline.errors import PipelineError
 from worker.spec import JobSpec
@@ -74,12 +76,15 @@ class TrackFacts:
 class Part:
     """What is known of a rendered segment besides its file. JSON-able both ways; holds nothing biometric.
 
-    `first_pts` counts the target's time base; `first_seconds` and `last_seconds` from the first frame of the video.
+    `frames` are those of the target that it was made from, `pictures` those in its file: another frame rate shows some
+    twice or not at all, and a part may have none. `first_pts` counts the result's time base; `first_seconds` and
+    `last_seconds` count from the start of the result.
     `fingerprints` as in `reports.fingerprint_record`, `timings` are seconds per stage.
     """
 
     number: int
     frames: int
+    pictures: int
     first_pts: int
     first_seconds: float
     last_seconds: float
@@ -100,6 +105,7 @@ class Part:
             return cls(
                 number=int(raw["number"]),
                 frames=int(raw["frames"]),
+                pictures=int(raw["pictures"]),
                 first_pts=int(raw["first_pts"]),
                 first_seconds=float(raw["first_seconds"]),
                 last_seconds=float(raw["last_seconds"]),
@@ -124,12 +130,13 @@ class Part:
             raise PipelineError("part_invalid", str(error)) from error
 
 
-def plan(analysis: Analysis) -> tuple[Segment, ...]:
-    """Cut a video into segments of at most MOST_FRAMES frames, at cuts where one is near; raises PipelineError.
+def plan(analysis: Analysis, window: Window | None = None) -> tuple[Segment, ...]:
+    """Cut the part `window` of a video into segments of at most MOST_FRAMES frames, at cuts where one is near.
 
-    A function of the analysis alone, so that everybody comes to the same segments. A cut is the best place: a key frame
-    stands there anyway, and nothing before it is looked at. Analyses that do not tell every frame's time (made by an
-    older release) make one segment, since the frames of a later one could not be found.
+    Raises PipelineError, MediaError `part_empty`. A function of the analysis and the part alone, so that all come
+    to the same segments. A cut is the best place: a key frame stands there anyway, and nothing before it is looked at.
+    Analyses that do not tell every frame's time (made by an older release) make one segment, since the frames of a
+    later one could not be found.
     """
     info = analysis.info
     if info.kind != "video" or info.frames < 1:
@@ -139,17 +146,26 @@ def plan(analysis: Analysis) -> tuple[Segment, ...]:
         return (Segment(0, 0, info.frames - 1),)
     cuts = cut_frames(times, info.cuts)
     segments: list[Segment] = []
-    first = 0
-    while first < info.frames:
-        end = _end(first, info.frames, cuts)
+    kept = kept_frames(times, window or Window())
+    first = kept.start
+    while first < kept.stop:
+        end = _end(first, kept.stop, cuts)
         segments.append(Segment(len(segments), first, end - 1))
         first = end
     return tuple(segments)
 
 
+def kept_frames(times: NDArray[np.float64], window: Window) -> range:
+    """Numbers of the frames in `window`, given the seconds of all. Raises MediaError `part_empty`."""
+    held = [index for index, seconds in enumerate(times) if window.holds(float(seconds))]
+    if not held:
+        raise MediaError("part_empty")
+    return range(held[0], held[-1] + 1)
+
+
 def _end(first: int, frames: int, cuts: Sequence[int]) -> int:
     """One past the last frame of the segment that begins at `first`."""
-    near = [cut for cut in cuts if first + MOST_FRAMES // 2 <= cut <= first + MOST_FRAMES]
+    near = [cut for cut in cuts if first + MOST_FRAMES // 2 <= cut <= min(first + MOST_FRAMES, frames)]
     if near:
         return near[-1]
     left = frames - first
@@ -189,12 +205,14 @@ class Namer:
     libraries, and the frames.
     """
 
-    def __init__(self, spec: JobSpec, pattern: bytes) -> None:
-        """Raises OSError."""
+    def __init__(self, spec: JobSpec, pattern: bytes, header: bytes = b"") -> None:
+        """`header` are the parameter sets of the device that writes the parts, if one does. Raises OSError."""
         raw = {name: value for name, value in json.loads(spec.to_json()).items() if name not in _ELSEWHERE}
         for swap in raw["swaps"]:
             for photo in swap["sources"]:
                 del photo["path"]
+        # What reads the target changes nothing, what writes the parts does: those of two encoders cannot be joined.
+        raw["hardware"] = hashlib.sha256(header).hexdigest() if spec.hardware == "encode" else ""
         analysis = sha256_of(spec.analysis_path)
         mark = hashlib.sha256(pattern).hexdigest()
         self._named = {"spec": raw, "analysis": analysis, "mark": mark, "code": code_version()}

@@ -11,6 +11,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +21,15 @@ from watermark.labels import LabelRenderer
 from watermark.pattern import MarkPattern
 from watermark.video import Embedder
 from worker.faces.types import ModelRunner
-from worker.media.encode import VideoWriter
+from worker.media.encode import EncoderChoice, VideoWriter
+from worker.media.encoders import encoder_for, header_of
+from worker.media.errors import MediaError
 from worker.media.join import PartFile, join_parts
 from worker.media.planes import Planes, PlanesPool
+from worker.media.scaling import output_size
+from worker.media.timing import Shown, Timeline, exact_rate, first_frame
 from worker.media.video import Stamp, VideoReader
+from worker.media.window import Window
 from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.cursor import FrameCursor
 from worker.pipeline.errors import PipelineError
@@ -56,7 +62,7 @@ _FINGERPRINT_SECONDS: Final = 1.0
 class _Item:
     """A frame on its way; one of the way into the segment is only looked at."""
 
-    stamp: Stamp
+    shown: Shown
     frame: Any
     leads: bool = False
     faces: tuple[FrameFace, ...] = ()
@@ -82,7 +88,10 @@ def run_video(
     files = []
     try:
         with opened(spec, pattern, runner, report, raise_if_stopped, threads=threads) as renderer:
-            for segment in plan(renderer.analysis):
+            segments = plan(renderer.analysis, renderer.window)
+            first, total = segments[0].first, segments[-1].last + 1 - segments[0].first
+            renderer.report = lambda stage, done, _: report(stage, done - first, total)
+            for segment in segments:
                 files.append(spec.output_path.with_name(f"{spec.output_path.name}.{segment.number}.part"))
                 parts.append(renderer.render(segment, files[-1]))
         raise_if_stopped()
@@ -105,17 +114,24 @@ def opened(
     """Open a video job for rendering segments of it, in any order. Raises as `run_video`."""
     report("prepare", 0, None)
     analysis = Analysis.load(spec.analysis_path)
-    plans = plan_swaps(spec, analysis, load_sources(spec, runner))
+    container = container_of(spec.target_path)
+    window = Window(spec.trim_start, spec.trim_end)
+    size, _ = output_size((analysis.info.width, analysis.info.height), scale=spec.scale, height=spec.height)
+    part = analysis.part(window.holds, size)
+    plans = plan_swaps(spec, part, load_sources(spec, runner))
+    first = _first(spec)
     with (
         spec.target_path.open("rb") as file,
-        VideoReader(file, container_of(spec.target_path), threads=threads) as reader,
+        VideoReader(file, container, threads=threads, on_device=spec.hardware != "off") as reader,
     ):
         if analysis.info.kind != "video" or (analysis.info.width, analysis.info.height) != reader.size:
             raise PipelineError("analysis_invalid", "another video")
         yield SegmentRenderer(
             spec,
-            analysis=analysis,
+            analysis=part,
             reader=reader,
+            timeline=Timeline.of(reader, window, spec.fps, first=first),
+            size=size,
             plans=plans,
             runner=runner,
             pattern=pattern,
@@ -124,35 +140,66 @@ def opened(
         )
 
 
+def _first(spec: JobSpec) -> Stamp | None:
+    """The first frame of the part that is kept, where that does not begin with the video. Raises MediaError."""
+    if not spec.trim_start:
+        return None
+    with spec.target_path.open("rb") as file:
+        return first_frame(file, container_of(spec.target_path), spec.trim_start)
+
+
 def join(spec: JobSpec, parts: list[Part], files: list[Path], report: Report) -> Outcome:
     """Write `spec.output_path` from the rendered segments, in order. Raises MediaError, PipelineError, OSError."""
-    total = sum(part.frames for part in parts)
+    total = sum(part.pictures for part in parts)
+    if not total:
+        raise MediaError("part_empty")
     report("join", 0, total)
+    window, first = Window(spec.trim_start, spec.trim_end), _first(spec)
     with spec.target_path.open("rb") as file, VideoReader(file, container_of(spec.target_path), threads=1) as reader:
-        join_parts(
-            [PartFile(path, part.first_pts, part.frames) for part, path in zip(parts, files, strict=True)],
+        timeline = Timeline.of(reader, window, spec.fps, first=first)
+        pairs = [(part, path) for part, path in zip(parts, files, strict=True) if part.pictures]
+        said = join_parts(
+            [PartFile(path, part.first_pts, part.pictures) for part, path in pairs],
             spec.output_path,
             reader,
+            timeline,
             container="mov" if spec.output_mime == "video/quicktime" else "mp4",
             metadata={KEY: spec.aigc} if spec.aigc else None,
             done=lambda frames: report("join", frames, total),
         )
-        width, height = reader.size
+        (width, height), limited = output_size(reader.size, scale=spec.scale, height=spec.height)
         tracks = {track: [part.tracks[track] for part in parts if track in part.tracks] for track in parts[0].tracks}
-        warnings = list(dict.fromkeys(warning for part in parts for warning in part.warnings))
+        warnings = list(dict.fromkeys([*(warning for part in parts for warning in part.warnings), *said]))
         if any(facts.left_alone for found in tracks.values() for facts in found):
             warnings.append("frames_not_replaced")
+        if limited:
+            warnings.append("size_limited")
+        if spec.hardware == "decode":
+            warnings.append("hardware_encoder_missing")
         stages = dict.fromkeys(name for part in parts for name in part.timings)
         return Outcome(
             width=width,
             height=height,
-            duration=parts[-1].last_seconds + 1 / reader.fps,
+            duration=pairs[-1][0].last_seconds + float(1 / timeline.rate),
             frames=total,
             timings={name: round(sum(part.timings.get(name, 0.0) for part in parts), 4) for name in stages},
             quality={track: sum_up(facts) for track, facts in tracks.items()},
             fingerprint={"kind": "video", "frames": [taken for part in parts for taken in part.fingerprints]},
             warnings=warnings,
         )
+
+
+def choice_of(spec: JobSpec) -> EncoderChoice:
+    """How the pictures of a job are encoded."""
+    return EncoderChoice(spec.codec, spec.crf, spec.preset, device=spec.hardware == "encode")
+
+
+def header_for(spec: JobSpec) -> bytes | None:
+    """The parameter sets that the encoder of a job would write here, None if it cannot. Raises MediaError, OSError."""
+    with spec.target_path.open("rb") as file, VideoReader(file, container_of(spec.target_path), threads=1) as reader:
+        size, _ = output_size(reader.size, scale=spec.scale, height=spec.height)
+        rate = reader.rate if spec.fps is None else exact_rate(spec.fps)
+    return header_of(encoder_for(choice_of(spec), "mp4", ENCODER_THREADS), size=size, rate=rate)
 
 
 def _planar(label: Label, size: tuple[int, int]) -> PlanarLabel:
@@ -168,6 +215,8 @@ class SegmentRenderer:
         *,
         analysis: Analysis,
         reader: VideoReader,
+        timeline: Timeline,
+        size: tuple[int, int],
         plans: dict[int, TrackSwapper],
         runner: ModelRunner,
         pattern: MarkPattern,
@@ -175,6 +224,9 @@ class SegmentRenderer:
         raise_if_stopped: Callable[[], None],
     ) -> None:
         self.analysis = analysis
+        self.timeline = timeline
+        self.window = timeline.window
+        self.size = size
         self.spec = spec
         self.reader = reader
         self.plans = plans
@@ -184,18 +236,35 @@ class SegmentRenderer:
         self._times = times_of(analysis)
         self.cuts = () if self._times is None else cut_frames(self._times, analysis.info.cuts)
         self.faces = SmoothedFaces(analysis, sorted(plans), self.cuts)
-        self.cursor = FrameCursor(reader, self._times, RUN_IN)
-        self.embedder = Embedder.from_pattern(pattern, reader.size, spec.mark_mode)
-        self.label = _planar(spec.label, reader.size) if spec.label else None
-        self.pool = PlanesPool(reader.size, 3 * (_DEPTH + 1) + 2)
+        self.cursor = FrameCursor(reader, self._times, RUN_IN + 1)
+        self.embedder = Embedder.from_pattern(pattern, size, spec.mark_mode)
+        self.label = _planar(spec.label, size) if spec.label else None
+        self.pool = PlanesPool(size, 3 * (_DEPTH + 1) + 2)
 
     def fingerprint_due(self, first: int) -> float:
         """Seconds from which a fingerprint is taken in a segment that begins at frame `first`: one each second."""
         due = 0.0
-        for seconds in () if self._times is None else self._times[:first]:
-            if seconds >= due:
-                due = _next_due(float(seconds))
+        if self._times is None:
+            return due
+        known = [
+            Stamp(index, self.reader.start_pts + round(seconds / self.reader.time_base), seconds)
+            for index, seconds in enumerate(self._times[: first + 1].tolist())
+        ]
+        for stamp, following in pairwise(known):
+            # Only a frame near the due time can be the one, and exact arithmetic on all of a long video is slow.
+            if stamp.seconds - self.window.start >= due - 1.0:
+                shown = self.timeline.shown(stamp, following)
+                if shown is not None and shown.seconds >= due:
+                    due = _next_due(shown.seconds)
         return due
+
+    def shown(self, first: int, last: int) -> Iterator[tuple[Shown, Any]]:
+        """Yield the frames `first` to `last` that are shown, decoding the one after them where its time matters."""
+        ahead = 0 if self.timeline.fps is None or last + 1 >= self.analysis.info.frames else 1
+        items = (("picture", item) for item in self.cursor.stretch(first, last + ahead))
+        for _, (shown, frame) in self.timeline.items(items):
+            if shown.stamp.index <= last:
+                yield shown, frame
 
     def render(self, segment: Segment, out: Path) -> Part:
         """Write the marked frames of `segment` to `out` (MP4 without sound, times from 0), whole or not at all.
@@ -207,11 +276,10 @@ class SegmentRenderer:
             plan_.start_anew()
         writer = VideoWriter(
             out,
-            size=self.reader.size,
-            time_base=self.reader.time_base,
-            rate=self.reader.rate,
-            crf=self.spec.crf,
-            preset=self.spec.preset,
+            size=self.size,
+            time_base=self.timeline.time_base,
+            rate=self.timeline.rate,
+            choice=choice_of(self.spec),
             threads=ENCODER_THREADS,
         )
         run = _Run(self, segment, writer)
@@ -220,27 +288,32 @@ class SegmentRenderer:
             if segment.last == self.analysis.info.frames - 1 and not self.cursor.at_end():
                 raise PipelineError("analysis_invalid", f"more than {self.analysis.info.frames} frames")
             self.raise_if_stopped()
-            writer.finish()
+            warnings = (*self.reader.warnings, *writer.warnings)
+            if run.ends is not None:
+                writer.finish()
+            else:
+                out.write_bytes(b"-")  # an encoder that was given nothing leaves no file that could be read
         finally:
             writer.abort()
             # Encoder and container refer to one another, and each holds as much memory as dozens of frames.
             del writer
             run.let_go()
             gc.collect()
-        first, last = run.stamps
+        first, last = run.ends or (None, None)
         return Part(
             number=segment.number,
-            frames=run.count,
-            first_pts=first.pts,
-            first_seconds=first.seconds,
-            last_seconds=last.seconds,
+            frames=segment.frames,
+            pictures=run.pictures,
+            first_pts=0 if first is None else first.pts[0],
+            first_seconds=0.0 if first is None else first.seconds,
+            last_seconds=0.0 if last is None else self.timeline.at(last.pts[-1]),
             tracks={str(track): plan_.facts() for track, plan_ in self.plans.items()},
             fingerprints=tuple(fingerprint_record(run.fingerprints, "video")["frames"]),
             timings={
                 **{name: round(times.busy, 4) for name, times in chain.times.items()},
                 **{f"{name}_cpu": round(times.cpu, 4) for name, times in chain.times.items()},
             },
-            warnings=tuple(self.reader.warnings),
+            warnings=warnings,
         )
 
 
@@ -251,12 +324,12 @@ class _Run:
         self._owner = owner
         self._segment = segment
         self._writer = writer
-        self._first: Stamp | None = None
-        self._last: Stamp | None = None
+        self._first: Shown | None = None
+        self._last: Shown | None = None
         self._due = owner.fingerprint_due(segment.first)
         self._cuts = frozenset(owner.cuts)
         self.fingerprints: list[tuple[float, Fingerprint]] = []
-        self.count = 0
+        self.pictures = 0
         self._chain: Stages[_Item] = Stages(
             "decode",
             [
@@ -279,22 +352,21 @@ class _Run:
         del self._writer
 
     @property
-    def stamps(self) -> tuple[Stamp, Stamp]:
-        """The first and the last frame's. Raises PipelineError where there was none."""
-        if self._first is None or self._last is None:
-            raise PipelineError("analysis_invalid", "a segment without frames")
-        return self._first, self._last
+    def ends(self) -> tuple[Shown, Shown] | None:
+        """When the first and the last frame are shown; None where none is."""
+        return None if self._first is None or self._last is None else (self._first, self._last)
 
     # -- stages --------------------------------------------------------------------------------------------------
 
     def _decode(self) -> Iterator[_Item]:
         owner, segment = self._owner, self._segment
         start = run_in_start(segment, owner.cuts)
-        for stamp, frame in owner.cursor.stretch(start, segment.last):
-            faces = owner.faces.of(stamp.index)
-            leads = stamp.index < segment.first
+        for shown, frame in owner.shown(start, segment.last):
+            index = shown.stamp.index
+            faces = owner.faces.of(index)
+            leads = index < segment.first
             if faces or not leads:
-                yield _Item(stamp, frame, leads, faces)
+                yield _Item(shown, frame, leads, faces)
 
     def _convert(self, item: _Item) -> _Item:
         item.planes = self._owner.pool.take(self._chain.raise_if_stopped)
@@ -305,7 +377,7 @@ class _Run:
     def _swap(self, item: _Item) -> _Item:
         if item.planes is None:
             return item
-        if item.stamp.index in self._cuts:
+        if item.shown.stamp.index in self._cuts:
             for plan_ in self._owner.plans.values():
                 plan_.reset()
         for face in item.faces:
@@ -313,7 +385,7 @@ class _Run:
             if item.leads:
                 swapper.look(item.planes, face)
                 continue
-            judged = swapper.swap(item.planes, face, item.stamp.index)
+            judged = swapper.swap(item.planes, face, item.shown.stamp.index)
             if judged is not None:
                 item.judged.append(judged)
         if item.leads:
@@ -324,7 +396,7 @@ class _Run:
     def _mark(self, item: _Item) -> _Item:
         if item.planes is None:
             return item
-        owner, seconds = self._owner, item.stamp.seconds
+        owner, seconds = self._owner, item.shown.seconds
         shown = owner.spec.label.seconds if owner.spec.label else None
         if owner.label is not None and (shown is None or seconds < shown):
             owner.label.apply(item.planes)
@@ -339,13 +411,14 @@ class _Run:
     def _encode(self, item: _Item) -> _Item:
         if item.planes is None:
             return item
-        self._first = self._first or item.stamp
-        self._writer.write(item.planes, item.stamp.pts - self._first.pts)
+        self._first = self._first or item.shown
+        begin = self._first.pts[0]
+        self._writer.write(item.planes, *(pts - begin for pts in item.shown.pts))
         self._owner.pool.give(item.planes)
         item.planes = None
-        self._last = item.stamp
-        self.count += 1
-        self._owner.report("encode", item.stamp.index + 1, self._owner.analysis.info.frames)
+        self._last = item.shown
+        self.pictures += len(item.shown.pts)
+        self._owner.report("encode", item.shown.stamp.index + 1, self._owner.analysis.info.frames)
         return item
 
 

@@ -75,7 +75,7 @@ class Record:
         for kind, item in self._reader.items():
             if kind == "picture":
                 yield item
-            else:
+            elif kind == "sound":
                 check_sound(item)
 
     def add(self, stamp: Stamp, faces: Sequence[TrackedFace], *, begins_shot: bool) -> None:

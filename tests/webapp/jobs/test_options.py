@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from watermark.embedding import SMALLEST_SIDE
 from webapp import keys_of_house
 from webapp.jobs.errors import JobsError
 from webapp.jobs.options import Options
+from worker.spec import LEAST_HEIGHT
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +57,58 @@ def test_chinas_metadata_label_names_the_producer_and_the_mark(settings: Any) ->
     assert (found["ContentProducer"], found["ProduceID"]) == (settings.AIGC_PRODUCER, "00d1e2a3b4c5f607")
     settings.AIGC_PRODUCER = ""
     assert json.loads(keys_of_house.aigc(bytes(8)))["ContentProducer"].startswith("Imprimatur ")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"codec": "vp9"},
+        {"codec": "av1", "output_mime": "video/quicktime"},
+        {"preset": "veryfast"},
+        {"scale": 0.1},
+        {"scale": True},
+        {"height": 720.5},
+        {"height": 720, "scale": 0.5},
+        {"fps": 1000},
+        {"fps": "25"},
+        {"trim_start": -1},
+        {"trim_start": float("nan")},
+        {"trim_start": 5, "trim_end": 5},
+        {"trim_end": float("inf")},
+    ],
+)
+def test_a_video_that_cannot_be_written_so_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(JobsError) as caught:
+        Options.from_mapping(wrong)
+    assert caught.value.code == "option_invalid"
+
+
+def test_choices_about_a_video_come_back_as_they_were_kept() -> None:
+    wanted = {"codec": "hevc", "preset": "slow", "height": 720, "fps": 29.97, "trim_start": 1, "trim_end": 2.5}
+    chosen = Options.from_mapping(wanted)
+    assert Options.from_mapping(json.loads(json.dumps(chosen.to_dict()))) == chosen
+    assert chosen.size_of(1920, 1080) == (1280, 720)
+    assert chosen.seconds_of(10.0) == 1.5
+    assert chosen.seconds_of(2.0) == 1.0
+    assert Options().seconds_of(10.0) == 10.0
+
+
+def test_a_part_must_lie_in_the_video_and_show_the_chosen_face() -> None:
+    part = Options.from_mapping({"trim_start": 4, "trim_end": 6})
+    part.check_target("video", {"duration": 10.0}, {"first_seconds": 0.0, "last_seconds": 10.0})
+    part.check_target("video", {}, {})  # a target that was not looked at yet
+    for duration, first, last in ((3.0, None, None), (10.0, 0.0, 3.9), (10.0, 6.0, 9.0)):
+        with pytest.raises(JobsError) as caught:
+            part.check_target("video", {"duration": duration}, {"first_seconds": first, "last_seconds": last})
+        assert caught.value.code == "option_invalid"
+
+
+def test_a_result_too_small_to_carry_the_mark_is_refused_before_anything_is_made() -> None:
+    assert LEAST_HEIGHT == SMALLEST_SIDE
+    media = {"width": 320, "height": 240}
+    Options.from_mapping({"scale": 0.4}).check_target("video", media, {})
+    Options.from_mapping({"scale": 0.25}).check_target("photo", media, {})
+    for wish in ({"scale": 0.3}, {"height": 96}):
+        with pytest.raises(JobsError, match="96 pixels") as caught:
+            Options.from_mapping(wish).check_target("video", {"width": 180, "height": 320}, {})
+        assert caught.value.code == "option_invalid"

@@ -109,6 +109,8 @@ def test_an_ended_consent_makes_no_job_and_an_open_one_makes_one_that_waits(stag
         ({"jpeg_quality": 5}, "option_invalid"),
         ({"jpeg_quality": True}, "option_invalid"),
         ({"crf": "18"}, "option_invalid"),
+        ({"codec": "vp9"}, "option_invalid"),
+        ({"trim_start": 3, "trim_end": 2}, "option_invalid"),
         ({"label_extent": "none"}, "option_invalid"),
         ({"label_extent": "start"}, "option_invalid"),  # not in an evaluation
         ({"label_language": "xx"}, "option_invalid"),

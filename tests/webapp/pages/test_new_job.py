@@ -63,6 +63,69 @@ def test_the_label_can_be_made_to_say_more_and_never_less(
     assert Options.from_mapping(job.options).label().text == "MIT KI VERÄNDERT\nAI合成"
 
 
+@pytest.fixture
+def film(files: tuple[Asset, Asset]) -> tuple[Asset, Asset]:
+    """The same files with a video of ten seconds as the target."""
+    source, target = files
+    media = {**target.media, "kind": "video", "duration": 10.0}
+    faces = [{**cast.face(0), "first_seconds": 0.0, "last_seconds": 8.0}]
+    Asset.objects.filter(pk=target.pk).update(kind="video", media=media, faces=faces)
+    target.refresh_from_db()
+    return source, target
+
+
+def test_a_photo_has_no_choices_about_a_video(cleo: cast.Account, files: tuple[Asset, Asset]) -> None:
+    assert "trim_start" not in cleo.browser.get("/new/permission", form(files)).content.decode()
+    assert cleo.browser.post("/new/permission", form(files, codec="av1", trim_start="3")).status_code == 302
+    assert Options.from_mapping(Job.objects.get().options) == Options()
+
+
+def test_a_video_is_made_as_usual_unless_something_is_chosen(cleo: cast.Account, film: tuple[Asset, Asset]) -> None:
+    page = cleo.browser.get("/new/permission", form(film)).content.decode()
+    assert "the video lasts 10.0 seconds" in page
+    assert '<details class="card stack" id="video-options">' in page  # closed
+    blank = {"codec": "h264", "quality": "18", "preset": "fast", "height": "", "fps": "", "trim_start": ""}
+    assert cleo.browser.post("/new/permission", form(film, **blank)).status_code == 302
+    assert Options.from_mapping(Job.objects.get().options) == Options()
+
+
+def test_what_is_chosen_about_a_video_is_what_the_job_gets(cleo: cast.Account, film: tuple[Asset, Asset]) -> None:
+    chosen = {"codec": "av1", "quality": "24", "preset": "slow", "height": "720", "fps": "25"}
+    wanted = form(film, **chosen, trim_start="0:01.5", trim_end="7")
+    assert cleo.browser.post("/new/permission", wanted).status_code == 302
+    options = Options.from_mapping(Job.objects.get().options)
+    assert (options.codec, options.crf, options.preset, options.height, options.fps) == ("av1", 24, "slow", 720, 25.0)
+    assert (options.trim_start, options.trim_end) == (1.5, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"codec": "vp9"}, "Choose one of these."),
+        ({"height": "9999"}, "Choose one of these."),
+        ({"trim_start": "soon"}, "Write seconds"),
+        ({"trim_start": "1:75"}, "Write seconds"),
+        ({"trim_start": "-3"}, "Write seconds"),
+        ({"trim_start": "nan"}, "Write seconds"),
+        ({"trim_start": "5", "trim_end": "4"}, "end after it begins"),
+        ({"trim_start": "30"}, "before the end of the video"),
+        ({"trim_start": "9"}, "not seen in the part"),
+    ],
+)
+def test_a_wrong_choice_about_a_video_is_named_and_nothing_is_made(
+    cleo: cast.Account, film: tuple[Asset, Asset], wrong: dict[str, str], words: str
+) -> None:
+    answer = cleo.browser.post("/new/permission", form(film, **wrong))
+    html = answer.content.decode()
+    assert words in html
+    assert 'id="video-options" open' in html
+    for value in wrong.values():
+        if "trim" in "".join(wrong):
+            assert f'value="{value}"' in html  # nothing that was written is lost
+    assert not Job.objects.exists()
+    assert not Consent.objects.exists()
+
+
 def test_the_empty_list_explains_the_three_steps(cleo: cast.Account) -> None:
     html = cleo.browser.get("/").content.decode()
     assert [f"<strong>{word}.</strong>" in html for word in ("Upload", "Pick the face", "Ask")] == [True] * 3

@@ -50,11 +50,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
     return start
 
 
-def test_the_environment_of_the_child_holds_nothing_of_the_callers(run, monkeypatch):
+def test_the_environment_of_the_child_holds_nothing_of_the_callers_but_its_device(run, monkeypatch):
     monkeypatch.setenv("IMPRIMATUR_SECRET_KEY", "do-not-pass")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     seen = run("import os; result = dict(os.environ)")
     assert "do-not-pass" not in str(seen)
-    assert set(seen) <= {"PATH", "LANG", "LC_CTYPE", "HOME", "TMPDIR", "OMP_NUM_THREADS"}
+    assert set(seen) <= {"PATH", "LANG", "LC_CTYPE", "HOME", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"}
+    assert seen["CUDA_VISIBLE_DEVICES"] == "1", "the worker's own device"
 
 
 def test_arrays_travel_back_unchanged(run):

@@ -183,7 +183,7 @@ def test_a_segment_differs_from_an_unsplit_run_by_one_step_at_most(
 
     def keep(self: Any, item: Any) -> Any:
         if item.planes is not None:
-            taken[item.stamp.index] = item.planes.buffer.copy()
+            taken[item.shown.stamp.index] = item.planes.buffer.copy()
         return encode(self, item)
 
     monkeypatch.setattr(video._Run, "_encode", keep)
@@ -211,7 +211,7 @@ def test_parts_that_are_not_what_they_are_said_to_be_are_not_joined(
     segments = plan(Analysis.load(film_analysis))
     made = rendered(film_spec, pattern, engine_socket, [segments])
     parts = [made[segment.number] for segment in segments]
-    other = replace(parts[1][0], frames=parts[1][0].frames - 1)
+    other = replace(parts[1][0], pictures=parts[1][0].pictures - 1)
     for wrong in (
         [parts[0], (other, parts[1][1]), parts[2]],
         [parts[1], parts[0], parts[2]],
@@ -228,8 +228,8 @@ def test_parts_that_are_not_what_they_are_said_to_be_are_not_joined(
 
 
 def test_what_a_child_says_of_a_part_is_brought_to_its_types_or_refused() -> None:
-    good = Part(0, 1, 0, 0.0, 0.0).to_dict()
-    assert Part.from_dict(good) == Part(0, 1, 0, 0.0, 0.0)
+    good = Part(0, 1, 1, 0, 0.0, 0.0).to_dict()
+    assert Part.from_dict(good) == Part(0, 1, 1, 0, 0.0, 0.0)
     for wrong in ({}, {**good, "frames": "many"}, {**good, "tracks": {"x": {}}}, {**good, "fingerprints": [1]}):
         with pytest.raises(PipelineError) as caught:
             Part.from_dict(wrong)
