@@ -148,12 +148,19 @@ def arcface_w600k_r50(*, half: bool = False) -> Any:
     return graph.model()
 
 
-def swapper(side: int, *, half: bool = False, shade: bool = False, emap: NDArray[np.float32] | None = None) -> Any:
-    """Gives the target back. With `shade`, plus the mean of what the graph makes of the source, so it can be read."""
+def swapper(
+    side: int,
+    *,
+    half: bool = False,
+    shade: bool = False,
+    gain: float = 1.0,
+    emap: NDArray[np.float32] | None = None,
+) -> Any:
+    """Gives the target back. With `shade`, plus `gain` times the mean of the source, so that it can be read."""
     graph = Graph(half=half)
     source, target = graph.input("source", 512), graph.input("target", 3, side, side)
     mean = graph.op("ReduceMean", source, axes=[1], keepdims=1)
-    mean = graph.op("Mul", mean, graph.weight(1.0 if shade else 0.0))
+    mean = graph.op("Mul", mean, graph.weight(gain if shade else 0.0))
     mean = graph.op("Reshape", mean, graph.weight([1, 1, 1, 1], np.int64))
     graph.output(graph.op("Add", target, mean), "output", 3, side, side)
     if emap is not None:

@@ -52,9 +52,10 @@ def ensure_engine(
     seconds without a client. An engine that hangs is killed and replaced. The options count when one is started; a
     live engine is taken as it is. Without `models_dir` and `providers` the environment variables IMPRIMATUR_MODELS
     and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto". `extra_models` is a folder of an operator's
-    models: import it first, so that the start only finds what the cache holds (see `importing`). IMPRIMATUR_PRECISION
-    may name a file that stands over the shipped precision.toml. `pretend` is the table of a pretend device, for
-    measuring (see `pretend`); `options` are further arguments of the engine's command line.
+    models, by default that of IMPRIMATUR_EXTRA_MODELS: import it first, so that the start only finds what the cache
+    holds (see `importing`). IMPRIMATUR_PRECISION may name a file that stands over the shipped precision.toml.
+    `pretend` is the table of a pretend device, for measuring (see `pretend`); `options` are further arguments of the
+    engine's command line.
     Raises ModelError ("engine_unavailable", "provider_unavailable").
     """
     socket_path = _socket_path(home)
@@ -66,7 +67,8 @@ def ensure_engine(
             _end(socket_path, signal.SIGKILL)  # alive but deaf, or already gone
             models = models_dir or Path(os.environ.get("IMPRIMATUR_MODELS") or home / "models")
             policy = providers or os.environ.get("IMPRIMATUR_PROVIDERS") or "auto"
-            more = ["--extra-models", str(extra_models.absolute())] if extra_models is not None else []
+            folder = extra_models or os.environ.get("IMPRIMATUR_EXTRA_MODELS")
+            more = ["--extra-models", str(Path(folder).absolute())] if folder else []
             named = os.environ.get("IMPRIMATUR_PRECISION")
             precision = [f"--precision={Path(named).absolute()}"] if named else []
             device = ["--providers", policy] if pretend is None else ["--pretend", str(pretend.absolute())]

@@ -91,7 +91,8 @@ class _Engine:
             "pid": os.getpid(),
             "uptime_seconds": time.monotonic() - self._started,
             # No result of a pretend device may ever be taken for one of the models.
-            "model_set": self._executor.models.id() if pretend is None else PRETEND,
+            "model_set": self.models.id({m.name: m.precision for m in loaded}) if pretend is None else PRETEND,
+            "cards": self.models.to_json(),  # of an operator's models: whoever sends a job has to know them
             "device": ",".join(providers) if pretend is None else PRETEND,
             "providers": providers,
             "models": [{**asdict(model), **self.batcher.model_status(model.name)} for model in loaded],
