@@ -44,6 +44,8 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         label=options.label(),
         aigc=keys_of_house.aigc(bytes(job.mark_id or b"")) if options.notice().aigc else "",
         crf=options.crf,
+        swapper=options.swapper,
+        enhancer=options.enhancer,
         jpeg_quality=options.jpeg_quality,
     )
 
