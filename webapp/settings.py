@@ -106,6 +106,7 @@ HOME = Path(env("IMPRIMATUR_HOME") or BASE_DIR / "var").resolve()
 # Where this process's engine is at home: a worker that has a device of its own has an engine of its own.
 ENGINE_HOME = HOME / "devices" / env("IMPRIMATUR_DEVICE") if env("IMPRIMATUR_DEVICE") else HOME
 MODELS_DIR = Path(env("IMPRIMATUR_MODELS") or HOME / "models")
+# The models that an operator installed, and jobs may then choose; the engine reads the same variable.
 OPERATOR_MODELS_DIR = Path(env("IMPRIMATUR_OPERATOR_MODELS") or HOME / "operator-models")
 MODEL_MIRROR = env("IMPRIMATUR_MODEL_MIRROR")  # a URL under which the published model files lie by their names
 PRECISION_FILE = env("IMPRIMATUR_PRECISION")  # stands over worker/inference/precision.toml

@@ -50,6 +50,8 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         aigc=keys_of_house.aigc(bytes(job.mark_id or b"")) if options.notice().aigc else "",
         codec=options.codec,
         crf=options.crf,
+        swapper=options.swapper,
+        enhancer=options.enhancer,
         preset=options.preset,
         hardware="decode" if settings.VIDEO_DEVICE == "auto" else "off",
         scale=options.scale,

@@ -26,6 +26,7 @@ from webapp.jobs.models import Job, Segment
 from worker.endings import DATABASE_AWAY, described, drop_broken_connections
 from worker.inference.client import ensure_engine
 from worker.inference.packages import sha256_of
+from worker.inference.registry import ModelSet
 from worker.materials import fetch, materialise
 from worker.media.errors import MediaError
 from worker.media.window import Window
@@ -49,21 +50,23 @@ def render(
     spec: JobSpec,
     *,
     pattern: bytes,
+    cards: ModelSet,
     lease: leases.Lease,
     progress: Callable[[pipeline.Progress], None],
 ) -> pipeline.JobResult:
     """Render a video job whose lease `owner` holds, together with whoever helps, and join it to `spec.output_path`.
 
-    Resumes where an earlier worker's death left it. Raises what `pipeline.run_job` raises, LeaseLostError,
-    PipelineError `worker_crash` or `part_invalid`, StorageError and the key store's errors.
+    `spec` and `cards` are what `pipeline.with_models` gave. Resumes where an earlier worker's death left it.
+    Raises what `pipeline.run_job` raises, LeaseLostError, PipelineError `worker_crash` or `part_invalid`, StorageError
+    and the key store's errors.
     """
     try:
-        return _render(job, owner, _Work.of(job.pk, spec, pattern), lease, progress)
+        return _render(job, owner, _Work.of(job.pk, spec, pattern, cards), lease, progress)
     except MediaError as error:
         if error.code != "device_missing":
             raise
         logger.warning("The video device failed (%s); job %s begins anew in software.", error.detail, job.pk)
-    return _render(job, owner, _Work.of(job.pk, spec, pattern, try_device=False), lease, progress)
+    return _render(job, owner, _Work.of(job.pk, spec, pattern, cards, try_device=False), lease, progress)
 
 
 def _render(
@@ -109,10 +112,10 @@ def help_render(job_id: str) -> None:
     end, made = monotonic() + TURN_SECONDS, 0
     try:
         with upkeep_meanwhile(), workfolder.work_folder(job_id) as folder:
-            spec = materialise(job, folder)
+            spec, cards = pipeline.with_models(materialise(job, folder), engine)
             key = keys_of_house.mark_keys()[0]
             pattern = patterns.derive(bytes(job.mark_id or b""), key).to_bytes()
-            work = _Work.of(job.pk, spec, pattern)
+            work = _Work.of(job.pk, spec, pattern, cards)
             made = _render_some(work, lambda: False, lambda: monotonic() > end, lambda frames: None)
     except SoftTimeLimitExceeded:
         pass
@@ -134,11 +137,12 @@ class _Work:
     job_id: str
     spec: JobSpec
     pattern: bytes
+    cards: ModelSet
     segments: tuple[planning.Segment, ...]
     addresses: dict[int, str]
 
     @classmethod
-    def of(cls, job_id: str, spec: JobSpec, pattern: bytes, *, try_device: bool = True) -> Self:
+    def of(cls, job_id: str, spec: JobSpec, pattern: bytes, cards: ModelSet, *, try_device: bool = True) -> Self:
         """Plan the job's segments, for the encoder that the job was begun with or, where none was, the best one here.
 
         It is one for the whole job, since parts of two encoders cannot be joined. The names of the parts tell which: a
@@ -146,7 +150,7 @@ class _Work:
         Raises PipelineError, AnalysisError, MediaError `part_empty`.
         """
         found = planning.plan(Analysis.load(spec.analysis_path), Window(spec.trim_start, spec.trim_end))
-        in_software = cls._named(job_id, spec, pattern, found)
+        in_software = cls._named(job_id, spec, pattern, cards, found=found)
         if spec.hardware == "off" or not try_device:
             return in_software
         names = in_software.addresses.values()
@@ -155,14 +159,21 @@ class _Work:
         header = pipeline.device_header(spec)
         if header is None:
             return in_software
-        return cls._named(job_id, replace(spec, hardware="encode"), pattern, found, header)
+        return cls._named(job_id, replace(spec, hardware="encode"), pattern, cards, found=found, header=header)
 
     @classmethod
     def _named(
-        cls, job_id: str, spec: JobSpec, pattern: bytes, found: tuple[planning.Segment, ...], header: bytes = b""
+        cls,
+        job_id: str,
+        spec: JobSpec,
+        pattern: bytes,
+        cards: ModelSet,
+        *,
+        found: tuple[planning.Segment, ...],
+        header: bytes = b"",
     ) -> Self:
         namer = planning.Namer(spec, pattern, header)
-        return cls(job_id, spec, pattern, found, {each.number: namer.address(each) for each in found})
+        return cls(job_id, spec, pattern, cards, found, {each.number: namer.address(each) for each in found})
 
 
 class _Shown:
@@ -229,7 +240,7 @@ def _render_some(
     try:
         current.append(_held(segment, owner))
         with pipeline.segment_worker(
-            work.spec, pattern=work.pattern, engine_socket=_engine(), should_stop=stop
+            work.spec, pattern=work.pattern, engine_socket=engine(), should_stop=stop, cards=work.cards
         ) as worker:
             while segment is not None:
                 if stop():
@@ -254,9 +265,11 @@ def _render_some(
     return made
 
 
-def _engine() -> Path:
-    """The engine of this worker's device."""
-    return ensure_engine(settings.ENGINE_HOME, models_dir=settings.MODELS_DIR)
+def engine() -> Path:
+    """The socket of the engine of this worker's device. Raises ModelError."""
+    return ensure_engine(
+        settings.ENGINE_HOME, models_dir=settings.MODELS_DIR, operator_models=settings.OPERATOR_MODELS_DIR
+    )
 
 
 def _held(segment: Segment, owner: str) -> leases.Lease:

@@ -97,7 +97,9 @@ class JobSpec:
     mark_mode: MarkMode = "default"
     label: Label | None = field(default_factory=Label)
     aigc: str = ""  # China's metadata label, JSON; "" for none
-    model_set: str = "builtin"
+    swapper: str = "mesh"  # the built-in one, or a model of the role face_swapper
+    enhancer: str = ""  # a model of the role face_enhancer; "" for none
+    model_set: str = "builtin"  # the id of the model files that do it
     codec: VideoCodec = "h264"
     crf: int = 18
     preset: Preset = "fast"
@@ -119,6 +121,8 @@ class JobSpec:
             raise SpecError("A job without a face to replace has nothing to do.")
         if len({swap.target for swap in self.swaps}) != len(self.swaps):
             raise SpecError("Two replacements name the same face of the target.")
+        if self.enhancer and self.swapper == "mesh":
+            raise SpecError("An enhancer goes with a neural swapper; the built-in one has none.")
         if not 0 <= self.crf <= 51 or not 1 <= self.jpeg_quality <= 100:
             raise SpecError("Encoder quality is outside its scale (CRF 0 to 51, JPEG 1 to 100).")
         for name, kind in (("codec", VideoCodec), ("preset", Preset), ("hardware", Hardware)):

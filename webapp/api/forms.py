@@ -14,6 +14,7 @@ from webapp.api.parsing import Strict
 from webapp.jobs.models import Asset
 from webapp.jobs.options import PURPOSES
 from webapp.net import LONGEST_URL
+from worker.model_choice import ENHANCERS, MESH, SWAPPERS
 from worker.spec import (
     LEAST_FPS,
     LEAST_HEIGHT,
@@ -191,6 +192,14 @@ class JobOptions(Strict):
     )
     trim_start = serializers.FloatField(min_value=0, required=False, help_text="Seconds from the first frame.")
     trim_end = serializers.FloatField(min_value=0, required=False, allow_null=True, help_text="Default: to the end.")
+    swapper = serializers.ChoiceField(
+        choices=SWAPPERS,
+        required=False,
+        help_text=f"{MESH} is built in; a model is refused with model_missing where the operator has not installed it.",
+    )
+    enhancer = serializers.ChoiceField(
+        choices=ENHANCERS, required=False, allow_blank=True, help_text="After the swap, with a model as swapper only."
+    )
 
 
 class JobCreate(Strict):

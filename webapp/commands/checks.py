@@ -156,6 +156,7 @@ def check_marks() -> Iterator[Finding]:
 
 
 def check_models() -> Iterator[Finding]:
+    from worker import model_choice
     from worker.inference import builtin
 
     bad = [f"{status.name}: {status.problem}" for status in builtin.check(settings.MODELS_DIR) if status.problem]
@@ -163,6 +164,19 @@ def check_models() -> Iterator[Finding]:
         yield Finding("models", "missing", "; ".join(bad), "python manage.py models build")
     else:
         yield Finding("models", "ok", f"built-in set complete in {settings.MODELS_DIR}")
+    names = model_choice.installed(settings.OPERATOR_MODELS_DIR)
+    if not names:
+        return
+    swappers, enhancers = model_choice.ready(settings.OPERATOR_MODELS_DIR)
+    if swappers:
+        yield Finding("models", "ok", f"of your own: jobs may choose {', '.join([*swappers, *enhancers])}")
+    else:
+        yield Finding(
+            "models",
+            "missing",
+            f"no job can choose one of your own models, which are {', '.join(sorted(names))}",
+            "a swapper needs a detector, landmarks and its embedding too; see manage.py models list",
+        )
 
 
 def check_engine() -> Iterator[Finding]:

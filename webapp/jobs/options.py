@@ -16,6 +16,7 @@ from watermark.jurisdictions import Extent, Place
 from webapp.jobs.errors import JobsError
 from webapp.profile import is_live
 from worker.media.scaling import output_size
+from worker.model_choice import ENHANCERS, MESH, SWAPPERS, ModelsMissingError, installed, neural_set
 from worker.spec import (
     LEAST_FPS,
     LEAST_HEIGHT,
@@ -44,6 +45,8 @@ class Options:
     `partner` names who gets it besides the organisation, `political` says what it speaks for: the people's permissions
     must allow all three.
 
+    `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
+    with such a one `enhancer` may name another, "" for none.
     For videos: `crf` is the quality on x264's scale whatever the `codec`, `preset` the work it may cost; `height` in
     pixels or else `scale` the size; `fps` the frames per second, None for the target's own; `trim_start` and `trim_end`
     in seconds the part that is kept. A photo has no use for them.
@@ -61,6 +64,8 @@ class Options:
     jpeg_quality: int = 95
     codec: VideoCodec = "h264"
     crf: int = 18
+    swapper: str = MESH
+    enhancer: str = ""
     preset: Preset = "fast"
     scale: float = 1.0
     height: int | None = None
@@ -87,9 +92,13 @@ class Options:
             ("label_extent", get_args(Extent)),
             ("codec", get_args(VideoCodec)),
             ("preset", get_args(Preset)),
+            ("swapper", SWAPPERS),
+            ("enhancer", ENHANCERS),
         ):
             if getattr(options, name) not in allowed:
                 raise _invalid(name, f"one of {', '.join(filter(None, allowed))}")
+        if options.enhancer and options.swapper == MESH:
+            raise _invalid("enhancer", f"left out with the swapper {MESH}, which has none")
         if type(options.political) is not bool:
             raise _invalid("political", "true or false")
         if not isinstance(options.partner, str) or not (options.partner == "" or is_name(options.partner, longest=120)):
@@ -174,6 +183,15 @@ class Options:
                 "option_invalid",
                 f"The label cannot be made like that: {reason}; nothing was made. Leave that option out.",
             )
+
+    def check_models(self) -> None:
+        """Raises JobsError model_missing where the swapper or what goes with it is not installed."""
+        if self.swapper == MESH:
+            return
+        try:
+            neural_set(self.swapper, self.enhancer, installed(settings.OPERATOR_MODELS_DIR))
+        except ModelsMissingError as error:
+            raise JobsError(error.code, error.message) from error
 
     def notice(self) -> law.Notice:
         """What is shown and written, by the rules that hold now; wishes that they no longer allow are left out."""

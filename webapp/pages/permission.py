@@ -28,6 +28,8 @@ from webapp.pages.access import account, for_account, organisation
 from webapp.pages.video_options import VideoAnswers, choices_of
 from webapp.pages.wizard import Files, files_of, picked
 from webapp.profile import is_live
+from worker import model_choice
+from worker.model_choice import MESH
 
 LONGEST_NAME = 120
 LONGEST_CONTACT = 254
@@ -55,6 +57,8 @@ class Answers:
     target_name: str = ""
     target_contact: str = ""
     target_relationship: str = ""
+    swapper: str = MESH
+    enhancer: str = ""
     live_video: bool = False  # ask for the level L2 where policy does without
     basis: str = ""
     statement: str = ""
@@ -80,6 +84,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         messages.error(request, "A file shows several faces and none was chosen. Nothing was sent; choose one here.")
         return redirect(f"{reverse('pages:new_faces')}?{files.query()}")
     declaration, rights = consents.declaration_text("en"), consents.target_rights_text("en")
+    swappers, enhancers = model_choice.ready(settings.OPERATOR_MODELS_DIR)
     answers = Answers()
     if request.method == "POST":
         answers = _read(request.POST, declaration, rights)
@@ -111,6 +116,9 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "house_label": " / ".join(Options().notice().lines),
         "video_choices": choices_of(answers.video) if files.target.kind == "video" else [],
         "video_seconds": files.target.media.get("duration"),
+        "mesh": MESH,
+        "swappers": swappers,
+        "enhancers": enhancers,
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
@@ -137,6 +145,8 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         target_name=text("target_name"),
         target_contact=text("target_contact"),
         target_relationship=text("target_relationship"),
+        swapper=text("swapper") or MESH,
+        enhancer=text("enhancer"),
         live_video="live_video" in data,
         basis=text("basis"),
         statement=text("statement").replace("\r\n", "\n"),
@@ -242,6 +252,8 @@ def _make(
                     "label_language": answers.label_language,
                     "jurisdictions": answers.jurisdictions,
                     **answers.video.options(),
+                    "swapper": answers.swapper,
+                    "enhancer": answers.enhancer if answers.swapper != MESH else "",
                 },
                 livemode=is_live(),
             )

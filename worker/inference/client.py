@@ -39,6 +39,7 @@ def ensure_engine(
     home: Path,
     *,
     models_dir: Path | None = None,
+    operator_models: Path | None = None,
     extra_models: Path | None = None,
     providers: str | None = None,
     threads: int = 1,
@@ -51,10 +52,12 @@ def ensure_engine(
     Callers take turns by a file lock, so there is one engine. It outlives its starter and ends after `idle_exit`
     seconds without a client. An engine that hangs is killed and replaced. The options count when one is started; a
     live engine is taken as it is. Without `models_dir` and `providers` the environment variables IMPRIMATUR_MODELS
-    and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto". `extra_models` is a folder of an operator's
-    models: import it first, so that the start only finds what the cache holds (see `importing`). IMPRIMATUR_PRECISION
-    may name a file that stands over the shipped precision.toml. `pretend` is the table of a pretend device, for
-    measuring (see `pretend`); `options` are further arguments of the engine's command line.
+    and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto". `operator_models` is the folder of
+    installed models (see `store`), by default that of IMPRIMATUR_OPERATOR_MODELS, then `home`/operator-models. Instead
+    of it `extra_models` names a folder of files that nobody installed or pinned, for measuring: import it first, so
+    that the start finds all in the cache. IMPRIMATUR_PRECISION may name a file that stands over precision.toml.
+    `pretend` is the table of a pretend device, for measuring (see `pretend`); `options` are further arguments of the
+    engine's command line.
     Raises ModelError ("engine_unavailable", "provider_unavailable").
     """
     socket_path = _socket_path(home)
@@ -66,7 +69,10 @@ def ensure_engine(
             _end(socket_path, signal.SIGKILL)  # alive but deaf, or already gone
             models = models_dir or Path(os.environ.get("IMPRIMATUR_MODELS") or home / "models")
             policy = providers or os.environ.get("IMPRIMATUR_PROVIDERS") or "auto"
-            more = ["--extra-models", str(extra_models.absolute())] if extra_models is not None else []
+            own = operator_models or Path(os.environ.get("IMPRIMATUR_OPERATOR_MODELS") or home / "operator-models")
+            more = ["--operator-models", str(own.absolute())]
+            if extra_models is not None:
+                more = ["--extra-models", str(extra_models.absolute())]
             named = os.environ.get("IMPRIMATUR_PRECISION")
             precision = [f"--precision={Path(named).absolute()}"] if named else []
             device = ["--providers", policy] if pretend is None else ["--pretend", str(pretend.absolute())]

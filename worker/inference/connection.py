@@ -76,7 +76,7 @@ class EngineClient:
         Raises ModelError "engine_failed" if the engine does not answer.
         """
         self._sock = sock
-        self._models = models
+        self.models: Final = models
         self._sock.settimeout(ANSWER_SECONDS)
         self._reader = wire.FrameReader(sock, limit=wire.MAX_ANSWER)
         self._numbers = itertools.count(1)
@@ -111,7 +111,7 @@ class EngineClient:
 
     def submit(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> EngineRun:
         """See `ModelRunner.submit`. Waits only while `wire.MAX_OPEN` runs are open or the shared memory is full."""
-        card = self._models.card(model)
+        card = self.models.card(model)
         batch = registry.check_inputs(card, inputs)
         layout = self._layouts.get((model, batch))
         if layout is None:
@@ -135,6 +135,10 @@ class EngineClient:
         """
         status: dict[str, Any] = self._ask(StatusRequest(next(self._numbers)))["status"]
         return status
+
+    def installed(self) -> ModelSet:
+        """The models that the engine was started with, without their files. Raises ModelError."""
+        return ModelSet.from_json(str(self.status()["cards"]))
 
     def close(self) -> None:
         """End the connection; the engine frees what belongs to it."""

@@ -37,6 +37,7 @@ from worker.inference.precision import POLICY_PATH, read_policies
 from worker.inference.pretend import DEVICE as PRETEND
 from worker.inference.pretend import PretendDevice, read_table
 from worker.inference.sessions import LocalRunner, ProviderPolicy
+from worker.inference.store import ModelStore
 from worker.inference.types import ModelError, Service
 from worker.inference.wire import ArenaRequest, FrameReader, Layout, ProtocolError, RunRequest, StatusRequest
 from worker.inference.work_queues import Work
@@ -91,7 +92,8 @@ class _Engine:
             "pid": os.getpid(),
             "uptime_seconds": time.monotonic() - self._started,
             # No result of a pretend device may ever be taken for one of the models.
-            "model_set": self._executor.models.id() if pretend is None else PRETEND,
+            "model_set": self.models.id({m.name: m.precision for m in loaded}) if pretend is None else PRETEND,
+            "cards": self.models.to_json(),  # of an operator's models: whoever sends a job has to know them
             "device": ",".join(providers) if pretend is None else PRETEND,
             "providers": providers,
             "models": [{**asdict(model), **self.batcher.model_status(model.name)} for model in loaded],
@@ -363,6 +365,11 @@ def _executor(options: argparse.Namespace) -> tuple[PretendDevice | LocalRunner,
     """What runs the models, with everything loaded that must be before the engine is ready; and words for the log."""
     cores = len(os.sched_getaffinity(0))
     models = registry.BUILTIN
+    if options.operator_models is not None:
+        try:
+            models = ModelStore(options.operator_models, cache_of(options.models)).models(threads=cores)
+        except ModelError as error:  # the built-in set still works
+            log.error("the operator's models are left out: %s", error)
     if options.extra_models is not None:
         models = import_folder(options.extra_models, cache_of(options.models), threads=cores)
     if options.pretend is not None:
@@ -396,7 +403,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m worker.inference.engine", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="the Unix socket to listen on")
     parser.add_argument("--models", type=Path, required=True, help="the folder of the built-in model set")
-    parser.add_argument("--extra-models", type=Path, metavar="DIR", help="a folder of an operator's models")
+    own = parser.add_mutually_exclusive_group()
+    own.add_argument("--operator-models", type=Path, metavar="DIR", help="the folder of installed models")
+    own.add_argument("--extra-models", type=Path, metavar="DIR", help="a folder of files that nobody pinned")
     parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after so long without a client")
     parser.add_argument("--threads", type=int, default=1, help="threads of one run (default 1)")
     device = parser.add_mutually_exclusive_group()

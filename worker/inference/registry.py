@@ -7,7 +7,7 @@ exports take and give; their files lie in a folder that is named explicitly, and
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.types import ModelError
+from worker.model_choice import ModelsMissingError, NeuralSet, neural_set, operator_entries
 
 REGISTRY_PATH: Final = Path(__file__).with_name("registry.toml")
 MAX_BATCH: Final = 32  # bounds the memory that one request can make the engine take
@@ -174,12 +175,32 @@ class ModelSet:
         self.card(name)
         return self.files.get(name) or model_path(models_dir, name)
 
-    def id(self) -> str:
-        """A short name for exactly these model files, to be stored beside what was computed with them."""
-        if not self.extra:
-            return model_set_id()
+    def id(self, precisions: Mapping[str, Precision] = MappingProxyType({})) -> str:
+        """A short name for exactly these model files, to be stored beside what was computed with them.
+
+        `precisions` of models that are in use; those that run in another one than their file's are named too.
+        """
         listed = "".join(f"{c.name} {c.sha256}\n" for c in self.cards().values())
-        return f"extended-{hashlib.sha256(listed.encode('ascii')).hexdigest()[:12]}"
+        short = hashlib.sha256(listed.encode("ascii")).hexdigest()[:12]
+        lowered = [
+            f"{name}:{precision}"
+            for name, precision in sorted(precisions.items())
+            if precision != self.card(name).precision
+        ]
+        return "+".join([f"extended-{short}" if self.extra else f"builtin-{short}", *lowered])
+
+    def neural_set(self, swapper: str, enhancer: str = "") -> NeuralSet:
+        """The models that work with `swapper`, of those that are here; ModelError "model_missing" if one is not."""
+        try:
+            return neural_set(swapper, enhancer, self.extra)
+        except ModelsMissingError as error:
+            raise ModelError("model_missing", error.message) from error
+
+    def only(self, names: Collection[str]) -> Self:
+        """The built-in models and of the others those of `names`: what does not matter to a job, its id leaves out."""
+        extra = {name: card for name, card in self.extra.items() if name in names}
+        files = {name: path for name, path in self.files.items() if name in names}
+        return type(self)(MappingProxyType(extra), MappingProxyType(files))
 
     def to_json(self) -> str:
         """The imported cards for a process that may not read their folder; `from_json` is the way back."""
@@ -232,9 +253,8 @@ def model_path(models_dir: Path, name: str) -> Path:
 
 
 def model_set_id() -> str:
-    """A short name for exactly these model files, to be stored beside what was computed with them."""
-    digest = hashlib.sha256("".join(f"{c.name} {c.sha256}\n" for c in cards().values()).encode("ascii"))
-    return f"builtin-{digest.hexdigest()[:12]}"
+    """The id of the built-in models."""
+    return BUILTIN.id()
 
 
 def check_inputs(card: ModelCard, inputs: Mapping[str, NDArray[Any]]) -> int:
@@ -332,12 +352,6 @@ def _read_operator_models() -> Mapping[str, OperatorModel]:
             for name, entry in entries.items()
         }
     )
-
-
-def operator_entries(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The entries of the operator models in `data`, the whole registry; `like` takes over what another entry says."""
-    entries = data["operator"]
-    return {name: {**entries.get(entry.get("like"), {}), **entry} for name, entry in entries.items()}
 
 
 def _registry_file() -> dict[str, Any]:

@@ -25,13 +25,13 @@ from worker.inference.importing import import_model
 from worker.inference.packages import sha256_of
 from worker.inference.registry import ModelCard, ModelSet, OperatorModel
 from worker.inference.types import ModelError
+from worker.model_choice import RECORD
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 State = Literal["good", "absent", "altered", "not pinned", "licence not accepted"]
 
-_RECORD: Final = "store.json"
 _LOCK: Final = "store.lock"
 _PARTS: Final = ".parts"
 
@@ -86,13 +86,20 @@ class ModelStore:
         return [self._standing(known, record) for known in registry.operator_models().values()]
 
     def models(self, *, threads: int = 1) -> ModelSet:
-        """The built-in models and every good one of this folder, imported. Raises ModelError as `import_model`."""
+        """The built-in models and every good one of this folder, imported; the log tells which was left out.
+
+        Raises ModelError "record_unreadable".
+        """
         record = self._read()
         found = {}
         for name, known in registry.operator_models().items():
             if self._standing(known, record, compare=False).state != "good":
                 continue
-            card, path = import_model(known, self._path(name), self._cache, threads=threads)
+            try:
+                card, path = import_model(known, self._path(name), self._cache, threads=threads)
+            except ModelError as error:  # the others still work
+                log.error("%s is not used: %s", name, error)
+                continue
             if card.original == record.pins[name].sha256:
                 found[name] = card, path
             else:
@@ -298,7 +305,7 @@ class ModelStore:
 
     def _read(self) -> _Record:
         try:
-            data = json.loads((self.folder / _RECORD).read_bytes())
+            data = json.loads((self.folder / RECORD).read_bytes())
             return _Record(
                 {name: Pin(**entry) for name, entry in data["pins"].items()},
                 {name: Acceptance(**entry) for name, entry in data["licences"].items()},
@@ -308,12 +315,12 @@ class ModelStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 "record_unreadable",
-                f"The record of installed models {self.folder / _RECORD} cannot be read ({error}). No model of this "
+                f"The record of installed models {self.folder / RECORD} cannot be read ({error}). No model of this "
                 "folder is used until then. Restore the file, or move it away and install the models again.",
             ) from error
 
     def _write(self, record: _Record) -> None:
-        write_atomically(self.folder / _RECORD, json.dumps(asdict(record), indent=2).encode())
+        write_atomically(self.folder / RECORD, json.dumps(asdict(record), indent=2).encode())
 
 
 def _known(name: str) -> OperatorModel:

@@ -39,7 +39,20 @@ def analyse_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any
     path, out, models = Path(payload["path"]), Path(payload["out"]), str(payload["models"])
     report = _reporter(channel)
     with _engine(payload, channel, _service(payload["kind"])) as runner:
-        if payload["kind"] == "photo":
+        if payload["neural"]:
+            from worker.pipeline.neural_analysis import analyse_neural
+
+            summary = analyse_neural(
+                path,
+                out,
+                runner,
+                runner.models,
+                photo=payload["kind"] == "photo",
+                report=report,
+                raise_if_stopped=channel.raise_if_stopped,
+                threads=int(payload["threads"]),
+            )
+        elif payload["kind"] == "photo":
             from worker.pipeline.photo_analysis import analyse_photo
 
             summary = analyse_photo(path, out, runner, models, report)
@@ -68,12 +81,18 @@ def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
         if spec.kind == "photo":
             from worker.pipeline.photo import run_photo
 
-            outcome = run_photo(spec, pattern, runner, report)
+            outcome = run_photo(spec, pattern, runner, report, models=runner.models)
         else:
             from worker.pipeline.video import run_video
 
             outcome = run_video(
-                spec, pattern, runner, report, channel.raise_if_stopped, threads=int(payload["threads"])
+                spec,
+                pattern,
+                runner,
+                report,
+                channel.raise_if_stopped,
+                threads=int(payload["threads"]),
+                models=runner.models,
             )
     return {"outcome": asdict(outcome), "peak_rss": peak_memory()}
 
@@ -93,7 +112,13 @@ def segments_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, An
     with (
         _engine(payload, channel, "offline") as runner,
         opened(
-            spec, pattern, runner, _reporter(channel), channel.raise_if_stopped, threads=int(payload["threads"])
+            spec,
+            pattern,
+            runner,
+            _reporter(channel),
+            channel.raise_if_stopped,
+            threads=int(payload["threads"]),
+            models=runner.models,
         ) as renderer,
     ):
         while "end" not in (order := channel.next_order()):

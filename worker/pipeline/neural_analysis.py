@@ -1,4 +1,4 @@
-"""Analyse a video with neural models: as `video_analysis`, but with runs of several frames in the engine at a time.
+"""Analyse media with neural models: as `video_analysis`, but with runs of several frames in the engine at a time.
 
 The stored analysis holds 68 landmarks in the plane and the embedding of the model set. Runs inside the media child.
 """
@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from worker.faces.neural.points import FAN_POINTS
+from worker.faces.neural.photo import PhotoLooker
+from worker.faces.neural.points import FAN_POINTS, yaw_of
 from worker.faces.neural.track import NeuralModels, NeuralTracker, PendingFrame
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner
 from worker.media.planes import Planes, PlanesPool
 from worker.media.video import Stamp, VideoReader
 from worker.pipeline.analysis import AnalysisSummary, AnalysisWriter, Form
-from worker.pipeline.photo_analysis import Report
+from worker.pipeline.photo_analysis import SMALLEST_TOLD, Report, Seen, read_photo, write_photo
 from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.video_analysis import Record, container_of
 
@@ -56,6 +57,48 @@ def analyse_video_neural(
             return _follow(reader, writer, tracker, models.id(), form, report=report, raise_if_stopped=raise_if_stopped)
         finally:
             writer.abort()
+
+
+def analyse_neural(
+    path: Path,
+    out: Path,
+    runner: ModelRunner,
+    models: ModelSet,
+    *,
+    photo: bool,
+    report: Report,
+    raise_if_stopped: Callable[[], None],
+    threads: int = 2,
+) -> AnalysisSummary:
+    """Analyse a photo or a video with the first detector of `models`. Raises MediaError, ModelError, OSError."""
+    detector = next((card.name for card in models.extra.values() if card.role == "face_detector"), "yoloface_8n")
+    names = NeuralModels(detector=detector)
+    if photo:
+        return analyse_photo_neural(path, out, runner, models, names=names, report=report)
+    return analyse_video_neural(
+        path,
+        out,
+        runner,
+        models,
+        names=names,
+        report=report,
+        raise_if_stopped=raise_if_stopped,
+        threads=threads,
+    )
+
+
+def analyse_photo_neural(
+    path: Path, out: Path, runner: ModelRunner, models: ModelSet, *, names: NeuralModels | None = None, report: Report
+) -> AnalysisSummary:
+    """As `photo_analysis.analyse_photo`. Raises MediaError, ModelError, OSError."""
+    looker = PhotoLooker(runner, models, names or NeuralModels())
+    report("decode", 0, 1)
+    rgb, facts = read_photo(path)
+    report("detect", 0, 1)
+    faces = looker.faces(rgb) or looker.faces(rgb, min_size=SMALLEST_TOLD)
+    seen = [Seen(one.score, one.box, one.landmarks, yaw_of(one.landmarks), one.descriptor) for one in faces]
+    form = Form(FAN_POINTS, 2, looker.descriptor_size)
+    return write_photo(out, seen, models.id(), rgb.shape, warnings=facts["warnings"], report=report, form=form)
 
 
 def _follow(

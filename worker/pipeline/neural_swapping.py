@@ -1,15 +1,17 @@
-"""The replacement of one track by a neural swapper, in two halves, so that several frames are in flight at a time.
+"""The replacement of one track by a neural swapper, in steps, so that several frames are in flight at a time.
 
-`begin` cuts the crop and hands it to the engine, `finish` waits for the answer and pastes it; each is called from one
-thread, in the order of the frames, and the two threads may be different. What `TrackSwapper` does at once for the mesh
-this does in halves; `reset`, `judge`, `quality` and `left_alone` are the same. Frames are `Planes`, or RGB for a photo.
+`begin` cuts the crop and hands it to the engine, `go_on` waits for the answer and pastes it; with an enhancer it hands
+the swapped face to that, and a second `go_on` blends what comes. Each step is called from one thread, in the order of
+the frames, and the threads may be different. What `TrackSwapper` does at once for the mesh this does in steps; the
+rest is the same. Nothing is remembered from frame to frame, landmarks come smoothed. Frames are `Planes`, or RGB for a
+photo.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +20,17 @@ from worker.faces import align
 from worker.faces.neural.crops import Frame
 from worker.faces.neural.models import ArcFace, Enhancer, Swapper, apart, unit
 from worker.faces.neural.paste import Paster
+from worker.faces.neural.photo import PhotoLooker
 from worker.faces.neural.points import box_of_points, five_of
-from worker.faces.quality import Quality, fine_detail, sharpness
-from worker.faces.smooth import OneEuro
+from worker.faces.neural.track import NeuralModels
+from worker.faces.quality import Quality, fine_detail
 from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Rgb
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner, Pending
 from worker.media.planes import Box, Planes
 from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.errors import PipelineError
-from worker.pipeline.reports import quality_record
+from worker.pipeline.segments import TrackFacts
 from worker.pipeline.sources import face_of
 from worker.pipeline.swapping import frames_to_judge
 from worker.spec import JobSpec
@@ -52,13 +55,32 @@ class Identity:
 
 @dataclass(frozen=True)
 class PendingPaste:
-    """A square on its way through the engine, and where it belongs; `matrix` leads from the frame to the square."""
+    """A face on its way through the engine, and where it belongs; `matrix` leads from the frame to the square."""
 
+    plan: NeuralTrackSwapper
     run: Pending
     matrix: NDArray[np.float64]
     index: int
     five: Floats
     box: Floats
+
+    def go_on(self, frame: Frame) -> PendingEnhancement | NeuralJudged | None:
+        """See `NeuralTrackSwapper.finish`."""
+        return self.plan.finish(self, frame)
+
+
+@dataclass(frozen=True)
+class PendingEnhancement:
+    """A swapped face on its way through the enhancer; `judged` as it is handed on."""
+
+    enhancer: FaceEnhancer
+    run: Pending
+    matrix: NDArray[np.float64]
+    judged: NeuralJudged | None
+
+    def go_on(self, frame: Frame) -> NeuralJudged | None:
+        """See `FaceEnhancer.finish`."""
+        return self.enhancer.finish(self, frame)
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,10 @@ class NeuralJudged:
     before: Rgb
     five: Floats
     size: float
+
+    def judge(self, runner: ModelRunner, frame: Frame) -> None:
+        """See `NeuralTrackSwapper.judge`."""
+        self.plan.judge(runner, self, frame)
 
 
 class NeuralTrackSwapper:
@@ -83,11 +109,11 @@ class NeuralTrackSwapper:
         identity: Identity,
         judged_frames: frozenset[int] = frozenset(),
         *,
-        smooth: bool = True,
+        enhancer: str = "",
     ) -> None:
-        """`swapper` names a model of the role face_swapper. Without `smooth` the landmarks come smoothed.
+        """`swapper` and `enhancer` name models of the roles face_swapper and face_enhancer.
 
-        Raises ModelError "model_missing" if the swapper or the model of its embedding is not in `models`.
+        Raises ModelError "model_missing" if one of them or the model of the embedding is not in `models`.
         """
         card = models.card(swapper)
         self._runner = runner
@@ -95,32 +121,38 @@ class NeuralTrackSwapper:
         self._swapper = Swapper(card)
         self._describer = ArcFace(models.card(card.contract.identity))
         self._paster = Paster(self._swapper.image.side)
+        self._enhancer = FaceEnhancer(runner, models, enhancer) if enhancer else None
         self._identity = identity
-        self._smooth = OneEuro() if smooth else None
         self._judged_frames = judged_frames
+        self.later: tuple[str, ...] = ("paste", "enhance") if enhancer else ("paste",)
+        """The names of the steps that follow `begin`."""
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget what was counted: another segment begins."""
         self._qualities: list[Quality] = []
         self._replaced = 0
-        self.left_alone = 0
+        self._left_alone = 0
 
     def reset(self) -> None:
-        """Forget the frames before, as after a cut. Called from the thread of `begin`."""
-        if self._smooth is not None:
-            self._smooth.reset()
+        """Nothing is taken over from one frame to the next, so a cut changes nothing."""
 
-    def begin(self, frame: Frame, face: FrameFace, index: int, seconds: float) -> PendingPaste | None:
+    def look(self, frame: Frame, face: FrameFace) -> None:
+        """Frames before a segment do not matter."""
+
+    def begin(self, frame: Frame, face: FrameFace, index: int) -> PendingPaste | None:
         """Cut the face out and submit it; None if it lies outside the frame or is too small. Raises ModelError."""
-        landmarks = face.landmarks if self._smooth is None else self._smooth(face.landmarks, seconds)
-        five, box = five_of(landmarks), box_of_points(landmarks)
-        if float(box[2:].max()) < _LEAST or Box.around(landmarks, 0.0, _size_of(frame)) is None:
-            self.left_alone += 1
+        five, box = five_of(face.landmarks), box_of_points(face.landmarks)
+        if float(box[2:].max()) < _LEAST or Box.around(face.landmarks, 0.0, _size_of(frame)) is None:
+            self._left_alone += 1
             return None
         inputs, matrix = self._swapper.prepare(frame, five, self._identity.embedding)
-        return PendingPaste(self._runner.submit(self._model, inputs), matrix, index, five, box)
+        return PendingPaste(self, self._runner.submit(self._model, inputs), matrix, index, five, box)
 
-    def finish(self, pending: PendingPaste, frame: Frame) -> NeuralJudged | None:
+    def finish(self, pending: PendingPaste, frame: Frame) -> PendingEnhancement | NeuralJudged | None:
         """Wait for the swapped face and paste it into `frame`, in place; what to judge where this frame is a sample.
 
-        Raises ModelError; the frame is as it was then.
+        With an enhancer the face is submitted to it instead. Raises ModelError; the frame is as it was then.
         """
         outputs = pending.run.result()
         square = self._swapper.decode(outputs, planar=isinstance(frame, Planes))
@@ -130,10 +162,11 @@ class NeuralTrackSwapper:
         if self._paster.paste(frame, pending.matrix, square) is None:
             return None
         self._replaced += 1
-        if around is None or before is None:
-            return None
-        five = pending.five - np.array([around.left, around.top], np.float32)
-        return NeuralJudged(self, around, before, five, float(pending.box[2:].max()))
+        judged = None
+        if around is not None and before is not None:
+            five = pending.five - np.array([around.left, around.top], np.float32)
+            judged = NeuralJudged(self, around, before, five, float(pending.box[2:].max()))
+        return judged if self._enhancer is None else self._enhancer.begin(frame, pending.five, judged)
 
     def judge(self, runner: ModelRunner, judged: NeuralJudged, frame: Frame) -> None:
         """Judge a sampled face in the finished frame: label and mark are in it, as in what people will see."""
@@ -146,21 +179,21 @@ class NeuralTrackSwapper:
             "source_blurred": self._identity.sharpness < _BLURRED,
             "target_small": judged.size < _SMALL,
         }
-        matrix = align.similarity(judged.five, np.array(align.TEMPLATES["ffhq_512"]) * _CHIP)
         self._qualities.append(
             Quality(
                 distance_to_source=to_source,
                 distance_to_target=apart(made, target),
                 target_source_before=apart(target, donor),
                 yaw_gap=0.0,  # a swapper renders the pose anew, so photo and frame need not face the same way
-                sharpness=fine_detail(after, matrix),
+                sharpness=fine_detail(after, _chip_at(judged.five)),
                 warnings=tuple(name for name, found in checks.items() if found),
             )
         )
 
-    def quality(self) -> dict[str, Any]:
-        """Return the sum of what was judged, with how many frames were replaced and left alone."""
-        return quality_record(self._qualities, frames_replaced=self._replaced, frames_left_alone=self.left_alone)
+    def facts(self) -> TrackFacts:
+        """What this segment's frames of the track came to."""
+        qualities = tuple({**asdict(one), "warnings": list(one.warnings)} for one in self._qualities)
+        return TrackFacts(qualities, self._replaced, self._left_alone)
 
     def _describe(self, runner: ModelRunner, picture: Rgb, five: Floats) -> Floats:
         inputs = self._describer.prepare(picture, five)
@@ -168,7 +201,7 @@ class NeuralTrackSwapper:
 
 
 class FaceEnhancer:
-    """Restores faces after the swap, as a stage of its own: `begin` and `finish` as in `NeuralTrackSwapper`."""
+    """Restores faces after the swap; `begin` and `finish` each from one thread."""
 
     def __init__(self, runner: ModelRunner, models: ModelSet, enhancer: str, *, blend: float = 0.8) -> None:
         """`blend` 0..1 is how much of the restored face shows. Raises ModelError "model_missing"."""
@@ -177,37 +210,35 @@ class FaceEnhancer:
         self._enhancer = Enhancer(models.card(enhancer))
         self._paster = Paster(self._enhancer.image.side, opacity=blend)
 
-    def begin(self, frame: Frame, swapped: PendingPaste) -> PendingPaste:
-        """Cut out and submit the face that was swapped, once its `finish` is done. Raises ModelError."""
-        inputs, matrix = self._enhancer.prepare(frame, swapped.five)
-        run = self._runner.submit(self._model, inputs)
-        return PendingPaste(run, matrix, swapped.index, swapped.five, swapped.box)
+    def begin(self, frame: Frame, five: Floats, judged: NeuralJudged | None = None) -> PendingEnhancement:
+        """Cut out and submit the face at `five` float32 [5, 2], once it is swapped. Raises ModelError."""
+        inputs, matrix = self._enhancer.prepare(frame, five)
+        return PendingEnhancement(self, self._runner.submit(self._model, inputs), matrix, judged)
 
-    def finish(self, pending: PendingPaste, frame: Frame) -> None:
-        """Wait for the restored face and blend it into `frame`, in place. Raises ModelError."""
+    def finish(self, pending: PendingEnhancement, frame: Frame) -> NeuralJudged | None:
+        """Wait for the restored face and blend it into `frame`, in place; gives `judged`. Raises ModelError."""
         outputs = pending.run.result()
         square = self._enhancer.decode(outputs, planar=isinstance(frame, Planes))
         self._paster.paste(frame, pending.matrix, square)
+        return pending.judged
 
 
-def load_identities(spec: JobSpec, runner: ModelRunner, models: ModelSet, swapper: str) -> dict[int, Identity]:
+def load_identities(spec: JobSpec, runner: ModelRunner, models: ModelSet) -> dict[int, Identity]:
     """The donors of a job by target: the mean direction of the embeddings of all their photos.
 
-    Which face of a photo is meant was agreed on with the built-in analysis, so that analysis finds it here too. Raises
-    MediaError for an unreadable photo, FaceError `no_face` or `source_unusable`, ModelError.
+    Which face of a photo is meant was agreed on with the built-in analysis, so that analysis points it out here too.
+    Raises MediaError for an unreadable photo, FaceError `no_face` or `source_unusable`, ModelError `model_missing`.
     """
-    describer = ArcFace(models.card(models.card(swapper).contract.identity))
+    chosen = models.neural_set(spec.swapper, spec.enhancer)
+    looker = PhotoLooker(runner, models, NeuralModels(chosen.detector, chosen.landmarks, chosen.embedding))
     identities = {}
     for swap in spec.swaps:
         directions, sharp = [], 0.0
         for photo in swap.sources:
-            rgb, face = face_of(photo, runner)
-            outputs = runner.run(describer.card.name, describer.prepare(rgb, five_of(face.landmarks)))
-            try:
-                directions.append(describer.decode(outputs))
-            except ValueError as error:
-                raise FaceError("source_unusable", str(error)) from error
-            sharp = max(sharp, sharpness(rgb, face.landmarks))
+            rgb, agreed = face_of(photo, runner)
+            face = looker.face_at(rgb, agreed.box)
+            directions.append(face.descriptor)
+            sharp = max(sharp, fine_detail(rgb, _chip_at(face.five)))
         identities[swap.target] = Identity(unit(np.sum(directions, axis=0)), sharp)
     return identities
 
@@ -216,11 +247,8 @@ def plan_neural_swaps(
     spec: JobSpec,
     analysis: Analysis,
     identities: Mapping[int, Identity],
-    *,
     runner: ModelRunner,
     models: ModelSet,
-    swapper: str,
-    smooth: bool = True,
 ) -> dict[int, NeuralTrackSwapper]:
     """Look once through the stored landmarks, before a frame is decoded, and refuse what cannot become good.
 
@@ -242,10 +270,10 @@ def plan_neural_swaps(
         plans[target] = NeuralTrackSwapper(
             runner,
             models,
-            swapper,
+            spec.swapper,
             identities[target],
             frames_to_judge(seen),
-            smooth=smooth,
+            enhancer=spec.enhancer,
         )
     return plans
 
@@ -259,6 +287,11 @@ def _size_of(frame: Frame) -> tuple[int, int]:
 
 def _rgb(frame: Frame, box: Box) -> Rgb:
     return frame.to_rgb(box) if isinstance(frame, Planes) else frame[box.top : box.bottom, box.left : box.right]
+
+
+def _chip_at(five: Floats) -> align.Affine:
+    """The crop that `fine_detail` is measured on."""
+    return align.similarity(five, np.array(align.TEMPLATES["ffhq_512"]) * _CHIP)
 
 
 def _corners(box: Floats) -> Floats:

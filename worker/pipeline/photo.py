@@ -12,16 +12,14 @@ from watermark.fingerprint import take
 from watermark.image import embed_pattern
 from watermark.labels import LabelRenderer
 from watermark.pattern import MarkPattern
-from worker.faces.landmarks import pose_of
-from worker.faces.quality import judge
-from worker.faces.swap import MeshSwapper, SwapOptions
-from worker.faces.types import ModelRunner
+from worker.inference.registry import BUILTIN, ModelSet
+from worker.inference.types import ModelRunner
 from worker.media import image
 from worker.pipeline.analysis import Analysis
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.photo_analysis import Report, read_photo
-from worker.pipeline.reports import fingerprint_record, quality_record
-from worker.pipeline.sources import load_sources
+from worker.pipeline.photo_swaps import photo_swapper
+from worker.pipeline.reports import fingerprint_record
 from worker.spec import JobSpec
 
 
@@ -54,15 +52,17 @@ class Clock:
         self._last = now
 
 
-def run_photo(spec: JobSpec, pattern: MarkPattern, runner: ModelRunner, report: Report) -> Outcome:
-    """Carry out a photo job and write `spec.output_path`, marked and unsigned.
+def run_photo(
+    spec: JobSpec, pattern: MarkPattern, runner: ModelRunner, report: Report, *, models: ModelSet = BUILTIN
+) -> Outcome:
+    """Carry out a photo job and write `spec.output_path`, marked and unsigned; `models` are the engine's.
 
     Raises MediaError, FaceError, ModelError, MarkError, LabelError, PipelineError, OSError.
     """
     clock = Clock()
     report("prepare", 0, 1)
     analysis = Analysis.load(spec.analysis_path)
-    sources = load_sources(spec, runner)
+    swapper = photo_swapper(spec, runner, models)
     clock.lap("prepare")
     report("decode", 0, 1)
     rgb, facts = read_photo(spec.target_path)
@@ -73,13 +73,11 @@ def run_photo(spec: JobSpec, pattern: MarkPattern, runner: ModelRunner, report: 
     clock.lap("decode")
     faces = {face.track: face for frame in analysis.frames() for face in frame.faces}
     report("swap", 0, 1)
-    before, swapped = rgb.copy(), []
+    swapped = []
     for swap in spec.swaps:
         if swap.target not in faces:
             raise PipelineError("target_missing", f"face {swap.target}")
-        swapper = MeshSwapper(sources[swap.target], SwapOptions(smoothing=0.0))
-        landmarks = faces[swap.target].landmarks
-        swapped.append((swap.target, landmarks, swapper.swap(rgb, landmarks)))
+        swapped.append((swap.target, swapper.swap(rgb, faces[swap.target])))
         report("swap", 0, 1)
     clock.lap("swap")
     report("mark", 0, 1)
@@ -90,21 +88,7 @@ def run_photo(spec: JobSpec, pattern: MarkPattern, runner: ModelRunner, report: 
     rgb = embed_pattern(rgb, pattern, spec.mark_mode)
     clock.lap("mark")
     report("judge", 0, 1)
-    quality = {}
-    for target, landmarks, done in swapped:
-        source = sources[target][done.source_index]
-        if source.descriptor is None:
-            raise PipelineError("analysis_invalid", "a source without a descriptor")
-        verdict = judge(
-            runner,
-            before,
-            rgb,
-            landmarks,
-            source.descriptor,
-            source_sharpness=source.sharpness,
-            yaw_gap=done.yaw_gap,
-        )
-        quality[str(target)] = quality_record([verdict], pose_of(landmarks).yaw)
+    quality = {str(target): judge(rgb) for target, judge in swapped}
     clock.lap("judge")
     fingerprint = fingerprint_record([(0.0, take(rgb))], "photo")
     clock.lap("fingerprint")

@@ -5,7 +5,8 @@ Apart from `photo`, because an analysis must not pay for importing the swap.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from worker.faces.analyse import analyse_image
 from worker.faces.types import ModelRunner
 from worker.media import image
 from worker.media.magic import HEAD_BYTES, sniff
-from worker.pipeline.analysis import AnalysedFrame, AnalysisSummary, AnalysisWriter, FrameFace, Track
+from worker.pipeline.analysis import MESH, AnalysedFrame, AnalysisSummary, AnalysisWriter, Form, FrameFace, Track
 
 SMALLEST_TOLD: Final = 24  # pixels
 
@@ -42,8 +43,34 @@ def analyse_photo(path: Path, out: Path, runner: ModelRunner, model_set: str, re
     report("detect", 0, 1)
     # Where no face can be used, smaller ones are looked for: "too small" tells the uploader more than "none".
     faces = analyse_image(rgb, runner) or analyse_image(rgb, runner, min_size=SMALLEST_TOLD)
+    seen = [Seen(face.score, face.box, face.landmarks, face.pose.yaw, face.descriptor) for face in faces]
+    return write_photo(out, seen, model_set, rgb.shape, warnings=facts["warnings"], report=report)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One face of a photo, by whatever models: arrays as in `FrameFace`, `yaw` in degrees."""
+
+    score: float
+    box: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    yaw: float
+    descriptor: NDArray[np.float32] | None
+
+
+def write_photo(
+    out: Path,
+    seen: Sequence[Seen],
+    model_set: str,
+    shape: Sequence[int],
+    *,
+    warnings: Sequence[str],
+    report: Report,
+    form: Form = MESH,
+) -> AnalysisSummary:
+    """Write the analysis of a photo of `shape` (height, width, …) whose faces come largest first. Raises OSError."""
     tracks, found = [], []
-    for number, face in enumerate(faces):
+    for number, face in enumerate(seen):
         found.append(FrameFace(number, face.score, face.box, face.landmarks))
         x, y, width, height = (float(value) for value in face.box)
         tracks.append(
@@ -55,16 +82,15 @@ def analyse_photo(path: Path, out: Path, runner: ModelRunner, model_set: str, re
                 best_index=0,
                 best_seconds=0.0,
                 box=(x, y, width, height),
-                size=face.size,
-                yaw=face.pose.yaw,
+                size=max(width, height),
+                yaw=face.yaw,
                 descriptor=None if face.descriptor is None else tuple(map(float, face.descriptor)),
             )
         )
-    height, width = rgb.shape[:2]
     summary = AnalysisSummary(
-        "photo", model_set, width, height, 1, 0.0, tuple(tracks), warnings=tuple(facts["warnings"])
+        "photo", model_set, shape[1], shape[0], 1, 0.0, tuple(tracks), warnings=tuple(warnings), form=form
     )
-    writer = AnalysisWriter(out)
+    writer = AnalysisWriter(out, form)
     try:
         writer.add(AnalysedFrame(0, 0.0, tuple(found)))
         writer.finish(summary)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from worker.faces.errors import FaceError, FaceErrorCode
+from worker.inference.connection import connect
 from worker.inference.endpoint import reach
 from worker.inference.packages import sha256_of
 from worker.inference.registry import BUILTIN, ModelSet
@@ -23,6 +24,7 @@ from worker.media.client import identify
 from worker.media.devices import ADDRESS_SPACE, device_files
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Child, Limits, call
+from worker.model_choice import MESH
 from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.segments import Part, Segment
@@ -38,6 +40,7 @@ __all__ = [
     "join_job",
     "run_job",
     "segment_worker",
+    "with_models",
 ]
 
 logger = logging.getLogger(__name__)
@@ -68,8 +71,9 @@ class Progress:
 class JobResult:
     """A finished, marked, unsigned output and what is known of it.
 
-    `timings` are seconds of work per stage, `quality` is per replaced face or track, `fingerprint` holds one entry
-    for a photo and one per second for a video, `peak_rss` is the largest resident set of the child in bytes.
+    `timings` are seconds of work per stage, `quality` is per replaced face or track, with the models that made it,
+    `fingerprint` holds one entry for a photo and one per second for a video, `peak_rss` is the largest resident set of
+    the child in bytes.
     """
 
     output: Path
@@ -96,11 +100,12 @@ def analyse(
     should_stop: Callable[[], bool] | None = None,
     threads: int | None = None,
     cards: ModelSet = BUILTIN,
+    neural: bool = False,
 ) -> AnalysisSummary:
     """Find and follow the faces of a photo or video in a media child and write the analysis to `out`.
 
-    `out` lies in `work_dir`, the only folder the child may write to; `cards` are the models of the engine. No face is
-    no error: the summary has no tracks.
+    `out` lies in `work_dir`, the only folder the child may write to; `cards` are the models of the engine, with
+    `neural` the operator's are used. No face is no error: the summary has no tracks.
     Raises MediaError, FaceError, ModelError, PipelineError; `out` does not exist then.
     """
     path, out, work_dir = path.resolve(), out.resolve(), work_dir.resolve()
@@ -109,7 +114,7 @@ def analyse(
     kind = identify(path).kind
     threads = threads or _cores()
     payload = {"path": str(path), "out": str(out), "models": models, "kind": kind, "threads": threads}
-    payload["cards"] = cards.to_json()
+    payload |= {"cards": cards.to_json(), "neural": neural}
     with _leaving_nothing(out), engine_connection(engine_socket) as fd:
         reply = _call(
             "worker.pipeline.child:analyse_entry",
@@ -127,6 +132,19 @@ def analyse(
             return replace(Analysis.load(out).info, peak_rss=int(reply["peak_rss"]))
         except AnalysisError as error:
             raise PipelineError("analysis_invalid", error.message) from error
+
+
+def with_models(spec: JobSpec, engine: Callable[[], Path]) -> tuple[JobSpec, ModelSet]:
+    """The specification with the id of the models that carry it out, and their cards; `engine` gives its socket.
+
+    The engine is only asked where it matters. Raises ModelError `model_missing`, and what `engine` raises.
+    """
+    if spec.swapper == MESH:
+        return replace(spec, model_set=BUILTIN.id()), BUILTIN
+    with connect(engine()) as client:
+        cards = client.installed()
+    cards = cards.only(cards.neural_set(spec.swapper, spec.enhancer).names)
+    return replace(spec, model_set=cards.id()), cards
 
 
 def run_job(
@@ -204,15 +222,17 @@ def segment_worker(
     engine_socket: Path,
     should_stop: Callable[[], bool] | None = None,
     threads: int | None = None,
+    cards: ModelSet = BUILTIN,
 ) -> Iterator[SegmentWorker]:
     """Open a media child for segments of a video job; results lie in the folder of `spec.output_path`.
 
-    Raises as `run_job`.
+    `cards` and errors as in `run_job`.
     """
     _check_files(spec)
     _check_room(spec)
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
+    payload["cards"] = cards.to_json()
     devices, memory = _devices(spec)
     with engine_connection(engine_socket) as fd:
         child = Child(
@@ -352,9 +372,10 @@ def _known_errors() -> Iterator[None]:
 def _result(spec: JobSpec, reply: Mapping[str, Any]) -> JobResult:
     if not spec.output_path.is_file():
         raise MediaError("child_died", "no output")
-    return JobResult(
-        output=spec.output_path, mime=spec.output_mime, peak_rss=int(reply["peak_rss"]), **reply["outcome"]
-    )
+    outcome = dict(reply["outcome"])
+    made = {"swapper": spec.swapper, "enhancer": spec.enhancer, "model_set": spec.model_set}
+    outcome["quality"] = {face: {**record, **made} for face, record in outcome["quality"].items()}
+    return JobResult(output=spec.output_path, mime=spec.output_mime, peak_rss=int(reply["peak_rss"]), **outcome)
 
 
 def _inputs(spec: JobSpec) -> list[Path]:

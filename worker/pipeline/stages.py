@@ -22,10 +22,14 @@ _END: Final[Any] = object()
 
 @dataclass(frozen=True)
 class Stage(Generic[Item]):
-    """`work` changes an item in place or returns another one; `name` is the key of its timer."""
+    """`work` changes an item in place or returns another one; `name` is the key of its timer.
+
+    `depth` bounds the items that wait for it; None: as the chain's.
+    """
 
     name: str
     work: Callable[[Item], Item]
+    depth: int | None = None
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Stages(Generic[Item]):
 
     def run(self, source: Iterable[Item]) -> None:
         """Feed every item of `source` through all stages. Raises the first error of any stage, once all have ended."""
-        queues: list[queue.Queue[Any]] = [queue.Queue(self._depth) for _ in self._stages]
+        queues: list[queue.Queue[Any]] = [queue.Queue(stage.depth or self._depth) for stage in self._stages]
         threads = [threading.Thread(target=self._guard, args=(self._feed, source, queues[0]), daemon=True)]
         for number, stage in enumerate(self._stages):
             following = queues[number + 1] if number + 1 < len(queues) else None

@@ -39,9 +39,18 @@ class Judged:
     source: SourceFace
     yaw_gap: float
 
+    def judge(self, runner: ModelRunner, planes: Planes) -> None:
+        """See `TrackSwapper.judge`."""
+        self.plan.judge(runner, self, planes)
+
 
 class TrackSwapper:
-    """Swaps one track; `look` and `swap` from one thread, `judge` from another. Landmarks come smoothed."""
+    """Swaps one track; `look` and `begin` from one thread, `judge` from another. Landmarks come smoothed.
+
+    Where a neural swapper has steps of its own for later (see `neural_swapping`), this one is done at once.
+    """
+
+    later: tuple[str, ...] = ()
 
     def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int]) -> None:
         self._sources = tuple(sources)
@@ -69,7 +78,7 @@ class TrackSwapper:
         with suppress(FaceError):  # too small to be replaced there: then there is nothing to remember either
             self._swapper.look(planes.to_rgb(box), _inside(face, box))
 
-    def swap(self, planes: Planes, face: FrameFace, index: int) -> Judged | None:
+    def begin(self, planes: Planes, face: FrameFace, index: int) -> Judged | None:
         """Replace `face` in `planes`, in place; return what is needed to judge it where this frame is a sample."""
         box = Box.around(face.landmarks, _MARGIN, planes.size)
         if box is None:

@@ -8,7 +8,7 @@ does not depend on what this process did before.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,7 +20,8 @@ from watermark.fingerprint import Fingerprint, take
 from watermark.labels import LabelRenderer
 from watermark.pattern import MarkPattern
 from watermark.video import Embedder
-from worker.faces.types import ModelRunner
+from worker.inference.registry import BUILTIN, ModelSet
+from worker.inference.types import ModelRunner
 from worker.media.encode import EncoderChoice, VideoWriter
 from worker.media.encoders import encoder_for, header_of
 from worker.media.errors import MediaError
@@ -48,13 +49,14 @@ from worker.pipeline.segments import (
     times_of,
 )
 from worker.pipeline.smoothed import SmoothedFaces
-from worker.pipeline.sources import load_sources
 from worker.pipeline.stages import Stage, Stages
-from worker.pipeline.swapping import Judged, TrackSwapper, plan_swaps, sum_up
+from worker.pipeline.swapping import sum_up
+from worker.pipeline.track_plans import Judgeable, TrackPlan, UnderWay, plan_tracks
 from worker.pipeline.video_analysis import container_of
 from worker.spec import JobSpec, Label
 
 _DEPTH: Final = 2
+_IN_FLIGHT: Final = 8  # frames that wait for each later step of a swap: what the engine can batch
 _FINGERPRINT_SECONDS: Final = 1.0
 
 
@@ -67,7 +69,15 @@ class _Item:
     leads: bool = False
     faces: tuple[FrameFace, ...] = ()
     planes: Planes | None = None
-    judged: list[Judged] = field(default_factory=list)
+    under_way: list[UnderWay] = field(default_factory=list)
+    judged: list[Judgeable] = field(default_factory=list)
+
+    def keep(self, face: UnderWay | Judgeable | None) -> None:
+        """Note what is left to do with a face of this frame."""
+        if isinstance(face, UnderWay):
+            self.under_way.append(face)
+        elif face is not None:
+            self.judged.append(face)
 
 
 def run_video(
@@ -78,6 +88,7 @@ def run_video(
     raise_if_stopped: Callable[[], None],
     *,
     threads: int = 2,
+    models: ModelSet = BUILTIN,
 ) -> Outcome:
     """Carry out a video job alone: all segments one after the other, joined into `spec.output_path`.
 
@@ -87,7 +98,7 @@ def run_video(
     parts: list[Part] = []
     files = []
     try:
-        with opened(spec, pattern, runner, report, raise_if_stopped, threads=threads) as renderer:
+        with opened(spec, pattern, runner, report, raise_if_stopped, threads=threads, models=models) as renderer:
             segments = plan(renderer.analysis, renderer.window)
             first, total = segments[0].first, segments[-1].last + 1 - segments[0].first
             renderer.report = lambda stage, done, _: report(stage, done - first, total)
@@ -110,15 +121,16 @@ def opened(
     raise_if_stopped: Callable[[], None],
     *,
     threads: int = 2,
+    models: ModelSet = BUILTIN,
 ) -> Iterator[SegmentRenderer]:
-    """Open a video job for rendering segments of it, in any order. Raises as `run_video`."""
+    """Open a video job for rendering segments of it, in any order; `models` are the engine's. Raises as `run_video`."""
     report("prepare", 0, None)
     analysis = Analysis.load(spec.analysis_path)
     container = container_of(spec.target_path)
     window = Window(spec.trim_start, spec.trim_end)
     size, _ = output_size((analysis.info.width, analysis.info.height), scale=spec.scale, height=spec.height)
     part = analysis.part(window.holds, size)
-    plans = plan_swaps(spec, part, load_sources(spec, runner))
+    plans = plan_tracks(spec, part, runner, models)
     first = _first(spec)
     with (
         spec.target_path.open("rb") as file,
@@ -217,7 +229,7 @@ class SegmentRenderer:
         reader: VideoReader,
         timeline: Timeline,
         size: tuple[int, int],
-        plans: dict[int, TrackSwapper],
+        plans: Mapping[int, TrackPlan],
         runner: ModelRunner,
         pattern: MarkPattern,
         report: Report,
@@ -239,7 +251,8 @@ class SegmentRenderer:
         self.cursor = FrameCursor(reader, self._times, RUN_IN + 1)
         self.embedder = Embedder.from_pattern(pattern, size, spec.mark_mode)
         self.label = _planar(spec.label, size) if spec.label else None
-        self.pool = PlanesPool(size, 3 * (_DEPTH + 1) + 2)
+        self.later = next(iter(plans.values())).later
+        self.pool = PlanesPool(size, 3 * (_DEPTH + 1) + 2 + len(self.later) * (_IN_FLIGHT + 1))
 
     def fingerprint_due(self, first: int) -> float:
         """Seconds from which a fingerprint is taken in a segment that begins at frame `first`: one each second."""
@@ -335,6 +348,7 @@ class _Run:
             [
                 Stage("convert", self._convert),
                 Stage("swap", self._swap),
+                *(Stage(name, self._go_on, _IN_FLIGHT) for name in owner.later),
                 Stage("mark", self._mark),
                 Stage("encode", self._encode),
             ],
@@ -385,12 +399,18 @@ class _Run:
             if item.leads:
                 swapper.look(item.planes, face)
                 continue
-            judged = swapper.swap(item.planes, face, item.shown.stamp.index)
-            if judged is not None:
-                item.judged.append(judged)
+            item.keep(swapper.begin(item.planes, face, item.shown.stamp.index))
         if item.leads:
             self._owner.pool.give(item.planes)
             item.planes = None
+        return item
+
+    def _go_on(self, item: _Item) -> _Item:
+        if item.planes is None:
+            return item
+        under_way, item.under_way = item.under_way, []
+        for face in under_way:
+            item.keep(face.go_on(item.planes))
         return item
 
     def _mark(self, item: _Item) -> _Item:
@@ -402,7 +422,7 @@ class _Run:
             owner.label.apply(item.planes)
         owner.embedder.embed_yuv420(item.planes.y, item.planes.u, item.planes.v)
         for judged in item.judged:
-            judged.plan.judge(owner.runner, judged, item.planes)
+            judged.judge(owner.runner, item.planes)
         if seconds >= self._due:
             self.fingerprints.append((seconds, take(item.planes.to_rgb())))
             self._due = _next_due(seconds)

@@ -1,4 +1,4 @@
-"""A neural swap in two halves: many frames under way, each face back in its own frame, the same as one by one."""
+"""A neural swap in steps: many frames under way, each face back in its own frame, the same as one by one."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ import pytest
 from tests.worker import neural_graphs as graphs
 from worker.faces.align import TEMPLATES
 from worker.faces.errors import FaceError
-from worker.faces.neural.models import unit
+from worker.faces.neural.models import apart, unit
+from worker.faces.neural.photo import PhotoLooker
+from worker.faces.neural.track import NeuralModels
 from worker.inference.importing import import_folder
-from worker.inference.registry import BUILTIN, ModelSet
+from worker.inference.registry import ModelSet
 from worker.inference.sessions import LocalRunner
-from worker.inference.types import ModelError
+from worker.inference.types import Done, ModelError
 from worker.media.planes import Planes
 from worker.media.sample_clip import make_clip
 from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, Form, FrameFace
 from worker.pipeline.errors import PipelineError
-from worker.pipeline.neural_analysis import analyse_video_neural
+from worker.pipeline.neural_analysis import analyse_photo_neural, analyse_video_neural
 from worker.pipeline.neural_bench import host_milliseconds
 from worker.pipeline.neural_swapping import (
-    FaceEnhancer,
     Identity,
     NeuralTrackSwapper,
     load_identities,
     plan_neural_swaps,
 )
+from worker.pipeline.segments import TrackFacts
+from worker.pipeline.swapping import sum_up
 from worker.spec import JobSpec, SourcePhoto, Swap
 
 SWAPPER = "hyperswap_1a_256"
@@ -68,32 +71,42 @@ def face(x: float = 320, y: float = 240, size: float = 140, track: int = 0) -> F
     return FrameFace(track, 0.9, box, landmarks.astype(np.float32))
 
 
-def swapper(runner, models, name=SWAPPER, judged=frozenset()) -> NeuralTrackSwapper:
-    return NeuralTrackSwapper(runner, models, name, DONOR, judged)
+def swapper(runner, models, name=SWAPPER, judged=frozenset(), **more) -> NeuralTrackSwapper:
+    return NeuralTrackSwapper(runner, models, name, DONOR, judged, **more)
 
 
-def test_many_frames_under_way_give_what_one_at_a_time_gives(runner, models):
+def whole(plan: NeuralTrackSwapper, frame, where: FrameFace, index: int = 0):
+    """All steps at once."""
+    step = plan.begin(frame, where, index)
+    for _ in plan.later:
+        step = step.go_on(frame)
+    return step
+
+
+@pytest.mark.parametrize("enhancer", ["", "gfpgan_1.4"])
+def test_many_frames_under_way_give_what_one_at_a_time_gives(runner, models, enhancer):
     def frames() -> list[tuple[Planes, FrameFace]]:
         return [(grey(60 + 8 * k), face(200 + 15 * k, 240 - 5 * k, 120 + 4 * k)) for k in range(12)]
 
     alone = frames()
-    plan = swapper(runner, models)
+    plan = swapper(runner, models, enhancer=enhancer)
     for k, (planes, where) in enumerate(alone):
-        plan.finish(plan.begin(planes, where, k, k / 25), planes)
+        whole(plan, planes, where, k)
     together = frames()
-    plan = swapper(runner, models)
-    waiting = [plan.begin(planes, where, k, k / 25) for k, (planes, where) in enumerate(together)]
-    for pending, (planes, _) in zip(waiting, together, strict=True):
-        plan.finish(pending, planes)
+    plan = swapper(runner, models, enhancer=enhancer)
+    waiting = [plan.begin(planes, where, k) for k, (planes, where) in enumerate(together)]
+    for _ in plan.later:
+        waiting = [pending.go_on(planes) for pending, (planes, _) in zip(waiting, together, strict=True)]
     for (one, _), (other, _) in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.buffer, other.buffer)
-    assert plan.quality()["frames_replaced"] == 12
+    assert plan.facts().replaced == 12
+    plan.start_anew()
+    assert plan.facts() == TrackFacts()
 
 
 def test_the_face_gets_what_the_swapper_made_of_the_donor_and_the_rest_of_the_frame_nothing(runner, models):
     planes = grey()
-    plan = swapper(runner, models)
-    plan.finish(plan.begin(planes, face(), 0, 0.0), planes)
+    whole(swapper(runner, models), planes, face())
     lighter = float(np.ones(512).mean() / np.sqrt(512)) / 2 * 219  # the graph's own values run from -1 to 1
     assert abs(int(planes.y[240, 320]) - (100 + lighter)) <= 1
     changed = np.argwhere(planes.y != 100)
@@ -103,51 +116,49 @@ def test_the_face_gets_what_the_swapper_made_of_the_donor_and_the_rest_of_the_fr
 
 def test_a_photo_is_swapped_as_rgb(runner, models):
     picture = np.full((481, 641, 3), 100, np.uint8)  # odd sizes too
-    plan = swapper(runner, models)
-    plan.finish(plan.begin(picture, face(), 0, 0.0), picture)
+    whole(swapper(runner, models), picture, face())
     assert abs(int(picture[240, 320, 0]) - (100 + 255 / np.sqrt(512) / 2)) <= 1
     assert (picture[:60] == 100).all()
 
 
 @pytest.mark.parametrize("name", [SWAPPER, "inswapper_128"])
 def test_both_sizes_of_swapper_are_driven_alike(runner, models, name):
-    planes = grey()
     plan = swapper(runner, models, name)
-    plan.finish(plan.begin(planes, face(), 0, 0.0), planes)
-    assert plan.quality()["frames_replaced"] == 1
+    whole(plan, grey(), face())
+    assert plan.facts().replaced == 1
 
 
 def test_a_face_outside_the_frame_or_too_small_is_left_alone(runner, models):
     planes = grey()
     plan = swapper(runner, models)
-    assert plan.begin(planes, face(x=-500), 0, 0.0) is None
-    plan.reset()
-    assert plan.begin(planes, face(size=20), 1, 5.0) is None
-    assert plan.left_alone == 2
+    assert plan.begin(planes, face(x=-500), 0) is None
+    assert plan.begin(planes, face(size=20), 1) is None
+    assert plan.facts().left_alone == 2
     assert (planes.y == 100).all()
 
 
-def test_landmarks_are_smoothed_over_frames_and_not_over_a_cut(runner, models):
+def test_a_frame_before_a_segment_and_a_cut_leave_no_trace(runner, models):
+    fresh, planes = grey(), grey()
+    whole(swapper(runner, models), fresh, face())
     plan = swapper(runner, models)
-    first = plan.begin(grey(), face(x=300), 0, 0.0)
-    second = plan.begin(grey(), face(x=304), 1, 0.04)
-    assert first.five[0, 0] < second.five[0, 0] < first.five[0, 0] + 3.9
-    plain = NeuralTrackSwapper(runner, models, SWAPPER, DONOR, smooth=False)
-    assert [plain.begin(grey(), face(x=x), 0, 0.0).five[0, 0] - first.five[0, 0] for x in (300, 304)] == [0, 4]
+    looked = grey(30)
+    plan.look(looked, face(x=200))
     plan.reset()
-    third = plan.begin(grey(), face(x=304), 2, 0.08)
-    assert third.five[0, 0] == pytest.approx(first.five[0, 0] + 4, abs=0.01)
+    assert (looked.y == 30).all()
+    whole(plan, planes, face())
+    np.testing.assert_array_equal(fresh.buffer, planes.buffer)
 
 
-def test_sampled_frames_are_judged_by_their_embeddings(runner, models):
-    plan = swapper(runner, models, judged=frozenset({1}))
+@pytest.mark.parametrize("enhancer", ["", "gfpgan_1.4"])
+def test_sampled_frames_are_judged_by_their_embeddings(runner, models, enhancer):
+    plan = swapper(runner, models, judged=frozenset({1}), enhancer=enhancer)
     for index in range(3):
         planes = grey(80 + 20 * index)
-        judged = plan.finish(plan.begin(planes, face(), index, index / 25), planes)
+        judged = whole(plan, planes, face(), index)
         assert (judged is not None) == (index == 1)
         if judged is not None:
-            judged.plan.judge(runner, judged, planes)
-    quality = plan.quality()
+            judged.judge(runner, planes)
+    quality = sum_up([plan.facts()])
     assert quality["frames_judged"] == 1
     assert 0 < quality["distance_to_target"] < 0.5
     assert quality["frames_replaced"] == 3
@@ -166,28 +177,66 @@ def test_a_run_that_fails_leaves_the_frame_as_it_was(runner, models):
 
     planes = grey()
     plan = NeuralTrackSwapper(Failing(), models, SWAPPER, DONOR)
-    pending = plan.begin(planes, face(), 0, 0.0)
+    pending = plan.begin(planes, face(), 0)
     with pytest.raises(ModelError):
-        plan.finish(pending, planes)
+        pending.go_on(planes)
     assert (planes.y == 100).all()
-    assert plan.quality()["frames_replaced"] == 0
+    assert plan.facts().replaced == 0
 
 
 def test_an_enhanced_face_is_blended_over_the_swapped_one(runner, models):
-    planes = grey()
-    plan = swapper(runner, models)
-    enhancer = FaceEnhancer(runner, models, "gfpgan_1.4")
-    pending = plan.begin(planes, face(), 0, 0.0)
-    plan.finish(pending, planes)
-    before = planes.buffer.copy()
-    enhancer.finish(enhancer.begin(planes, pending), planes)
-    assert np.abs(before.astype(int) - planes.buffer).max() <= 1  # this one gives its picture back
+    plain, planes = grey(), grey()
+    whole(swapper(runner, models), plain, face())
+    whole(swapper(runner, models, enhancer="gfpgan_1.4"), planes, face())
+    assert np.abs(plain.buffer.astype(int) - planes.buffer).max() <= 1  # this one gives its picture back
+
+    class Lighter:
+        def submit(self, model, inputs):
+            more = 0.5 if model == "gfpgan_1.4" else 0.0
+            return Done({"output": runner.run(model, inputs)["output"] + more})
+
+    lighter = grey()
+    whole(NeuralTrackSwapper(Lighter(), models, SWAPPER, DONOR, enhancer="gfpgan_1.4"), lighter, face())
+    assert abs(int(lighter.y[240, 320]) - int(plain.y[240, 320]) - 0.8 * 0.25 * 219) <= 1
 
 
-def test_a_swapper_that_is_not_installed_is_refused_at_once(runner):
+@pytest.mark.parametrize("there", [[], [SWAPPER, "arcface_w600k_r50"]])
+def test_a_swapper_or_an_enhancer_that_is_not_installed_is_refused_at_once(runner, models, there):
     with pytest.raises(ModelError) as caught:
-        NeuralTrackSwapper(runner, BUILTIN, SWAPPER, DONOR)
+        NeuralTrackSwapper(runner, models.only(there), SWAPPER, DONOR, enhancer="gfpgan_1.4")
     assert caught.value.code == "model_missing"
+
+
+# -- photos ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_face_of_a_photo_is_found_by_the_detector_or_where_another_analysis_saw_it(runner, models, astronaut):
+    looker = PhotoLooker(runner, models, NeuralModels())
+    (found,) = looker.faces(astronaut)
+    x, y, width, height = np.array(graphs.FACE) * 512 / 640  # the stand-in sees its one face there
+    points = (x - width / 2, y - height / 2) + graphs.template_68() * (width, height)
+    np.testing.assert_allclose(found.landmarks, points, atol=0.1)
+    assert np.linalg.norm(found.descriptor) == pytest.approx(1)
+    assert looker.faces(astronaut, min_size=200) == []
+    near = looker.face_at(astronaut, found.box + 3)
+    np.testing.assert_array_equal(near.descriptor, found.descriptor)
+    away = np.array([20, 300, 120, 150], np.float32)
+    aside = looker.face_at(astronaut, away)
+    assert 20 < aside.five[0, 0] < aside.five[1, 0] < 140
+    assert apart(aside.descriptor, found.descriptor) > 1e-3
+
+
+def test_a_photo_is_analysed_by_neural_models(tmp_path, runner, models, samples):
+    summary = analyse_photo_neural(
+        samples / "astronaut.jpg", tmp_path / "a", runner, models, report=lambda stage, done, total: None
+    )
+    analysis = Analysis.load(tmp_path / "a")
+    assert analysis.info == summary
+    assert (summary.form, summary.model_set, summary.frames) == (FORM, models.id(), 1)
+    (track,) = analysis.tracks
+    assert len(track.descriptor or ()) == 512
+    (frame,) = analysis.frames()
+    assert frame.faces[0].landmarks.shape == (68, 2)
 
 
 # -- with a stored analysis ----------------------------------------------------------------------------------------
@@ -212,13 +261,14 @@ def job(tmp_path: Path, photos: list[Path], target: int = 0) -> JobSpec:
         output_path=tmp_path / "out.mp4",
         output_mime="video/mp4",
         swaps=(Swap(target, sources),),
+        swapper=SWAPPER,
     )
 
 
 def test_a_donor_is_the_mean_direction_of_all_photos(tmp_path, runner, models, samples):
     one, two = samples / "grace_hopper.jpg", samples / "astronaut.jpg"
-    single = [load_identities(job(tmp_path, [path]), runner, models, SWAPPER)[0] for path in (one, two)]
-    both = load_identities(job(tmp_path, [one, two]), runner, models, SWAPPER)[0]
+    single = [load_identities(job(tmp_path, [path]), runner, models)[0] for path in (one, two)]
+    both = load_identities(job(tmp_path, [one, two]), runner, models)[0]
     np.testing.assert_allclose(both.embedding, unit(single[0].embedding + single[1].embedding), atol=1e-5)
     assert both.sharpness == max(single[0].sharpness, single[1].sharpness)
 
@@ -227,16 +277,14 @@ def test_a_plan_is_made_from_the_stored_landmarks_and_refuses_what_cannot_become
     tmp_path, runner, models, samples
 ):
     spec = job(tmp_path, [samples / "grace_hopper.jpg"])
-    options = {"runner": runner, "models": models, "swapper": SWAPPER}
-    plans = plan_neural_swaps(spec, stored(tmp_path / "a", [face()] * 30), {0: DONOR}, **options)
-    planes = grey()
-    pending = plans[0].begin(planes, face(), 3, 0.12)
-    assert plans[0].finish(pending, planes) is not None  # the middle of the first fifth of 30 frames is a sample
+    plans = plan_neural_swaps(spec, stored(tmp_path / "a", [face()] * 30), {0: DONOR}, runner, models)
+    # The middle of the first fifth of 30 frames is a sample.
+    assert whole(plans[0], grey(), face(), 3) is not None
     with pytest.raises(PipelineError) as missing:
-        plan_neural_swaps(spec, stored(tmp_path / "b", [face(track=7)]), {0: DONOR}, **options)
+        plan_neural_swaps(spec, stored(tmp_path / "b", [face(track=7)]), {0: DONOR}, runner, models)
     assert missing.value.code == "target_missing"
     with pytest.raises(FaceError) as small:
-        plan_neural_swaps(spec, stored(tmp_path / "c", [face(size=30)] * 5), {0: DONOR}, **options)
+        plan_neural_swaps(spec, stored(tmp_path / "c", [face(size=30)] * 5), {0: DONOR}, runner, models)
     assert small.value.code == "face_too_small"
 
 
@@ -266,16 +314,8 @@ def test_a_clip_is_analysed_by_neural_models_and_its_analysis_drives_a_swap(tmp_
     x, y, width, height = graphs.FACE  # the stand-in detector sees one face there, at the scale of this clip
     points = (x - width / 2, y - height / 2) + graphs.template_68() * (width, height)
     np.testing.assert_allclose(found[0].faces[0].landmarks, points, atol=0.1)
-    plans = plan_neural_swaps(
-        job(tmp_path, [samples / "grace_hopper.jpg"]),
-        analysis,
-        {0: DONOR},
-        runner=runner,
-        models=models,
-        swapper=SWAPPER,
-    )
-    planes = grey()
-    assert plans[0].begin(planes, found[0].faces[0], 0, 0.0) is not None
+    plans = plan_neural_swaps(job(tmp_path, [samples / "grace_hopper.jpg"]), analysis, {0: DONOR}, runner, models)
+    assert plans[0].begin(grey(), found[0].faces[0], 0) is not None
 
 
 def test_the_bench_times_every_step_of_a_frame():
