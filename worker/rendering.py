@@ -29,6 +29,7 @@ from worker.inference.packages import sha256_of
 from worker.materials import fetch, materialise
 from worker.media.errors import MediaError
 from worker.media.window import Window
+from worker.pipeline import devices
 from worker.pipeline import run as pipeline
 from worker.pipeline import segments as planning
 from worker.pipeline.analysis import Analysis
@@ -152,7 +153,7 @@ class _Work:
         names = in_software.addresses.values()
         if Segment.objects.filter(job=job_id, address__in=names).exists():
             return in_software
-        header = pipeline.device_header(spec)
+        header = devices.device_header(spec)
         if header is None:
             return in_software
         return cls._named(job_id, replace(spec, hardware="encode"), pattern, found, header)

@@ -239,7 +239,7 @@ def test_subtitles_that_stand_at_once_follow_one_another(film, tmp_path):
 
 def test_more_tracks_than_a_file_may_have_are_refused(film):
     with pytest.raises(MediaError) as caught:
-        client.probe(film(sounds=(("aac", "eng", ""),) * (MAX_TRACKS + 1), subtitles=(), cues=[]))
+        client.probe(film(sounds=(), subtitles=("fra",) * (MAX_TRACKS + 1)))
     assert caught.value.code == "too_many_streams"
 
 
