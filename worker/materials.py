@@ -13,8 +13,10 @@ from worker.inference.packages import sha256_of
 from worker.spec import EXTENSIONS, JobSpec, Kind, SourcePhoto, Swap
 
 SMALL = 480  # pixels of the short side, below which the default mark does not survive a usual re-encoding
-# Address space of a media child by what it encodes: at 4096 pixels x265 and SVT-AV1 take 2 GiB more than x264.
-MEMORY = {"h264": 3 << 30, "hevc": 5 << 30, "av1": 5 << 30}
+# Address space of a media child, in bytes. Of it the encoder alone takes at 4096x2304: x264 1.4 GiB, x265 2.0, SVT-AV1
+# 2.6, and up to 2.7, 2.8 and 5.0 at the slower speeds, which look further ahead.
+MEMORY = {"h264": 3 << 30, "hevc": 4 << 30, "av1": 5 << 30}
+MEMORY_OF_SLOWER = 2 << 30
 
 
 def materialise(job: Job, folder: Path) -> JobSpec:
@@ -59,7 +61,7 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         fps=options.fps,
         trim_start=options.trim_start,
         trim_end=options.trim_end,
-        memory_limit=MEMORY[options.codec],
+        memory_limit=MEMORY[options.codec] + (0 if options.preset == "fast" else MEMORY_OF_SLOWER),
         jpeg_quality=options.jpeg_quality,
     )
 

@@ -30,6 +30,7 @@ from worker.inference.registry import ModelSet
 from worker.materials import fetch, materialise
 from worker.media.errors import MediaError
 from worker.media.window import Window
+from worker.pipeline import devices
 from worker.pipeline import run as pipeline
 from worker.pipeline import segments as planning
 from worker.pipeline.analysis import Analysis
@@ -156,7 +157,7 @@ class _Work:
         names = in_software.addresses.values()
         if Segment.objects.filter(job=job_id, address__in=names).exists():
             return in_software
-        header = pipeline.device_header(spec)
+        header = devices.device_header(spec)
         if header is None:
             return in_software
         return cls._named(job_id, replace(spec, hardware="encode"), pattern, cards, found=found, header=header)

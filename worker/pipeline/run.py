@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import glob
-import logging
 import os
 import shutil
 import time
@@ -21,11 +20,11 @@ from worker.inference.packages import sha256_of
 from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
-from worker.media.devices import ADDRESS_SPACE, device_files
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Child, Limits, call
 from worker.model_choice import MESH
 from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
+from worker.pipeline.devices import granted
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.segments import Part, Segment
 from worker.pipeline.warm import compiled_code
@@ -36,21 +35,17 @@ __all__ = [
     "JobResult",
     "Progress",
     "analyse",
-    "device_header",
     "join_job",
     "run_job",
     "segment_worker",
     "with_models",
 ]
 
-logger = logging.getLogger(__name__)
-
 _DIAL_SECONDS: Final = 10.0
 _ANALYSIS_MEMORY: Final = 4 << 30
 _ANALYSIS_SECONDS: Final = 3 * 3600.0
 _SEGMENT_SECONDS: Final = 3600.0
 _JOIN_SECONDS: Final = 3600.0
-_DEVICE_SECONDS: Final = 60.0
 _SPARE_BYTES: Final = 64 << 20
 # Share of the whole that each stage ends at. Videos spend nearly all of it in the last.
 _PHOTO_STAGES: Final = {"prepare": 0.3, "decode": 0.4, "detect": 0.9, "swap": 0.6, "mark": 0.75, "judge": 0.9}
@@ -168,7 +163,7 @@ def run_job(
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
     payload["cards"] = cards.to_json()
-    devices, memory = _devices(spec)
+    devices, memory = granted(spec)
     with _leaving_nothing(spec.output_path), engine_connection(engine_socket) as fd:
         reply = _call(
             "worker.pipeline.child:job_entry",
@@ -232,8 +227,12 @@ def segment_worker(
     _check_room(spec)
     threads = threads or _cores()
     payload = {"spec": spec.to_json(), "pattern": base64.b64encode(pattern).decode(), "threads": threads}
+<<<<<<< HEAD
     payload["cards"] = cards.to_json()
     devices, memory = _devices(spec)
+=======
+    devices, memory = granted(spec)
+>>>>>>> media
     with engine_connection(engine_socket) as fd:
         child = Child(
             "worker.pipeline.child:segments_entry",
@@ -246,31 +245,6 @@ def segment_worker(
         )
         with child:
             yield SegmentWorker(child, should_stop)
-
-
-def device_header(spec: JobSpec) -> bytes | None:
-    """The parameter sets that this machine's video device writes for a job; None where it does not write the job.
-
-    Found out in a media child, since a driver may fail in any way.
-    """
-    devices = device_files()
-    if not devices:
-        return None
-    payload = {"spec": replace(spec, hardware="encode").to_json()}
-    limits, reads = _limits(ADDRESS_SPACE, _DEVICE_SECONDS, 1), [spec.target_path.resolve()]
-    try:
-        reply = call(
-            "worker.pipeline.child:header_entry",
-            payload,
-            limits=limits,
-            timeout=_DEVICE_SECONDS,
-            reads=reads,
-            writes=devices,
-        )
-        return None if reply["header"] is None else bytes.fromhex(reply["header"])
-    except (MediaError, ChildError) as error:
-        logger.warning("The video device could not be tried: %s", error)
-        return None
 
 
 def join_job(
@@ -381,12 +355,6 @@ def _result(spec: JobSpec, reply: Mapping[str, Any]) -> JobResult:
 def _inputs(spec: JobSpec) -> list[Path]:
     sources = {photo.path.resolve() for swap in spec.swaps for photo in swap.sources}
     return [spec.target_path.resolve(), spec.analysis_path.resolve(), *sources]
-
-
-def _devices(spec: JobSpec) -> tuple[list[Path], int]:
-    """The device files that a job's decoder and encoder may use, and the address space that its child then needs."""
-    devices = device_files() if spec.kind == "video" and spec.hardware != "off" else []
-    return devices, ADDRESS_SPACE if devices else spec.memory_limit
 
 
 def known_error(error: ChildError) -> Exception:

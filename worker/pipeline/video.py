@@ -11,9 +11,10 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from watermark.aigc import KEY
 from watermark.fingerprint import Fingerprint, take
@@ -30,7 +31,7 @@ from worker.media.planes import Planes, PlanesPool
 from worker.media.scaling import output_size
 from worker.media.timing import Shown, Timeline, exact_rate, first_frame
 from worker.media.video import Stamp, VideoReader
-from worker.media.window import Window
+from worker.media.window import SAME_TIME, Window
 from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.cursor import FrameCursor
 from worker.pipeline.errors import PipelineError
@@ -257,19 +258,23 @@ class SegmentRenderer:
     def fingerprint_due(self, first: int) -> float:
         """Seconds from which a fingerprint is taken in a segment that begins at frame `first`: one each second."""
         due = 0.0
-        if self._times is None:
+        if self._times is None or not first:
             return due
-        known = [
-            Stamp(index, self.reader.start_pts + round(seconds / self.reader.time_base), seconds)
-            for index, seconds in enumerate(self._times[: first + 1].tolist())
-        ]
-        for stamp, following in pairwise(known):
-            # Only a frame near the due time can be the one, and exact arithmetic on all of a long video is slow.
-            if stamp.seconds - self.window.start >= due - 1.0:
-                shown = self.timeline.shown(stamp, following)
-                if shown is not None and shown.seconds >= due:
-                    due = _next_due(shown.seconds)
+        times = self._times[: first + 1]
+        index = int(np.searchsorted(times, self.window.start - SAME_TIME))
+        zero = times[min(index, first)]
+        # Exact arithmetic is slow: asked are only frames that can be shown at the due time, within a tick of their own.
+        slack = 1e-3 if self.timeline.fps is None else 1e-3 + float(1 / self.timeline.fps)
+        while (index := max(index, int(np.searchsorted(times, zero + due - slack)))) < first:
+            shown = self.timeline.shown(*(self._stamp(at, float(times[at])) for at in (index, index + 1)))
+            if shown is not None and shown.seconds >= due:
+                due = _next_due(shown.seconds)
+            index += 1
         return due
+
+    def _stamp(self, index: int, seconds: float) -> Stamp:
+        """When the analysis saw a frame."""
+        return Stamp(index, self.reader.start_pts + round(seconds / self.reader.time_base), seconds)
 
     def shown(self, first: int, last: int) -> Iterator[tuple[Shown, Any]]:
         """Yield the frames `first` to `last` that are shown, decoding the one after them where its time matters."""

@@ -38,7 +38,7 @@ def plan(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     writer.finish(AnalysisSummary("video", "builtin", 64, 64, 100, 4.0, (), ()))
 
     def planned(header: bytes | None = None, *, allowed: bool = True, **more: Any) -> Any:
-        monkeypatch.setattr(rendering.pipeline, "device_header", lambda spec: header)
+        monkeypatch.setattr(rendering.devices, "device_header", lambda spec: header)
         spec = JobSpec(
             job_id=job.pk,
             kind="video",

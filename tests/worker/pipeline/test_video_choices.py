@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,9 +13,11 @@ from watermark.labels import LabelRenderer
 from watermark.video import read as read_video_mark
 from worker.media import client
 from worker.media.errors import MediaError
+from worker.media.sandbox import Limits, call
 from worker.pipeline.analysis import Analysis
+from worker.pipeline.devices import device_header
 from worker.pipeline.errors import PipelineError
-from worker.pipeline.run import device_header, run_job
+from worker.pipeline.run import run_job
 from worker.spec import Label
 
 
@@ -95,6 +98,13 @@ def test_a_part_in_which_the_chosen_face_is_not_seen_is_refused(clip, clip_analy
 def test_a_job_for_a_device_is_never_written_by_anything_else(clip, clip_analysis, make_spec, pattern, engine_socket):
     spec = make_spec(clip, clip_analysis[0], hardware="encode")
     assert device_header(spec) is None
+    headers = {}
+    for hardware in ("decode", "encode"):
+        payload = {"spec": replace(spec, hardware=hardware).to_json()}
+        reply = call("worker.pipeline.child:header_entry", payload, limits=Limits(), timeout=60, reads=[clip])
+        headers[hardware] = reply["header"]
+    assert bytes.fromhex(headers["decode"])
+    assert headers["encode"] is None
     with pytest.raises(MediaError) as caught:
         run_job(spec, pattern=pattern, engine_socket=engine_socket)
     assert caught.value.code == "device_missing"
