@@ -121,7 +121,7 @@ class Command(BaseCommand):
             use = "commercial use allowed" if known.card.commercial_use else "NO commercial use"
             state = "there" if name in there else "not there"
             self.stdout.write(
-                f"{name:16} {known.card.role:15} {state:>8}  {known.card.licence} ({use})  {known.card.licence_url}"
+                f"{name:17} {known.card.role:14} {state:>8}  {known.card.licence} ({use})  {known.card.licence_url}"
             )
 
     def _check(self, models_dir: Path) -> None:
