@@ -151,8 +151,6 @@ class JobOptions(Strict):
         max_length=120, required=False, allow_blank=True, help_text="Who gets the result besides you."
     )
     political = serializers.BooleanField(required=False, help_text="The result is for or against a political cause.")
-    jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
-    crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
     swapper = serializers.ChoiceField(
         choices=SWAPPERS,
         required=False,
@@ -161,6 +159,8 @@ class JobOptions(Strict):
     enhancer = serializers.ChoiceField(
         choices=ENHANCERS, required=False, allow_blank=True, help_text="After the swap, with a model as swapper only."
     )
+    jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
+    crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
 
 
 class JobCreate(Strict):

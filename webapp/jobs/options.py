@@ -25,13 +25,13 @@ LISTS: Mapping[str, Collection[str]] = {"jurisdictions": law.RULES, "territories
 class Options:
     """Choices of one job, with their defaults. `output_mime` "" means: JPEG for a photo, MP4 for a video.
 
+    `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
+    with such a one `enhancer` may name another, "" for none.
+
     `jurisdictions` are added to the house's. `label_language` "" is the house's. Nothing here makes the label less than
     what the rules of all these jurisdictions demand. `territories` (ISO 3166-1 alpha-2) are where the result is shown,
     `partner` names who gets it besides the organisation, `political` says what it speaks for: the people's permissions
     must allow all three.
-
-    `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
-    with such a one `enhancer` may name another, "" for none.
     """
 
     output_mime: str = ""
@@ -43,10 +43,10 @@ class Options:
     territories: tuple[str, ...] = ()
     partner: str = ""
     political: bool = False
-    jpeg_quality: int = 95
-    crf: int = 18
     swapper: str = MESH
     enhancer: str = ""
+    jpeg_quality: int = 95
+    crf: int = 18
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> Self:
@@ -62,11 +62,11 @@ class Options:
         for name, allowed in (
             ("output_mime", ("", *PHOTO_MIMES, *VIDEO_MIMES)),
             ("mark_mode", get_args(MarkMode)),
+            ("swapper", SWAPPERS),
+            ("enhancer", ENHANCERS),
             ("label_place", get_args(Place)),
             ("label_language", ("", *law.WORDS)),
             ("label_extent", get_args(Extent)),
-            ("swapper", SWAPPERS),
-            ("enhancer", ENHANCERS),
         ):
             if getattr(options, name) not in allowed:
                 raise _invalid(name, f"one of {', '.join(filter(None, allowed))}")

@@ -109,12 +109,12 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "languages": [(code, name, WORDS[code]) for code, name in words.LABEL_LANGUAGES.items()],
         "places": [(code, *texts, code in settings.JURISDICTIONS) for code, texts in words.JURISDICTIONS.items()],
         "house_label": " / ".join(Options().notice().lines),
-        "mesh": MESH,
-        "swappers": swappers,
-        "enhancers": enhancers,
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
+        "mesh": MESH,
+        "swappers": swappers,
+        "enhancers": enhancers,
         "video_is_choice": levels.least(words.PURPOSES, settings.PROFILE).level == "L1",
     }
     return render(request, "pages/new_permission.html", context, status=422 if answers.errors else 200)
@@ -242,10 +242,10 @@ def _make(
                 declaration=declaration,
                 purpose=answers.purpose,
                 options={
-                    "label_language": answers.label_language,
-                    "jurisdictions": answers.jurisdictions,
                     "swapper": answers.swapper,
                     "enhancer": answers.enhancer if answers.swapper != MESH else "",
+                    "label_language": answers.label_language,
+                    "jurisdictions": answers.jurisdictions,
                 },
                 livemode=is_live(),
             )
