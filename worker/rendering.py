@@ -34,6 +34,7 @@ from worker.pipeline import devices
 from worker.pipeline import run as pipeline
 from worker.pipeline import segments as planning
 from worker.pipeline.analysis import Analysis
+from worker.pipeline.chosen_models import with_models
 from worker.pipeline.errors import PipelineError
 from worker.spec import JobSpec
 
@@ -57,7 +58,7 @@ def render(
 ) -> pipeline.JobResult:
     """Render a video job whose lease `owner` holds, together with whoever helps, and join it to `spec.output_path`.
 
-    `spec` and `cards` are what `pipeline.with_models` gave. Resumes where an earlier worker's death left it.
+    `spec` and `cards` are what `with_models` gave. Resumes where an earlier worker's death left it.
     Raises what `pipeline.run_job` raises, LeaseLostError, PipelineError `worker_crash` or `part_invalid`, StorageError
     and the key store's errors.
     """
@@ -113,7 +114,7 @@ def help_render(job_id: str) -> None:
     end, made = monotonic() + TURN_SECONDS, 0
     try:
         with upkeep_meanwhile(), workfolder.work_folder(job_id) as folder:
-            spec, cards = pipeline.with_models(materialise(job, folder), engine)
+            spec, cards = with_models(materialise(job, folder), engine)
             key = keys_of_house.mark_keys()[0]
             pattern = patterns.derive(bytes(job.mark_id or b""), key).to_bytes()
             work = _Work.of(job.pk, spec, pattern, cards)
