@@ -98,7 +98,7 @@ def _pipeline(space: Workspace, options: dict[str, Any], progress: Progress) -> 
             folder,
             options["source"],
             options["target"],
-            clip=options["clip"],
+            films=options["clip"] or (),
             seconds=options["seconds"],
             size=size,
         )

@@ -47,7 +47,13 @@ def add_arguments(what: Any) -> None:
         "--precision", nargs="+", choices=_PRECISIONS, default=list(_PRECISIONS), help="(default: all three)"
     )
     pipeline = _parser(what, "pipeline", "a swapped clip: where the processor time of a frame goes", _PIPELINE)
-    pipeline.add_argument("--clip", type=Path, metavar="FILE", help="measure on this film instead of made ones")
+    pipeline.add_argument(
+        "--clip",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="films instead of made ones; with one alone its start counts",
+    )
     pipeline.add_argument(
         "--seconds", type=float, nargs="+", default=[4.0, 12.0], help="lengths of the made clips (default: 4 12)"
     )

@@ -10,6 +10,7 @@ from typing import Final
 from worker.bench.codecs import codec_milliseconds
 from worker.bench.jobs import Cost, Measured
 from worker.bench.report import Row, Table
+from worker.media.client import probe
 from worker.media.sample_clip import make_clip
 
 SIZE: Final = (1920, 1080)
@@ -19,7 +20,7 @@ CORES: Final = 2
 
 @dataclass(frozen=True)
 class Material:
-    """What is worked on. `clips` by length, the shortest first; one alone if the operator gave a film of his own."""
+    """What is worked on: a photo of the donor, one of the target, and `clips` by length, the shortest first."""
 
     source: Path
     target: Path
@@ -82,17 +83,15 @@ class Frames:
 
 
 def material(
-    folder: Path,
-    source: Path,
-    target: Path,
-    *,
-    clip: Path | None,
-    seconds: Sequence[float],
-    size: tuple[int, int] = SIZE,
+    folder: Path, source: Path, target: Path, *, films: Sequence[Path], seconds: Sequence[float], size: tuple[int, int]
 ) -> Material:
-    """The film of the operator, or films of `seconds` made of the portrait `target`, in `folder`."""
-    if clip is not None:
-        return Material(source, target, (clip.resolve(),), (clip.name,))
+    """The `films` of the operator, the shortest first, or films of `seconds` made of the portrait `target` in `folder`.
+
+    Raises MediaError for a film that cannot be read.
+    """
+    if films:
+        shortest = sorted((film.resolve() for film in films), key=lambda film: probe(film).duration or 0.0)
+        return Material(source, target, tuple(shortest), tuple(film.name for film in shortest), size)
     lengths = sorted(set(seconds))
     clips = []
     for length in lengths:
@@ -132,7 +131,7 @@ def host_rows(name: str, frames: Frames) -> list[Row]:
 def memory_row(name: str, lengths: Sequence[str], runs: Sequence[Measured]) -> Row:
     """The largest resident sets of the longest film over those of the shortest: media child and engine together."""
     if len(runs) < 2:
-        note = "needs two films made for it: leave out --clip, give two lengths"
+        note = "needs two films of different length"
         return Row(f"{name}, peak memory, long film over short", None, required=1.1, goal=1.0, note=note)
     peaks = [run.both.peak + run.both.engine_peak for run in (runs[0], runs[-1])]
     return Row(

@@ -23,11 +23,16 @@ from worker.pipeline.run import JobResult, analyse, run_job
 from worker.spec import JobSpec, SourcePhoto, Swap
 
 
+class NoFaceError(ValueError):
+    """There is nothing to swap."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What one pass (an analysis, a job) took. `inference` is processor time inside models, in the engine, in seconds;
     `items` counts what each model ran; `stages` are seconds of each stage's own thread; `peak` is the largest resident
-    set of the media child, `engine_peak` that of the engine so far, in bytes."""
+    set of the media child, `engine_peak` that of the engine so far, in bytes. Models ran on `devices`, which were
+    `busy` for so many seconds."""
 
     frames: int
     used: Reading
@@ -36,6 +41,8 @@ class Cost:
     stages: Mapping[str, float]
     peak: int
     engine_peak: int
+    busy: float = 0.0
+    devices: tuple[str, ...] = ("cpu",)
 
     @property
     def host(self) -> float:
@@ -62,6 +69,8 @@ class Cost:
             {name: seconds - other.stages.get(name, 0.0) for name, seconds in self.stages.items()},
             self.peak,
             self.engine_peak,
+            self.busy - other.busy,
+            self.devices,
         )
 
     def plus(self, other: Cost) -> Cost:
@@ -74,6 +83,8 @@ class Cost:
             {**self.stages, **other.stages},
             max(self.peak, other.peak),
             max(self.engine_peak, other.engine_peak),
+            self.busy + other.busy,
+            tuple(sorted({*self.devices, *other.devices})),
         )
 
 
@@ -113,7 +124,7 @@ BUILT_IN: Final = Choice()
 def run(target: Path, source: Path, folder: Path, engine: Path, choice: Choice = BUILT_IN) -> Measured:
     """Analyse the photo or video `target`, put the face of the photo `source` on its largest track, and measure both.
 
-    Results lie in `folder`. Raises what `analyse` and `run_job` raise, ValueError if `target` shows no face.
+    Results lie in `folder`. Raises what `analyse` and `run_job` raise, NoFaceError if `target` shows none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     photo = folder / f"source{source.suffix}"
@@ -130,7 +141,7 @@ def run(target: Path, source: Path, folder: Path, engine: Path, choice: Choice =
     )
     analysis = before.cost(summary.frames, {}, summary.peak_rss)
     if not summary.tracks:
-        raise ValueError("The clip shows no face.")
+        raise NoFaceError(f"{target.name} shows no face")
     longest = max(summary.tracks, key=lambda track: track.frames)
     video = info.kind == "video"
     spec = JobSpec(
@@ -158,25 +169,44 @@ class _Account:
 
     def __init__(self, engine: Path) -> None:
         self._engine = engine
-        self._seconds, self._items = self._inference()
+        self._before = _asked(engine)
         self._meter = Meter(engine)
 
     def cost(self, frames: int, stages: Mapping[str, float], peak: int) -> Cost:
         used = self._meter.read()
-        seconds, items = self._inference()
-        done = {name: count - self._items.get(name, 0) for name, count in items.items()}
+        now, before = _asked(self._engine), self._before
+        done = {name: count - before.items.get(name, 0) for name, count in now.items.items()}
         pid = owner(self._engine)
         return Cost(
             frames=frames,
             used=used,
-            inference=seconds - self._seconds,
+            inference=now.seconds - before.seconds,
             items={name: count for name, count in done.items() if count},
             stages=stages,
             peak=peak,
             engine_peak=peak_bytes(pid) if pid is not None else 0,
+            busy=now.busy - before.busy,
+            devices=now.devices,
         )
 
-    def _inference(self) -> tuple[float, dict[str, int]]:
-        with connect(self._engine) as client:
-            models: list[dict[str, Any]] = client.status()["models"]
-        return sum(float(one["cpu_seconds"]) for one in models), {one["name"]: int(one["items"]) for one in models}
+
+@dataclass(frozen=True)
+class _Engine:
+    """What the engine says it did so far."""
+
+    seconds: float
+    busy: float
+    items: Mapping[str, int]
+    devices: tuple[str, ...]
+
+
+def _asked(engine: Path) -> _Engine:
+    with connect(engine) as client:
+        status = client.status()
+    models: list[dict[str, Any]] = status["models"]
+    return _Engine(
+        seconds=sum(float(one["cpu_seconds"]) for one in models),
+        busy=sum(float(lane["busy_seconds"]) for lane in status["lanes"].values()),
+        items={one["name"]: int(one["items"]) for one in models},
+        devices=tuple(status["providers"]),
+    )

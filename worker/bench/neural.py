@@ -27,8 +27,7 @@ from worker.bench.frames import (
 )
 from worker.bench.jobs import Choice, Cost, Measured
 from worker.bench.meter import Gpu
-from worker.bench.report import Progress, Report, Row, Table
-from worker.bench.steps import host_milliseconds
+from worker.bench.report import Progress, Report, Row
 from worker.bench.workspace import Workspace, made_inputs
 from worker.faces.analyse import analyse_image
 from worker.faces.neural.photo import PhotoLooker
@@ -71,13 +70,6 @@ def measure(
     """Add the neural rows and tables to `report`. Raises as `bench_pipeline`."""
     with_models(report, space, things, folder, choice, frames=frames, progress=progress)
     pretending(report, space, things, folder, choice, progress=progress)
-    report.tables.append(
-        Table(
-            "what our code does round a neural frame with one face, alone: processor milliseconds",
-            ("step", "ms"),
-            tuple(host_milliseconds(60, choice.swapper).items()),
-        )
-    )
 
 
 def with_models(
@@ -122,7 +114,7 @@ def pretending(
         jobs.run(things.target, things.source, folder / "pretend-warm", engine, choice)
         runs = []
         for index, (clip, name) in enumerate(zip(things.clips, things.names, strict=True)):
-            progress(f"pretend device, {name}", 0.75 + 0.1 * index)
+            progress(f"pretend device, {name}", 0.75 + 0.2 * index / len(things.clips))
             runs.append(jobs.run(clip, things.source, folder / f"pretend-{index}", engine, choice))
     frames = steady(runs, folder)
     report.rows += [
@@ -160,11 +152,21 @@ def model_rows(cost: Cost, photo: Cost) -> list[Row]:
             round(cost.frames / used.wall, 2),
             note=f"analysis and job; other programs left {used.cores_left:.1f} of {used.cores} cores",
         ),
+        Row(
+            f"neural set, busy share of {' and '.join(cost.devices)}",
+            round(min(1.0, cost.busy / used.wall), 3),
+            note="by the clock, analysis and job, steady state",
+        ),
     ]
 
 
 def _over(cost: Cost) -> float | None:
-    """All processor time over that inside the models; None where the noise of two runs is larger than the models."""
+    """All processor time over that inside the models; None where the noise of two runs is larger than the models, and
+
+    where a GPU runs them, whose time is no processor time.
+    """
+    if cost.devices != ("cpu",):
+        return None
     factor = cost.total / cost.inference if cost.inference > 0 else 0.0
     return round(factor, 4) if factor >= 1 else None
 

@@ -34,6 +34,7 @@ from worker.inference.types import ModelError
 BUILT_IN: Final = "built-in"
 PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
 _OUTLINE_WIDTH: Final = 5
+_NONE: Final = "{swapper}: no model has a proven {precision} file; see `manage.py models quantise`"
 _DEVICES: Final = ("cpu", "cuda", "tensorrt")
 _METRICS: Final = (
     ("distance to source", "to_source"),
@@ -86,6 +87,7 @@ def bench_quality(
     Raises ModelError; ValueError if fewer than two pictures show a face.
     """
     report = Report("quality", unit="descriptor distance, median")
+    precisions = ("fp32", *(one for one in precisions if one != "fp32"))  # what the others are compared with
     swappers = [BUILT_IN, *(name for name, card in space.models.extra.items() if card.role == "face_swapper")]
     steps = len(swappers) * len(precisions)
     for number, swapper in enumerate(swappers):
@@ -93,6 +95,9 @@ def bench_quality(
         lines: list[tuple[str | float | None, ...]] = []
         for place, precision in enumerate(precisions):
             progress(f"{swapper} in {precision}", (number * len(precisions) + place) / steps)
+            if precision != "fp32" and not list(space.models_dir.glob(f"*.{precision}.*.onnx")):
+                report.notes.append(_NONE.format(swapper=swapper, precision=precision))
+                continue
             runner = LocalRunner(
                 space.models_dir,
                 providers=ProviderPolicy.parse(space.providers),
@@ -110,9 +115,7 @@ def bench_quality(
                 report.notes += [f"{swapper}, {one.name}: {', '.join(one.warnings)}" for one in found if one.warnings]
                 report.notes += [f"{swapper}, {name}: refused, {code}" for name, code in refused.items()]
             elif not lowered:
-                report.notes.append(
-                    f"{swapper}: no model has a proven {precision} file; see `manage.py models quantise`"
-                )
+                report.notes.append(_NONE.format(swapper=swapper, precision=precision))
                 continue
             lines.append((precision, str(len(lowered)), *_medians(found), *_beside(full, found)))
         report.stages[swapper] = {title: value for (title, _), value in zip(_METRICS[:3], _medians(full), strict=False)}
@@ -257,10 +260,15 @@ def _beside(full: Sequence[Swapped], found: Sequence[Swapped]) -> tuple[float | 
     if not full or full is found or full[0] is found[0]:
         return None, None
     drifts, ratios = [], []
-    for one, other in zip(full, found, strict=True):
+    known = {one.name: one for one in full}
+    for other in found:
+        if (one := known.get(other.name)) is None:
+            continue
         drifts.append(_drift(one.landmarks, other.landmarks))
         pictures = ({"picture": each.picture[None].astype(np.float32)} for each in (one, other))
         ratios.append(accuracy.measure(accuracy.ImageReader("picture", high=255.0), *pictures)["psnr_worst_db"])
+    if not ratios:
+        return None, None
     return round(max(drifts), 3), round(min(ratios), 2)
 
 

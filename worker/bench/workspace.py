@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +37,9 @@ class Workspace:
         for file in builtin.iterdir():
             if file.is_file():
                 (folder / file.name).symlink_to(file.resolve())
-        models = BUILTIN if extra is None else import_folder(extra, cache_of(folder))
+        models = (
+            BUILTIN if extra is None else import_folder(extra, cache_of(folder), threads=len(os.sched_getaffinity(0)))
+        )
         return cls(home, folder, extra, models, providers)
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,12 +165,14 @@ def test_the_hosts_rows_say_what_was_reached(children, verdicts):
 )  # fmt: skip
 def test_the_rows_over_inference_say_what_was_reached_and_noise_is_no_result(children, inference, factor, photo):
     found = cost(10, wall=9.0, children=children, engine=inference, inference=inference)
-    assert [row.verdict for row in neural.model_rows(found, found)] == [factor, photo, ""]
+    assert [row.verdict for row in neural.model_rows(found, found)] == [factor, photo, "", ""]
+    on_gpu = replace(found, devices=("cuda",))
+    assert [row.verdict for row in neural.model_rows(on_gpu, on_gpu)] == ["not measured", "not measured", "", ""]
 
 
 def test_a_film_is_swapped_and_every_process_is_accounted_for(space, samples, tmp_path):
     source, target = samples / "grace_hopper.jpg", samples / "astronaut.jpg"
-    things = material(tmp_path, source, target, clip=None, seconds=[0.16], size=SIZE)
+    things = material(tmp_path, source, target, films=(), seconds=[0.16], size=SIZE)
     choice = Choice.of(space.models, "hyperswap_1a_256")
     table = neural.device(space, things, tmp_path, choice)
     with space.engine(pretend=table) as engine:
@@ -188,7 +191,7 @@ def test_a_film_is_swapped_and_every_process_is_accounted_for(space, samples, tm
 @pytest.mark.soak
 def test_the_whole_bench_has_a_verdict_for_every_required_row(space, samples, tmp_path):
     source, target = samples / "grace_hopper.jpg", samples / "astronaut.jpg"
-    things = material(tmp_path, source, target, clip=None, seconds=[0.5, 2], size=SIZE)
+    things = material(tmp_path, source, target, films=(), seconds=[0.5, 2], size=SIZE)
     choice = Choice.of(space.models, "hyperswap_1a_256")
     report = bench_pipeline(space, things, tmp_path, choice=choice, neural_frames=(8, 48), progress=quiet)
     judged = {row.name: row.verdict for row in report.rows if row.required is not None}
