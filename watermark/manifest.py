@@ -116,6 +116,7 @@ class ManifestRequest:
     `mark_id` are the 8 bytes read back from the pixels. `when` is the moment of the edit, aware. `claim_version` is the
     version of Imprimatur written as the claim generator. `not_screened` names the kinds of screening that did not run.
     `screening_ref` and `status_url` are opaque: an id, and the permanent page that says whether permission holds.
+    `model_set` is the id of the model files that made the edit, `models` names what swapped and what came after it.
     """
 
     mime: str
@@ -134,6 +135,8 @@ class ManifestRequest:
     profile: str = ""
     not_screened: tuple[str, ...] = ()
     label_text: str = ""
+    model_set: str = ""
+    models: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ManifestError manifest_format or manifest_invalid: nothing that is not opaque gets this far."""
@@ -158,7 +161,7 @@ class ManifestRequest:
         ]
         opaque = [ref.status for ref in self.consent_refs] + [ref.role for ref in self.consent_refs]
         opaque += [self.policy_version, self.claim_version, *self.not_screened]
-        opaque += [text for text in (self.screening_ref, self.profile) if text]
+        opaque += [text for text in (self.screening_ref, self.profile, self.model_set, *self.models) if text]
         checks += [(f"{clip(text)!r} is not an opaque id", bool(_OPAQUE.fullmatch(text))) for text in opaque]
         for reason, good in checks:
             if not good:
@@ -386,7 +389,8 @@ def _consent(request: ManifestRequest) -> dict[str, Any]:
     """Our own assertion: opaque ids and states as they were at publication; `status_url` says what holds now.
 
     `input_manifests` names every manifest found in an input, whether it declared AI, and whether it is kept whole.
-    `ledger_index` is the place of the consents in the ledger, where there is one.
+    `ledger_index` is the place of the consents in the ledger, where there is one. `made_with` stands here because the
+    conformance programme knows no such parameter of an action.
     """
     data: dict[str, Any] = {
         "records": [{"record": ref.record, "role": ref.role, "status": ref.status} for ref in request.consent_refs],
@@ -407,6 +411,8 @@ def _consent(request: ManifestRequest) -> dict[str, Any]:
         for label, file in _inputs(request).items()
         if file.credentials.label
     ]
+    if request.model_set:
+        data["made_with"] = {"model_set": request.model_set, "models": [name for name in request.models if name]}
     if request.ledger_index is not None:
         data["ledger_index"] = request.ledger_index
     if referred:

@@ -106,6 +106,8 @@ HOME = Path(env("IMPRIMATUR_HOME") or BASE_DIR / "var").resolve()
 # Where this process's engine is at home: a worker that has a device of its own has an engine of its own.
 ENGINE_HOME = HOME / "devices" / env("IMPRIMATUR_DEVICE") if env("IMPRIMATUR_DEVICE") else HOME
 MODELS_DIR = Path(env("IMPRIMATUR_MODELS") or HOME / "models")
+# A folder of an operator's models, which a job may then choose; the engine reads the same variable.
+EXTRA_MODELS = Path(env("IMPRIMATUR_EXTRA_MODELS")) if env("IMPRIMATUR_EXTRA_MODELS") else None
 PRECISION_FILE = env("IMPRIMATUR_PRECISION")  # stands over worker/inference/precision.toml
 KEYS_DIR = HOME / "keys"
 SIGNER_DIR = HOME / "signer"

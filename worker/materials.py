@@ -37,6 +37,8 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         analysis_path=analysis,
         output_path=writable / f"output.{EXTENSIONS[mime]}",
         output_mime=mime,
+        swapper=options.swapper,
+        enhancer=options.enhancer,
         swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
         mark_mode="durable"
         if min(job.target.media["width"], job.target.media["height"]) < SMALL

@@ -25,8 +25,8 @@ class ModelsMissingError(Exception):
         files = ", ".join(f"{name}.onnx" for name in missing)
         self.message = (
             f"The models that were chosen are not installed here: {files} is not there. Nothing was made. Choose the "
-            f"swapper {MESH!r}, or have the operator put the files into the folder IMPRIMATUR_EXTRA_MODELS and start "
-            "the engine again."
+            f"swapper {MESH!r}, or have the operator put the files into the folder IMPRIMATUR_EXTRA_MODELS and end "
+            "the engine, which then starts with them."
         )
         super().__init__(self.message)
 

@@ -26,11 +26,13 @@ from webapp.jobs.models import Job, Segment
 from worker.endings import DATABASE_AWAY, described, drop_broken_connections
 from worker.inference.client import ensure_engine
 from worker.inference.packages import sha256_of
+from worker.inference.registry import ModelSet
 from worker.materials import fetch, materialise
 from worker.media.errors import MediaError
 from worker.pipeline import run as pipeline
 from worker.pipeline import segments as planning
 from worker.pipeline.analysis import Analysis
+from worker.pipeline.chosen_models import with_models
 from worker.pipeline.errors import PipelineError
 from worker.spec import JobSpec
 
@@ -48,15 +50,17 @@ def render(
     spec: JobSpec,
     *,
     pattern: bytes,
+    cards: ModelSet,
     lease: leases.Lease,
     progress: Callable[[pipeline.Progress], None],
 ) -> pipeline.JobResult:
     """Render a video job whose lease `owner` holds, together with whoever helps, and join it to `spec.output_path`.
 
-    Resumes where an earlier worker's death left it. Raises what `pipeline.run_job` raises, LeaseLostError,
-    PipelineError `worker_crash` or `part_invalid`, StorageError and the key store's errors.
+    `spec` and `cards` are what `with_models` gave. Resumes where an earlier worker's death left it.
+    Raises what `pipeline.run_job` raises, LeaseLostError, PipelineError `worker_crash` or `part_invalid`, StorageError
+    and the key store's errors.
     """
-    work = _Work.of(job.pk, spec, pattern)
+    work = _Work.of(job.pk, spec, pattern, cards)
     rows = [segments.Planned(each.number, each.first, each.last, work.addresses[each.number]) for each in work.segments]
     if not segments.lay_out(job.pk, owner, rows):
         raise leases.LeaseLostError(job.pk)
@@ -93,10 +97,10 @@ def help_render(job_id: str) -> None:
     end, made = monotonic() + TURN_SECONDS, 0
     try:
         with upkeep_meanwhile(), workfolder.work_folder(job_id) as folder:
-            spec = materialise(job, folder)
+            spec, cards = with_models(materialise(job, folder), engine)
             key = keys_of_house.mark_keys()[0]
             pattern = patterns.derive(bytes(job.mark_id or b""), key).to_bytes()
-            work = _Work.of(job.pk, spec, pattern)
+            work = _Work.of(job.pk, spec, pattern, cards)
             made = _render_some(work, lambda: False, lambda: monotonic() > end, lambda frames: None)
     except SoftTimeLimitExceeded:
         pass
@@ -118,15 +122,16 @@ class _Work:
     job_id: str
     spec: JobSpec
     pattern: bytes
+    cards: ModelSet
     segments: tuple[planning.Segment, ...]
     addresses: dict[int, str]
 
     @classmethod
-    def of(cls, job_id: str, spec: JobSpec, pattern: bytes) -> Self:
+    def of(cls, job_id: str, spec: JobSpec, pattern: bytes, cards: ModelSet) -> Self:
         """Plan the job's segments. Raises PipelineError, AnalysisError."""
         found = planning.plan(Analysis.load(spec.analysis_path))
         namer = planning.Namer(spec, pattern)
-        return cls(job_id, spec, pattern, found, {each.number: namer.address(each) for each in found})
+        return cls(job_id, spec, pattern, cards, found, {each.number: namer.address(each) for each in found})
 
 
 class _Shown:
@@ -193,7 +198,7 @@ def _render_some(
     try:
         current.append(_held(segment, owner))
         with pipeline.segment_worker(
-            work.spec, pattern=work.pattern, engine_socket=_engine(), should_stop=stop
+            work.spec, pattern=work.pattern, engine_socket=engine(), should_stop=stop, cards=work.cards
         ) as worker:
             while segment is not None:
                 if stop():
@@ -218,8 +223,8 @@ def _render_some(
     return made
 
 
-def _engine() -> Path:
-    """The engine of this worker's device."""
+def engine() -> Path:
+    """The socket of the engine of this worker's device. Raises ModelError."""
     return ensure_engine(settings.ENGINE_HOME, models_dir=settings.MODELS_DIR)
 
 

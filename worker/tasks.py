@@ -39,6 +39,7 @@ from worker.listing import enrol_block, measure_listed
 from worker.materials import materialise
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
+from worker.pipeline.chosen_models import with_models
 from worker.rendering import help_render
 
 logger = logging.getLogger(__name__)
@@ -168,8 +169,9 @@ def run_job(job_id: str) -> None:
             keys_of_house.signer()
         pattern = patterns.derive(bytes(job.mark_id or b""), key).to_bytes()
         progress = _throttled(lambda shown: running.report(job_id, owner, shown))
+        spec, cards = with_models(spec, rendering.engine)
         if spec.kind == "video":
-            result = rendering.render(job, owner, spec, pattern=pattern, lease=lease, progress=progress)
+            result = rendering.render(job, owner, spec, pattern=pattern, cards=cards, lease=lease, progress=progress)
         else:
             result = pipeline.run_job(
                 spec,
@@ -177,6 +179,7 @@ def run_job(job_id: str) -> None:
                 engine_socket=ensure_engine(settings.HOME),
                 progress=progress,
                 should_stop=lease.lost,
+                cards=cards,
             )
         lease.guard()
         if not running.begin_finishing(job_id, owner):

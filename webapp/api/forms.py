@@ -12,6 +12,7 @@ from webapp.api.parsing import Strict
 from webapp.jobs.models import Asset
 from webapp.jobs.options import PURPOSES
 from webapp.net import LONGEST_URL
+from worker.model_choice import ENHANCERS, MESH, SWAPPERS
 
 MAX_FACE = 9999
 MEDIA_KINDS = ("photo", "video")
@@ -150,6 +151,14 @@ class JobOptions(Strict):
         max_length=120, required=False, allow_blank=True, help_text="Who gets the result besides you."
     )
     political = serializers.BooleanField(required=False, help_text="The result is for or against a political cause.")
+    swapper = serializers.ChoiceField(
+        choices=SWAPPERS,
+        required=False,
+        help_text=f"{MESH} is built in; a model is refused with model_missing where the operator has not installed it.",
+    )
+    enhancer = serializers.ChoiceField(
+        choices=ENHANCERS, required=False, allow_blank=True, help_text="After the swap, with a model as swapper only."
+    )
     jpeg_quality = serializers.IntegerField(min_value=60, max_value=100, required=False)
     crf = serializers.IntegerField(min_value=10, max_value=35, required=False)
 

@@ -156,6 +156,7 @@ def check_marks() -> Iterator[Finding]:
 
 
 def check_models() -> Iterator[Finding]:
+    from worker import model_choice
     from worker.inference import builtin
 
     bad = [f"{status.name}: {status.problem}" for status in builtin.check(settings.MODELS_DIR) if status.problem]
@@ -163,6 +164,22 @@ def check_models() -> Iterator[Finding]:
         yield Finding("models", "missing", "; ".join(bad), "python manage.py models build")
     else:
         yield Finding("models", "ok", f"built-in set complete in {settings.MODELS_DIR}")
+    if settings.EXTRA_MODELS is None:
+        return
+    swappers, enhancers = model_choice.ready(settings.EXTRA_MODELS)
+    names = ", ".join(sorted(model_choice.installed(settings.EXTRA_MODELS))) or "none"
+    if swappers:
+        chosen = ", ".join([*swappers, *enhancers])
+        yield Finding(
+            "models", "ok", f"additional models in {settings.EXTRA_MODELS}: {names}; jobs may choose {chosen}"
+        )
+    else:
+        yield Finding(
+            "models",
+            "missing",
+            f"no job can choose a model of {settings.EXTRA_MODELS}, which holds {names}",
+            "a swapper needs a detector, landmarks and its embedding too; see manage.py models list",
+        )
 
 
 def check_engine() -> Iterator[Finding]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -69,10 +71,11 @@ class MainJob:
         out: Path,
         source_face: int | None = None,
         target_face: int | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Result:
         """Swap the donor's face from `source` into `target` and write the published output to `out`.
 
-        A face may be left unnamed where the file shows one only.
+        A face may be left unnamed where the file shows one only. `options` are the job's.
 
         Raises DemoError, or the typed error of the room that refused.
         """
@@ -110,7 +113,7 @@ class MainJob:
             target_attestation=None,
             declaration=declaration,
             purpose="personal",
-            options={},
+            options=options,
             livemode=False,
         )
         job = self._await_job(job)

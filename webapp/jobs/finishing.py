@@ -165,6 +165,8 @@ def _request(
         profile=evidence.profile,
         not_screened=tuple(evidence.not_screened),
         label_text=spec.label.text if spec.label is not None else "",
+        model_set=spec.model_set,
+        models=(spec.swapper, spec.enhancer),
     )
 
 

@@ -14,6 +14,7 @@ from watermark import jurisdictions as law
 from watermark.jurisdictions import Extent, Place
 from webapp.jobs.errors import JobsError
 from webapp.profile import is_live
+from worker.model_choice import ENHANCERS, MESH, SWAPPERS, ModelsMissingError, installed, neural_set
 from worker.spec import PHOTO_MIMES, VIDEO_MIMES, Label, MarkMode
 
 PURPOSES = ("personal", "social", "advertising", "film")
@@ -23,6 +24,9 @@ LISTS: Mapping[str, Collection[str]] = {"jurisdictions": law.RULES, "territories
 @dataclass(frozen=True)
 class Options:
     """Choices of one job, with their defaults. `output_mime` "" means: JPEG for a photo, MP4 for a video.
+
+    `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
+    with such a one `enhancer` may name another, "" for none.
 
     `jurisdictions` are added to the house's. `label_language` "" is the house's. Nothing here makes the label less than
     what the rules of all these jurisdictions demand. `territories` (ISO 3166-1 alpha-2) are where the result is shown,
@@ -39,6 +43,8 @@ class Options:
     territories: tuple[str, ...] = ()
     partner: str = ""
     political: bool = False
+    swapper: str = MESH
+    enhancer: str = ""
     jpeg_quality: int = 95
     crf: int = 18
 
@@ -56,12 +62,16 @@ class Options:
         for name, allowed in (
             ("output_mime", ("", *PHOTO_MIMES, *VIDEO_MIMES)),
             ("mark_mode", get_args(MarkMode)),
+            ("swapper", SWAPPERS),
+            ("enhancer", ENHANCERS),
             ("label_place", get_args(Place)),
             ("label_language", ("", *law.WORDS)),
             ("label_extent", get_args(Extent)),
         ):
             if getattr(options, name) not in allowed:
                 raise _invalid(name, f"one of {', '.join(filter(None, allowed))}")
+        if options.enhancer and options.swapper == MESH:
+            raise _invalid("enhancer", f"left out with the swapper {MESH}, which has none")
         if type(options.political) is not bool:
             raise _invalid("political", "true or false")
         if not isinstance(options.partner, str) or not (options.partner == "" or is_name(options.partner, longest=120)):
@@ -96,6 +106,15 @@ class Options:
                 "option_invalid",
                 f"The label cannot be made like that: {reason}; nothing was made. Leave that option out.",
             )
+
+    def check_models(self) -> None:
+        """Raises JobsError model_missing where the swapper or what goes with it is not installed."""
+        if self.swapper == MESH:
+            return
+        try:
+            neural_set(self.swapper, self.enhancer, installed(settings.EXTRA_MODELS))
+        except ModelsMissingError as error:
+            raise JobsError(error.code, error.message) from error
 
     def notice(self) -> law.Notice:
         """What is shown and written, by the rules that hold now; wishes that they no longer allow are left out."""

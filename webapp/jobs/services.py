@@ -75,11 +75,13 @@ def submit_job(
     profile a job is never live. The job waits by itself for screening and for consents still open.
 
     Raises JobsError: not_found (404), consent_required, covered_twice, declaration_required, declaration_used,
-    purpose_unknown, option_unknown, option_invalid, source_required, too_many_sources, asset_wrong_role, asset_refused,
-    asset_failed, asset_erased, source_not_photo, face_unknown, and the consent's own codes (`consent_withdrawn`, …).
+    purpose_unknown, option_unknown, option_invalid, model_missing, source_required, too_many_sources, asset_wrong_role,
+    asset_refused, asset_failed, asset_erased, source_not_photo, face_unknown, and the consent's own codes
+    (`consent_withdrawn`, …).
     """
     chosen = Options.from_mapping(options)
     chosen.check_label()
+    chosen.check_models()
     if purpose not in PURPOSES:
         raise JobsError("purpose_unknown", f"The purpose must be one of {', '.join(PURPOSES)}; no job was made.")
     _check_assets(organisation, target, target_face, sources, chosen)

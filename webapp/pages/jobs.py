@@ -18,6 +18,7 @@ from webapp.jobs.models import Asset, Job, Output
 from webapp.pages import links, words
 from webapp.pages.access import for_account, organisation, own_job
 from webapp.pages.files import SHOWN_BY_BROWSERS, published
+from worker.model_choice import MESH
 
 PER_PAGE = 25
 OPEN_CONSENT = ("requested", "viewed")
@@ -223,15 +224,17 @@ def _event(event: Any) -> dict[str, Any]:
 
 def _quality(raw: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The measured numbers as (name, value, what it means)."""
+    neural = raw.get("swapper", MESH) != MESH
     rows = []
     if (value := _number(raw, "distance_to_source")) is not None:
         means = "the same person" if value <= 0.45 else "close, look at it" if value <= 0.60 else "not close enough"
-        rows.append(
-            ("Distance to the source person", f"{value:.2f}", f"{means} (up to 0.60 counts as the same person)")
-        )
+        means += " (up to 0.60 counts as the same person)"
+        if neural:  # another measure, whose limits were not measured on people
+            means = "as the chosen model measures it: 0 is the same picture, about 1 a stranger"
+        rows.append(("Distance to the source person", f"{value:.2f}", means))
     if (value := _number(raw, "target_source_before")) is not None:
         rows.append(("The same before the change", f"{value:.2f}", "how far apart the two people were"))
-    if (value := _number(raw, "yaw_gap")) is not None:
+    if (value := _number(raw, "yaw_gap")) is not None and not neural:  # a model renders the direction anew
         rows.append(("Difference in direction", f"{abs(value):.0f}°", "between the two faces; above 15° it shows"))
     if (value := _number(raw, "sharpness")) is not None:
         looks = "sharp" if value >= SHARP else "soft" if value >= BLURRED else "blurred"

@@ -27,6 +27,8 @@ from webapp.pages import links, words
 from webapp.pages.access import account, for_account, organisation
 from webapp.pages.wizard import Files, files_of, picked
 from webapp.profile import is_live
+from worker import model_choice
+from worker.model_choice import MESH
 
 LONGEST_NAME = 120
 LONGEST_CONTACT = 254
@@ -54,6 +56,8 @@ class Answers:
     target_name: str = ""
     target_contact: str = ""
     target_relationship: str = ""
+    swapper: str = MESH
+    enhancer: str = ""
     live_video: bool = False  # ask for the level L2 where policy does without
     basis: str = ""
     statement: str = ""
@@ -78,6 +82,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         messages.error(request, "A file shows several faces and none was chosen. Nothing was sent; choose one here.")
         return redirect(f"{reverse('pages:new_faces')}?{files.query()}")
     declaration, rights = consents.declaration_text("en"), consents.target_rights_text("en")
+    swappers, enhancers = model_choice.ready(settings.EXTRA_MODELS)
     answers = Answers()
     if request.method == "POST":
         answers = _read(request.POST, declaration, rights)
@@ -107,6 +112,9 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
+        "mesh": MESH,
+        "swappers": swappers,
+        "enhancers": enhancers,
         "video_is_choice": levels.least(words.PURPOSES, settings.PROFILE).level == "L1",
     }
     return render(request, "pages/new_permission.html", context, status=422 if answers.errors else 200)
@@ -130,6 +138,8 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         target_name=text("target_name"),
         target_contact=text("target_contact"),
         target_relationship=text("target_relationship"),
+        swapper=text("swapper") or MESH,
+        enhancer=text("enhancer"),
         live_video="live_video" in data,
         basis=text("basis"),
         statement=text("statement").replace("\r\n", "\n"),
@@ -231,7 +241,12 @@ def _make(
                 target_attestation=attestation,
                 declaration=declaration,
                 purpose=answers.purpose,
-                options={"label_language": answers.label_language, "jurisdictions": answers.jurisdictions},
+                options={
+                    "swapper": answers.swapper,
+                    "enhancer": answers.enhancer if answers.swapper != MESH else "",
+                    "label_language": answers.label_language,
+                    "jurisdictions": answers.jurisdictions,
+                },
                 livemode=is_live(),
             )
             links.keep(request, job.pk, tokens)

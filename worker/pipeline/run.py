@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from worker.faces.errors import FaceError, FaceErrorCode
-from worker.inference.connection import connect
 from worker.inference.endpoint import reach
 from worker.inference.packages import sha256_of
 from worker.inference.registry import BUILTIN, ModelSet
@@ -22,23 +21,13 @@ from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Child, Limits, call
-from worker.model_choice import MESH
 from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.segments import Part, Segment
 from worker.pipeline.warm import compiled_code
 from worker.spec import JobSpec
 
-__all__ = [
-    "AnalysisSummary",
-    "JobResult",
-    "Progress",
-    "analyse",
-    "join_job",
-    "run_job",
-    "segment_worker",
-    "with_models",
-]
+__all__ = ["AnalysisSummary", "JobResult", "Progress", "analyse", "join_job", "run_job", "segment_worker"]
 
 _DIAL_SECONDS: Final = 10.0
 _ANALYSIS_MEMORY: Final = 4 << 30
@@ -126,19 +115,6 @@ def analyse(
             return replace(Analysis.load(out).info, peak_rss=int(reply["peak_rss"]))
         except AnalysisError as error:
             raise PipelineError("analysis_invalid", error.message) from error
-
-
-def with_models(spec: JobSpec, engine: Callable[[], Path]) -> tuple[JobSpec, ModelSet]:
-    """The specification with the id of the models that carry it out, and their cards; `engine` gives its socket.
-
-    The engine is only asked where it matters. Raises ModelError `model_missing`, and what `engine` raises.
-    """
-    if spec.swapper == MESH:
-        return replace(spec, model_set=BUILTIN.id()), BUILTIN
-    with connect(engine()) as client:
-        cards = client.installed()
-    cards = cards.only(cards.neural_set(spec.swapper, spec.enhancer).names)
-    return replace(spec, model_set=cards.id()), cards
 
 
 def run_job(

@@ -87,6 +87,8 @@ def request_for() -> Callable[..., ManifestRequest]:
             "screening_ref": "scr_1",
             "profile": "evaluation",
             "not_screened": ("nsfw", "face_forgery"),
+            "model_set": "extended-0123456789ab",
+            "models": ("hyperswap_1a_256", "gfpgan_1.4"),
         }
         return ManifestRequest(**(values | changes))
 

@@ -94,6 +94,7 @@ def test_the_consent_assertion_holds_opaque_ids_and_says_what_was_not_screened(s
         ],
         "policy_version": "2026-11",
         "screening": {"record": "scr_1", "not_screened": ["nsfw", "face_forgery"]},
+        "made_with": {"model_set": "extended-0123456789ab", "models": ["hyperswap_1a_256", "gfpgan_1.4"]},
         "profile": "evaluation",
         "livemode": False,
         "status_url": "http://127.0.0.1:8000/verify/out_1",

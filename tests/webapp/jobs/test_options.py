@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from webapp import keys_of_house
 from webapp.jobs.errors import JobsError
 from webapp.jobs.options import Options
+from worker import model_choice
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,29 @@ def test_a_corner_that_a_rule_demands_is_not_given_up(settings: Any) -> None:
     with pytest.raises(JobsError, match="top-right"):
         chosen.check_label()
     assert chosen.label().place == "top-right"
+
+
+def test_a_model_can_be_chosen_once_all_that_it_needs_is_there(settings: Any, tmp_path: Path) -> None:
+    chosen = Options.from_mapping({"swapper": "inswapper_128", "enhancer": "gfpgan_1.4"})
+    for folder, missing in ((None, "yoloface_8n"), (tmp_path / "away", "2dfan4")):
+        settings.EXTRA_MODELS = folder
+        with pytest.raises(JobsError, match=missing) as refused:
+            chosen.check_models()
+        assert refused.value.code == "model_missing"
+    Options.from_mapping({}).check_models()
+    settings.EXTRA_MODELS = tmp_path
+    names = ["yunet", "2dfan4", "arcface_w600k_r50", "inswapper_128"]
+    for name in names:
+        assert model_choice.ready(tmp_path) == ((), ())
+        (tmp_path / f"{name}.onnx").touch()
+    assert model_choice.ready(tmp_path) == (("inswapper_128",), ())
+    with pytest.raises(JobsError, match=r"gfpgan_1\.4\.onnx is not there"):
+        chosen.check_models()
+    (tmp_path / "gfpgan_1.4.onnx").touch()
+    chosen.check_models()
+    found = model_choice.neural_set("inswapper_128", "gfpgan_1.4", model_choice.installed(tmp_path))
+    assert found.names == (*names, "gfpgan_1.4")
+    assert Options.from_mapping(json.loads(json.dumps(chosen.to_dict()))) == chosen
 
 
 def test_chinas_metadata_label_names_the_producer_and_the_mark(settings: Any) -> None:

@@ -115,6 +115,9 @@ def test_an_ended_consent_makes_no_job_and_an_open_one_makes_one_that_waits(stag
         ({"jurisdictions": "eu"}, "option_invalid"),
         ({"jurisdictions": ["atlantis"]}, "option_invalid"),
         ({"jurisdictions": ["eu"], "label_place": "bottom-left"}, "option_invalid"),
+        ({"swapper": "unheard_of"}, "option_invalid"),
+        ({"enhancer": "gfpgan_1.4"}, "option_invalid"),  # the built-in swapper has none
+        ({"swapper": "inswapper_128"}, "model_missing"),
     ],
 )
 def test_options_are_a_closed_list_and_none_turns_a_promise_off(stage: Any, options: Any, code: str) -> None:

@@ -32,6 +32,7 @@ class Bench:
         self.draft = stored(stage, self.job)
         monkeypatch.setattr(tasks, "materialise", lambda job, folder: SimpleNamespace(kind="photo"))
         monkeypatch.setattr(tasks, "ensure_engine", lambda home: home)
+        monkeypatch.setattr(tasks, "with_models", lambda spec, engine: (spec, None))
         monkeypatch.setattr(tasks.pipeline, "run_job", self._run)
         monkeypatch.setattr(finishing, "finish", self._finish)
         self.stage = stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,29 @@ def form(files: tuple[Asset, Asset], **more: Any) -> dict[str, Any]:
         **more,
     }
     return {name: value for name, value in data.items() if value is not None}
+
+
+def test_models_are_offered_only_where_they_are_installed(
+    cleo: cast.Account, files: tuple[Asset, Asset], settings: Any, tmp_path: Path
+) -> None:
+    assert "How the face is made" not in cleo.browser.get("/new/permission", form(files)).content.decode()
+    wanted = form(files, swapper="inswapper_128", enhancer="gfpgan_1.4")
+    refused = cleo.browser.post("/new/permission", wanted)
+    assert refused.status_code == 422
+    assert "are not installed here" in refused.content.decode()
+    assert not Job.objects.exists()
+    settings.EXTRA_MODELS = tmp_path
+    for name in ("yunet", "2dfan4", "arcface_w600k_r50", "inswapper_128", "gfpgan_1.4"):
+        (tmp_path / f"{name}.onnx").touch()
+    page = cleo.browser.get("/new/permission", form(files)).content.decode()
+    assert re.search(r'<option value="inswapper_128">', page)
+    assert "hyperswap" not in page
+    again = cleo.browser.post("/new/permission", {**wanted, "donor_name": ""}).content.decode()
+    assert re.search(r'<option value="inswapper_128" selected>', again)
+    assert re.search(r'<option value="gfpgan_1.4" selected>', again)
+    assert cleo.browser.post("/new/permission", wanted).status_code == 302
+    options = Job.objects.get().options
+    assert (options["swapper"], options["enhancer"]) == ("inswapper_128", "gfpgan_1.4")
 
 
 def test_the_label_can_be_made_to_say_more_and_never_less(

@@ -15,10 +15,15 @@ def models(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_list_names_every_model_with_its_licence():
+def test_list_names_every_model_with_its_licence(settings, tmp_path):
+    (tmp_path / "yunet.onnx").touch()
+    settings.EXTRA_MODELS = tmp_path
     lines = models("list").splitlines()
-    assert [line.split()[0] for line in lines] == list(registry.cards())
-    assert all("Apache-2.0" in line or "CC0-1.0" in line for line in lines)
+    builtin, operator = list(registry.cards()), list(registry.operator_models())
+    assert [line.split()[0] for line in lines] == builtin + operator
+    assert all("Apache-2.0" in line or "CC0-1.0" in line for line in lines[: len(builtin)])
+    assert [line.split()[0] for line in lines[len(builtin) :] if " not there " not in line] == ["yunet"]
+    assert all("NO commercial use" in line for line in lines if "Non-Commercial" in line)
 
 
 def test_check_names_what_is_wrong_and_fails(settings, tmp_path, models_dir):

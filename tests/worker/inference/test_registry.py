@@ -1,6 +1,7 @@
 """The registry says where each model comes from and whether it may be used."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -56,3 +57,15 @@ def test_the_committed_topology_is_written_by_its_own_writer():
 def test_edges_that_do_not_close_a_triangle_are_refused():
     with pytest.raises(ValueError, match="do not close"):
         topology.extract("FACEMESH_TESSELATION = frozenset([(1, 2), (2, 3), (3, 4)])\n")
+
+
+def test_the_id_of_a_model_set_names_its_files_and_the_precision_in_use():
+    builtin = registry.BUILTIN
+    assert builtin.id() == registry.model_set_id() == builtin.id({"face_mesh": "fp32"})
+    assert builtin.id({"face_mesh": "fp16", "blazeface_short": "fp32"}) == f"{builtin.id()}+face_mesh:fp16"
+    fan = registry.operator_models()["2dfan4"].card
+    one, other = (registry.ModelSet({"2dfan4": replace(fan, sha256=digit * 64)}) for digit in "01")
+    assert one.id().startswith("extended-")
+    assert len({one.id(), other.id(), builtin.id()}) == 3
+    assert one.only(["2dfan4"]).id() == one.id()
+    assert one.only(["yunet"]).id() == builtin.id()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,16 @@ import pytest
 
 from tests.worker import neural_graphs as graphs
 from watermark.image import read as read_mark
+from watermark.pattern import MarkPattern
 from watermark.video import read as read_video_mark
-from worker.inference.client import ensure_engine, stop_engine
+from worker.inference.client import EngineClient, connect, ensure_engine, stop_engine
 from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelError
 from worker.media import client
+from worker.pipeline import video
 from worker.pipeline.analysis import Analysis, Form
-from worker.pipeline.run import JobResult, analyse, join_job, run_job, segment_worker, with_models
+from worker.pipeline.chosen_models import with_models
+from worker.pipeline.run import JobResult, analyse, join_job, run_job, segment_worker
 from worker.pipeline.segments import Namer, Part, Segment, plan
 from worker.spec import JobSpec
 
@@ -152,6 +156,50 @@ def test_a_photo_is_swapped_by_the_models_and_marked(
     quality = result.quality["0"]
     assert (quality["frames_judged"], quality["model_set"]) == (1, cards.id())
     assert abs(quality["target_yaw"]) < 45
+
+
+class Counting:
+    """The engine, which holds the first swapped face back until three more are handed in, and counts those that are."""
+
+    def __init__(self, engine: EngineClient) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._enough = threading.Event()
+        self.open = self.most = 0
+
+    def run(self, model: str, inputs: Any) -> Any:
+        return self._engine.run(model, inputs)
+
+    def submit(self, model: str, inputs: Any) -> Any:
+        pending = self._engine.submit(model, inputs)
+        if model != SWAPPER:
+            return pending
+        with self._lock:
+            self.open += 1
+            self.most = max(self.most, self.open)
+        if self.open >= 4:
+            self._enough.set()
+        return SimpleNamespace(result=lambda: self._result(pending))
+
+    def _result(self, pending: Any) -> Any:
+        assert self._enough.wait(60), "frame by frame, nothing for the engine to batch"
+        with self._lock:
+            self.open -= 1
+        return pending.result()
+
+
+def test_several_frames_are_in_the_engine_at_a_time_and_never_many(
+    neural: tuple[JobSpec, ModelSet], pattern: bytes, engine: Path, tmp_path: Path
+) -> None:
+    spec, cards = neural
+    with connect(engine, "offline", cards) as connection:
+        counting = Counting(connection)
+        mark = MarkPattern.from_bytes(pattern)
+        with video.opened(spec, mark, counting, lambda *_: None, lambda: None, models=cards) as renderer:
+            part = renderer.render(Segment(0, 0, 24), tmp_path / "part.mp4")
+    assert part.tracks["0"].replaced == 25
+    assert 4 <= counting.most <= 12
+    assert counting.open == 0
 
 
 def test_media_are_analysed_by_the_models_where_that_is_asked_for(clip: Path, engine: Path, tmp_path: Path) -> None:

