@@ -71,11 +71,15 @@ class Executor(Protocol):
 
 @dataclass
 class Counts:
-    """What was done for one model. `runs` counts requests, `batches` runs of the device by size."""
+    """What was done for one model. `runs` counts requests, `batches` runs of the device by size.
+
+    `cpu_seconds` is processor time of the threads that ran it: with one thread a run, all that the model itself took.
+    """
 
     runs: int = 0
     items: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     batches: dict[int, int] = field(default_factory=dict)
 
 
@@ -165,6 +169,7 @@ class Batcher:
                 "runs": counts.runs,
                 "items": counts.items,
                 "seconds": round(counts.seconds, 6),
+                "cpu_seconds": round(counts.cpu_seconds, 6),
                 "batches": {str(size): count for size, count in sorted(counts.batches.items())},
                 "latency_ms": {str(size): round(1000 * took, 3) for size, took in policy.curve.measured().items()},
                 "largest_batch": policy.most,
@@ -342,8 +347,9 @@ class Batcher:
             for name, array in frame.inputs.items():
                 _gather(array, name, pieces)
             gathered = self._clock()
+            used = time.thread_time()
             outputs = self._executor.execute(model, frame, size)
-            self._account(batch, pieces, began, gathered)
+            self._account(batch, pieces, began, gathered, time.thread_time() - used)
             for name in self._executor.models.card(model).contract.outputs:
                 _scatter(outputs[name], name, pieces)
             return []
@@ -366,7 +372,7 @@ class Batcher:
         finally:
             self._executor.release(model, frame)
 
-    def _account(self, batch: _Batch, pieces: list[Piece], began: float, gathered: float) -> None:
+    def _account(self, batch: _Batch, pieces: list[Piece], began: float, gathered: float, cpu: float) -> None:
         size = sum(piece.count for piece in pieces)
         with self._lock:
             now = self._clock()
@@ -377,6 +383,7 @@ class Batcher:
             counts = self._counts.setdefault(batch.model, Counts())
             counts.items += size
             counts.seconds += seconds
+            counts.cpu_seconds += cpu
             counts.batches[size] = counts.batches.get(size, 0) + 1
             if pieces is batch.pieces:
                 self._end_run(batch, now)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -264,6 +265,9 @@ def _prepare(target: str, compiled: str | None, prepared: set[str]) -> None:
         preload: Callable[[], None] | None = getattr(importlib.import_module(name), "preload", None)
         if preload is not None:
             preload()
+    # A child that collects garbage shall not look through all of this again, and by looking copy its pages.
+    gc.collect()
+    gc.freeze()
 
 
 def _fork(

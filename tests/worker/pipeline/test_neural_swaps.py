@@ -24,7 +24,6 @@ from worker.media.sample_clip import make_clip
 from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, Form, FrameFace
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.neural_analysis import analyse_photo_neural, analyse_video_neural
-from worker.pipeline.neural_bench import host_milliseconds
 from worker.pipeline.neural_swapping import (
     Identity,
     NeuralTrackSwapper,
@@ -316,10 +315,3 @@ def test_a_clip_is_analysed_by_neural_models_and_its_analysis_drives_a_swap(tmp_
     np.testing.assert_allclose(found[0].faces[0].landmarks, points, atol=0.1)
     plans = plan_neural_swaps(job(tmp_path, [samples / "grace_hopper.jpg"]), analysis, {0: DONOR}, runner, models)
     assert plans[0].begin(grey(), found[0].faces[0], 0) is not None
-
-
-def test_the_bench_times_every_step_of_a_frame():
-    table = host_milliseconds(3)
-    assert table["total"] == pytest.approx(sum(value for step, value in table.items() if step != "total"), abs=0.01)
-    assert all(value > 0 for value in table.values())
-    assert {"detector input", "landmark crop", "embedding crop", "swap crop", "paste"} < set(table)

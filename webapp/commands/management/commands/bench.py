@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from webapp.commands import watermark_options
-from webapp.commands.progress import ProgressBar
-
-SAMPLES = settings.BASE_DIR / "tests" / "samples"
+from webapp.commands import engine_options, watermark_options
 
 
 class Command(BaseCommand):
     help = (
-        "Measure this machine and this version. `bench` or `bench swap`: a swapped clip on the real engine, media "
-        "child and codecs: frames per second of the whole job, milliseconds of each stage, peak memory. "
-        "Compare runs on an idle machine; a shared one is noisy. `bench watermark`: the invisible mark under attack. "
+        "Measure this machine and this version; compare runs on an idle machine, a shared one is noisy. "
+        "`bench pipeline`: a swapped clip on the real engine, media child and codecs. `bench models`, `batch` and "
+        "`quality`: models alone and through the engine, how well a device is filled, what a swap does to pictures. "
+        "`bench watermark`: the invisible mark under attack. "
         "`bench repository`: finding an output by its mark or its fingerprint. `bench verify`: checking a file. "
         "`bench ledger`: entries and proofs of the tamper-evident log. "
         "`bench liveness`: the liveness check on rendered heads and on attacks."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        _swap_arguments(parser)
-        what = parser.add_subparsers(dest="what", metavar="{swap,watermark,repository,verify,ledger,liveness}")
-        _swap_arguments(
-            what.add_parser("swap", help="speed and memory of a swapped clip (what runs when none is named)")
-        )
+        what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+        engine_options.add_arguments(what)
         watermark_options.add_arguments(
             what.add_parser(
                 "watermark",
@@ -65,7 +57,13 @@ class Command(BaseCommand):
         log.add_argument("--leaves", type=int, default=1_000_000, help="entries of the log (default: %(default)s)")
         log.add_argument("--no-verify", action="store_true", help="leave out the verification of the live database")
 
-    def handle(self, *args: Any, what: str | None, **options: Any) -> None:
+    def handle(self, *args: Any, what: str, **options: Any) -> None:
+        if what in engine_options.BENCHES:
+            from webapp.commands import engine_bench
+
+            for words in engine_bench.run(what, options):
+                self.stdout.write(words)
+            return
         if what == "repository":
             from webapp.commands import repository_bench
 
@@ -102,64 +100,3 @@ class Command(BaseCommand):
             for words in watermark_bench.run(options):
                 self.stdout.write(words)
             return
-        self._swap(**options)
-
-    def _swap(self, *, seconds: list[float], size: str, clip: Path | None, **options: Any) -> None:
-        from worker.inference.client import ensure_engine, stop_engine
-        from worker.pipeline.bench import BenchResult, bench_swap
-
-        try:
-            width, height = (int(part) for part in size.lower().split("x"))
-        except ValueError:
-            raise CommandError(f"{size!r} is not a size; write it like 1920x1080.") from None
-        results: list[tuple[str, BenchResult]] = []
-        try:
-            engine = ensure_engine(settings.HOME)
-            with ProgressBar("bench") as bar:
-                for index, length in enumerate(seconds if clip is None else [0.0]):
-                    name = clip.name if clip else f"{length:g} s, {width}x{height}"
-                    bar.show(name, index / len(seconds))
-                    found = bench_swap(
-                        engine,
-                        options["source"],
-                        clip=clip,
-                        target=options["target"],
-                        seconds=length,
-                        size=(width, height),
-                    )
-                    results.append((name, found))
-        finally:
-            stop_engine(settings.HOME)
-        if options["json"]:
-            self.stdout.write(json.dumps({name: found.to_dict() for name, found in results}, indent=1))
-            return
-        for name, found in results:
-            self.stdout.write(
-                f"{name}: {found.frames} frames on {found.cores} cores\n"
-                f"  whole job        {found.fps:6.1f} frames/s   ({found.job_seconds:.1f} s)\n"
-                f"  slowest stage    {found.steady_fps:6.1f} frames/s\n"
-                f"  analysis         {found.analysis_fps:6.1f} frames/s   ({found.analysis_seconds:.1f} s)\n"
-                f"  processor time   {found.cpu_ms:6.1f} ms a frame, all threads of the media child\n"
-                f"  peak memory      {found.peak_rss / 2**20:6.0f} MiB"
-            )
-            self.stdout.write(
-                "  stage, ms a frame (own thread's processor time): "
-                + ", ".join(
-                    f"{stage} {busy:.1f} ({found.stage_cpu_ms.get(stage, 0.0):.1f})"
-                    for stage, busy in found.stage_ms.items()
-                )
-            )
-        if len(results) > 1:
-            first, last = results[0][1], results[-1][1]
-            self.stdout.write(f"peak memory, last over first: {last.peak_rss / first.peak_rss:.3f}")
-
-
-def _swap_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--seconds", type=float, nargs="+", default=[10.0], help="lengths of the made clip (default: 10)"
-    )
-    parser.add_argument("--size", default="1920x1080", help="size of the made clip (default: %(default)s)")
-    parser.add_argument("--clip", type=Path, help="measure on this clip instead of a made one")
-    parser.add_argument("--source", type=Path, default=SAMPLES / "grace_hopper.jpg", help="photo of the donor")
-    parser.add_argument("--target", type=Path, default=SAMPLES / "astronaut.jpg", help="portrait to make a clip of")
-    parser.add_argument("--json", action="store_true", help="the figures as JSON")

@@ -1,16 +1,11 @@
 """What the host does round neural inference for one 1080p frame with one face: CPU milliseconds by step.
 
-    python -m worker.pipeline.neural_bench [--frames N] [--swapper NAME]
-
 No model is run and none is needed: the answers are made up, so what is timed is cutting, converting and pasting only.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 import time
 from typing import Final
 
@@ -91,18 +86,3 @@ def _answers() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, 
     detected = {"boxes": boxes, "scores": scores, "points": np.zeros((1, 128, 5, 2), np.float32)}
     located = {"landmarks_xyscore": points, "peaks": np.ones((1, 68), np.float32)}
     return detected, located, {"output": np.ones((1, 512), np.float32)}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m worker.pipeline.neural_bench", description=__doc__)
-    parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--swapper", default="hyperswap_1a_256", choices=["hyperswap_1a_256", "inswapper_128"])
-    options = parser.parse_args(arguments)
-    cv2.setNumThreads(1)
-    sys.stdout.write(json.dumps(host_milliseconds(options.frames, options.swapper), indent=1) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
