@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from watermark.pattern import MarkPattern
 from watermark.video import Embedder
-from worker.media.encode import VideoWriter
+from worker.media.encode import EncoderChoice, VideoWriter
 from worker.media.magic import HEAD_BYTES, sniff
 from worker.media.planes import Planes
 from worker.media.sandbox import Limits, call
@@ -36,6 +36,7 @@ def codec_milliseconds(clip: Path, work_dir: Path, spec: JobSpec, pattern: bytes
             "out": str(work_dir / "encoded.mp4"),
             "pattern": pattern.hex(),
             "mode": spec.mark_mode,
+            "codec": spec.codec,
             "crf": spec.crf,
             "preset": spec.preset,
             "threads": threads,
@@ -78,8 +79,7 @@ def measure_entry(payload: Mapping[str, Any]) -> dict[str, float]:
                 size=reader.size,
                 time_base=reader.time_base,
                 rate=reader.rate,
-                crf=int(payload["crf"]),
-                preset=str(payload["preset"]),
+                choice=EncoderChoice(payload["codec"], payload["crf"], payload["preset"]),
                 threads=ENCODER_THREADS,
             )
             step = round(1 / (float(reader.rate) * float(reader.time_base)))
