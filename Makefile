@@ -38,7 +38,7 @@ test: $(VENV)/.dev ## every test and linter; what CI runs
 	@sh tests/services.sh
 	@$(PY) manage.py models build
 	@$(MAKE) --no-print-directory lint
-	@. tests/services.env 2>/dev/null; $(PY) -m pytest -q -n 2 --dist loadfile -m "not soak"
+	@. tests/services.env 2>/dev/null; $(PY) -m pytest -q -n 3 --dist loadfile -m "not soak"
 
 soak: $(VENV)/.dev ## the long proofs
 	@sh tests/services.sh

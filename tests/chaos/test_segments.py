@@ -62,7 +62,7 @@ def reference(_module_house: Any, tmp_path_factory: pytest.TempPathFactory) -> l
     return found
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_two_and_four_workers_make_the_frames_that_one_makes(
     prepared: Any, reference: list[str], tmp_path: Path, workers: int
 ) -> None:
