@@ -47,8 +47,8 @@ bench() { # seconds, name, options
     [ -s "$out/$name.json" ] || { failed=1; echo "bench $name did not end: see $out/$name.log" >&2; tail -3 "$out/$name.log" >&2; }
 }
 # The first run imports the models; latency at batch 1, items per second up to 16, memory, joules, nodes on the CPU.
-bench 210 models --seconds 0.5 --largest 16
-bench 60 batch --seconds 2
+bench 180 models --seconds 0.5 --largest 16
+bench 45 batch --seconds 2
 # Busy share of the device, frames per second, joules a frame, and the host's share beside them.
-bench 190 pipeline --seconds 2 6 --neural-frames 50 250
+bench 170 pipeline --seconds 2 6 --neural-frames 50 250
 exit $failed
