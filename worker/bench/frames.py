@@ -16,6 +16,8 @@ from worker.media.sample_clip import make_clip
 SIZE: Final = (1920, 1080)
 CORES: Final = 2
 """What "per 2 cores" means."""
+_SETTLED: Final = 9.9
+"""Seconds of film after which a job's memory has come to what it stays at."""
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,12 @@ def memory_row(name: str, lengths: Sequence[str], runs: Sequence[Measured]) -> R
         note = "needs two films of different length"
         return Row(f"{name}, peak memory, long film over short", None, required=1.1, goal=1.0, note=note)
     peaks = [run.both.peak + run.both.engine_peak for run in (runs[0], runs[-1])]
-    return Row(
-        f"{name}, peak memory, {lengths[-1]} over {lengths[0]}",
-        round(peaks[1] / peaks[0], 3),
-        required=1.1,
-        goal=1.0,
-        note=f"{peaks[0] / 2**20:.0f} and {peaks[1] / 2**20:.0f} MiB; what is required is for 600 s over 10 s",
-    )
+    found = round(peaks[1] / peaks[0], 3)
+    note = f"{found:g}: {peaks[0] / 2**20:.0f} and {peaks[1] / 2**20:.0f} MiB"
+    if (runs[0].result.duration or 0.0) < _SETTLED:
+        note += "; films so short are not at their peak yet: give --seconds 10 600"
+        return Row(f"{name}, peak memory, {lengths[-1]} over {lengths[0]}", None, required=1.1, goal=1.0, note=note)
+    return Row(f"{name}, peak memory, {lengths[-1]} over {lengths[0]}", found, required=1.1, goal=1.0, note=note)
 
 
 def passes_table(name: str, lengths: Sequence[str], runs: Sequence[Measured]) -> Table:

@@ -184,8 +184,13 @@ def test_a_film_is_swapped_and_every_process_is_accounted_for(space, samples, tm
     frames = steady([run], tmp_path)
     assert min(frames.decode, frames.mark, frames.encode) > 0
     assert {"swap", "paste", "mark"} < set(run.job.stages)
-    row = memory_row("x", things.names, [run])
-    assert (row.measured, row.verdict) == (None, "not measured")
+    for runs in ([run], [run, run]):  # nothing to compare with, and films too short to tell
+        row = memory_row("x", ["0.16 s"] * len(runs), runs)
+        assert (row.measured, row.verdict) == (None, "not measured")
+    settled = replace(run, result=replace(run.result, duration=10.0))
+    assert memory_row("x", ["10 s", "600 s"], [settled, settled]).verdict == "goal reached"
+    grown = replace(settled, job=replace(run.job, peak=2 * run.both.peak + run.both.engine_peak))
+    assert memory_row("x", ["10 s", "600 s"], [settled, grown]).verdict == "not reached"
 
 
 @pytest.mark.soak
@@ -196,7 +201,9 @@ def test_the_whole_bench_has_a_verdict_for_every_required_row(space, samples, tm
     report = bench_pipeline(space, things, tmp_path, choice=choice, neural_frames=(8, 48), progress=quiet)
     judged = {row.name: row.verdict for row in report.rows if row.required is not None}
     assert {row.name for row in neural.rows_without("")} < set(judged)
-    assert set(judged.values()) <= {"goal reached", "reached", "not reached"}
+    memory = {name for name in judged if "peak memory" in name}
+    assert {judged[name] for name in memory} == {"not measured"}  # in films this short it tells nothing
+    assert {judged[name] for name in set(judged) - memory} <= {"goal reached", "reached", "not reached"}
     # These graphs take next to no time, so the host's share must be told as far too large.
     assert judged[neural.FACTOR] == "not reached"
     assert set(report.stages) == {"built-in swap", "neural set, host"}
