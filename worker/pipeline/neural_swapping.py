@@ -32,7 +32,7 @@ from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.segments import TrackFacts
 from worker.pipeline.sources import face_of
-from worker.pipeline.swapping import frames_to_judge
+from worker.pipeline.swapping import Samples, frames_to_judge
 from worker.spec import JobSpec
 
 _MARGIN: Final = 0.3
@@ -123,13 +123,14 @@ class NeuralTrackSwapper:
         self._paster = Paster(self._swapper.image.side)
         self._enhancer = FaceEnhancer(runner, models, enhancer) if enhancer else None
         self._identity = identity
-        self._judged_frames = judged_frames
+        self._samples = Samples(judged_frames)
         self.later: tuple[str, ...] = ("paste", "enhance") if enhancer else ("paste",)
         """The names of the steps that follow `begin`."""
         self.start_anew()
 
     def start_anew(self) -> None:
         """Forget what was counted: another segment begins."""
+        self._samples.start_anew()
         self._qualities: list[Quality] = []
         self._replaced = 0
         self._left_alone = 0
@@ -157,7 +158,7 @@ class NeuralTrackSwapper:
         outputs = pending.run.result()
         square = self._swapper.decode(outputs, planar=isinstance(frame, Planes))
         around = Box.around(_corners(pending.box), _MARGIN, _size_of(frame))
-        sampled = around is not None and pending.index in self._judged_frames
+        sampled = self._samples.due(pending.index)
         before = _rgb(frame, around).copy() if around is not None and sampled else None
         if self._paster.paste(frame, pending.matrix, square) is None:
             return None

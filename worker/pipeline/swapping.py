@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -55,12 +56,13 @@ class TrackSwapper:
     def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int]) -> None:
         self._sources = tuple(sources)
         self._swapper = MeshSwapper(sources, SwapOptions(most_yaw_gap=180.0))
-        self._judged_frames = judged_frames
+        self._samples = Samples(judged_frames)
         self.start_anew()
 
     def start_anew(self) -> None:
         """Forget the frames before and what was counted: another segment begins."""
         self.reset()
+        self._samples.start_anew()
         self._qualities: list[Quality] = []
         self._replaced = 0
         self._widest_gap = 0.0
@@ -97,7 +99,7 @@ class TrackSwapper:
         planes.paste(box, rgb, before)
         self._replaced += 1
         self._widest_gap = max(self._widest_gap, done.yaw_gap)
-        if index not in self._judged_frames:
+        if not self._samples.due(index):
             return None
         return Judged(self, box, before, inside, self._sources[done.source_index], done.yaw_gap)
 
@@ -176,6 +178,28 @@ def plan_swaps(
             raise FaceError("face_too_small", f"{small[target]} of {count} frames")
         plans[target] = TrackSwapper(sources[target], frames_to_judge(indices[target]))
     return plans
+
+
+class Samples:
+    """Which frames of a track are judged: of each drawn one, the first that is there from it on.
+
+    At a lower rate a drawn frame itself may be left out. A segment starts anew, so what it judges does not depend on
+    the segments before it.
+    """
+
+    def __init__(self, drawn: Iterable[int]) -> None:
+        self._drawn = sorted(drawn)
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget the frames before."""
+        self._last: int | None = None
+
+    def due(self, index: int) -> bool:
+        """Whether the frame `index` is to be judged; called once for each that is replaced, in their order."""
+        since = index - 1 if self._last is None else self._last
+        self._last = index
+        return bisect_right(self._drawn, index) > bisect_right(self._drawn, since)
 
 
 def frames_to_judge(indices: Sequence[int]) -> frozenset[int]:

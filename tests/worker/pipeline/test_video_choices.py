@@ -18,6 +18,7 @@ from worker.pipeline.analysis import Analysis
 from worker.pipeline.devices import device_header
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.run import run_job
+from worker.pipeline.swapping import Samples
 from worker.spec import Label
 
 
@@ -116,3 +117,25 @@ def test_a_size_that_was_limited_is_said(clip, clip_analysis, make_spec, pattern
     result = run_job(spec, pattern=pattern, engine_socket=engine_socket)
     assert (result.width, result.height, result.frames) == (1280, 960, 5)
     assert "size_limited" in result.warnings
+
+
+def test_what_is_judged_of_a_track_is_judged_at_a_lower_rate_too(
+    clip, clip_analysis, make_spec, pattern, engine_socket
+):
+    spec = make_spec(clip, clip_analysis[0], fps=5.0, trim_end=1.0, height=360, mark_mode="durable")
+    result = run_job(spec, pattern=pattern, engine_socket=engine_socket)
+    assert result.frames == 6
+    assert result.quality["0"]["frames_judged"] >= 4  # five are drawn; of the last no later one may be left
+
+
+def test_of_each_drawn_frame_the_first_that_is_there_is_judged_and_segments_do_not_matter():
+    drawn = range(3, 100, 10)
+    samples = Samples(drawn)
+    assert [index for index in range(100) if samples.due(index)] == list(drawn)
+    samples.start_anew()
+    assert [index for index in range(0, 100, 4) if samples.due(index)] == [4, 16, 24, 36, 44, 56, 64, 76, 84, 96]
+    apart = []
+    for first in (0, 48):
+        samples.start_anew()
+        apart += [index for index in range(first, first + 48) if samples.due(index)]
+    assert apart == [index for index in drawn if index < 96]
