@@ -37,8 +37,8 @@ class Reading:
 
     @property
     def cores_left(self) -> float:
-        """How many cores other programs left to us, on average."""
-        return max(0.1, self.cores - self.others / self.wall) if self.wall > 0 else float(self.cores)
+        """How many cores other programs left to us, on average. Of one run, not of a difference of two."""
+        return min(self.cores, max(0.1, self.cores - self.others / self.wall)) if self.wall > 0 else float(self.cores)
 
     def minus(self, other: Reading) -> Reading:
         """What this took beyond `other`: a longer run less a shorter one."""

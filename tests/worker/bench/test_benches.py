@@ -155,7 +155,7 @@ def test_the_parts_of_a_frame_add_up_to_all_processor_time():
     ],
 )
 def test_the_hosts_rows_say_what_was_reached(children, verdicts):
-    assert [row.verdict for row in neural.host_rows_required(frames_of(children))] == verdicts
+    assert [row.verdict for row in neural.host_rows_required(frames_of(children), 2.0)] == verdicts
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,14 @@ def test_the_hosts_rows_say_what_was_reached(children, verdicts):
 )  # fmt: skip
 def test_the_rows_over_inference_say_what_was_reached_and_noise_is_no_result(children, inference, factor, photo):
     found = cost(10, wall=9.0, children=children, engine=inference, inference=inference)
-    assert [row.verdict for row in neural.model_rows(found, found)] == [factor, photo, "", ""]
+    assert [row.verdict for row in neural.model_rows(found, found, found)] == [factor, photo, "", ""]
     on_gpu = replace(found, devices=("cuda",))
-    assert [row.verdict for row in neural.model_rows(on_gpu, on_gpu)] == ["not measured", "not measured", "", ""]
+    assert [row.verdict for row in neural.model_rows(on_gpu, on_gpu, on_gpu)] == [
+        "not measured",
+        "not measured",
+        "",
+        "",
+    ]
 
 
 def test_a_film_is_swapped_and_every_process_is_accounted_for(space, samples, tmp_path):
