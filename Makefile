@@ -38,7 +38,9 @@ test: $(VENV)/.dev ## every test and linter; what CI runs
 	@sh tests/services.sh
 	@$(PY) manage.py models build
 	@$(MAKE) --no-print-directory lint
-	@. tests/services.env 2>/dev/null; $(PY) -m pytest -q -n 3 --dist loadfile -m "not soak"
+	@. tests/services.env 2>/dev/null; $(PY) -m pytest -q -n 3 --dist loadfile -m "not soak"; code=$$?; [ $$code -eq 1 ] || exit $$code; \
+	echo "Some tests failed beside others. Each of them again, alone; one that fails twice is red:"; \
+	$(PY) -m pytest -q --last-failed --last-failed-no-failures none -m "not soak"
 
 soak: $(VENV)/.dev ## the long proofs
 	@sh tests/services.sh

@@ -201,12 +201,14 @@ def test_letters_in_files_go_and_those_of_others_stay(house: Any, settings: Any)
     from django.core.mail import EmailMessage, get_connection
 
     backend = "django.core.mail.backends.filebased.EmailBackend"
+    apart = []  # a file is named by the second and its connection: one that is gone could lend its name to the next
     for to, subject, body in (
         (ADA, "Für Dich", "Grüße an Ada 你好"),
         ("ben@example.org", "hello", "only for Ben"),
         ("cleo@example.org", "an answer", "ADA@example.org said yes 你好"),
     ):
         with get_connection(backend, file_path=str(settings.MAIL_DIR)) as connection:
+            apart.append(connection)
             EmailMessage(subject, body, to=[to], connection=connection).send()
     with get_connection(backend, file_path=str(settings.MAIL_DIR)) as connection:  # two letters in one file
         for to in (ADA, "ben@example.org"):

@@ -101,6 +101,8 @@ class NeuralJudged:
 class NeuralTrackSwapper:
     """Swaps one track; `begin`, `finish` and `judge` each from one thread."""
 
+    looks_back = False
+
     def __init__(
         self,
         runner: ModelRunner,

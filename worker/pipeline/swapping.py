@@ -52,6 +52,7 @@ class TrackSwapper:
     """
 
     later: tuple[str, ...] = ()
+    looks_back = True
 
     def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int]) -> None:
         self._sources = tuple(sources)

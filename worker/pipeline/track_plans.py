@@ -39,6 +39,8 @@ class TrackPlan(Protocol):
 
     later: tuple[str, ...]
     """The names of the steps after `begin`, each a stage of its own."""
+    looks_back: bool
+    """Whether frames before a segment matter to it, so that `look` has to be called with them."""
 
     def start_anew(self) -> None:
         """Forget the frames before and what was counted: another segment begins."""

@@ -379,7 +379,8 @@ class _Run:
 
     def _decode(self) -> Iterator[_Item]:
         owner, segment = self._owner, self._segment
-        start = run_in_start(segment, owner.cuts)
+        looks_back = any(plan_.looks_back for plan_ in owner.plans.values())
+        start = run_in_start(segment, owner.cuts) if looks_back else segment.first
         for shown, frame in owner.shown(start, segment.last):
             index = shown.stamp.index
             faces = owner.faces.of(index)

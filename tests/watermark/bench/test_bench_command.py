@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from django.core.management import CommandError, call_command, load_command_class
+from django.core.management import CommandError, call_command
 from PIL import Image
 
 from watermark.bench.attacks import ATTACKS, seeded
@@ -101,14 +101,6 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(images, tm
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CommandError, match="cannot be written"):
         run("--images", images, "--out", tmp_path / "file" / "report")
-
-
-def test_bench_without_a_word_still_means_the_swap():
-    parser = load_command_class("webapp.commands", "bench").create_parser("manage.py", "bench")
-    plain, named = parser.parse_args(["--seconds", "3"]), parser.parse_args(["swap", "--seconds", "3"])
-    assert plain.what is None
-    assert named.what == "swap"
-    assert plain.seconds == named.seconds == [3.0]
 
 
 def test_the_help_gives_examples(capsys):

@@ -14,6 +14,7 @@ import pytest
 from webapp.jobs import leases, segments
 from webapp.jobs.models import Job
 from worker import rendering
+from worker.inference.registry import BUILTIN
 from worker.media.errors import MediaError
 from worker.pipeline.analysis import AnalysedFrame, AnalysisSummary, AnalysisWriter
 from worker.spec import JobSpec, SourcePhoto, Swap
@@ -50,7 +51,7 @@ def plan(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
             swaps=(Swap(0, (SourcePhoto(tmp_path / "source", "0" * 64),)),),
             hardware="decode" if allowed else "off",
         )
-        return rendering._Work.of(job.pk, spec, b"pattern", **more)
+        return rendering._Work.of(job.pk, spec, b"pattern", BUILTIN, **more)
 
     return planned
 
