@@ -103,7 +103,9 @@ def test_a_device_that_fails_leaves_the_job_to_software_from_the_first_segment(
     monkeypatch.setattr(rendering, "_render", render)
     lease = leases.Lease(Job, job.pk, "worker", [Job.State.RUNNING])
     spec = plan(ONE, try_device=False).spec
-    done: Any = rendering.render(job, "worker", spec, pattern=b"pattern", lease=lease, progress=lambda _: None)
+    done: Any = rendering.render(
+        job, "worker", spec, pattern=b"pattern", cards=BUILTIN, lease=lease, progress=lambda _: None
+    )
     assert (done, tried) == ("joined", ["encode", "decode"])
     assert not helps(job, device)
     assert helps(job, plan(ONE))  # this very worker, and now in software
