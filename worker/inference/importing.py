@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -115,7 +116,7 @@ def _make(known: OperatorModel, path: Path, original: str, entry: Path, threads:
     from worker.inference.onnx_graph import serialise
 
     for leftover in entry.parent.glob(f"{_TEMPORARY}*"):  # of an importer that was killed: we hold its lock now
-        leftover.unlink(missing_ok=True)
+        shutil.rmtree(leftover)
     name = known.card.name
     log.info("importing %s", name)
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=entry.parent) as scratch:

@@ -134,6 +134,14 @@ def test_every_other_model_runs_and_what_it_gives_back_is_the_untouched_picture(
     assert np.abs(back - (127.5 + share * (picture - 127.5))).max() <= 1
 
 
+def test_what_a_killed_importer_left_is_swept_and_stops_nobody(tmp_path):
+    left = tmp_path / "cache" / ".new-killed"
+    left.mkdir(parents=True)
+    (left / "trial.onnx").write_bytes(b"half")
+    _import(tmp_path, "gfpgan_1.4", graphs.enhancer())
+    assert not left.exists()
+
+
 def test_tensors_with_an_exporters_own_names_get_those_of_the_contract(tmp_path):
     plain, odd = graphs.swapper(256, shade=True), graphs.swapper(256, shade=True)
     inside = odd.graph.node[0].output[0]
