@@ -86,15 +86,20 @@ def installed(folder: Path) -> frozenset[str]:
     try:
         record = json.loads((folder / RECORD).read_bytes())
         pins, licences = record["pins"], record["licences"]
-        allowed = {name for name, entry in _MODELS.items() if entry["commercial_use"]}
-        allowed |= {name for name in licences if licences[name]["licence"] == _MODELS.get(name, {}).get("licence")}
-        return frozenset(name for name in _MODELS if name in pins and name in allowed and _file(folder, name))
-    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset(
+            name
+            for name, entry in _MODELS.items()
+            if name in pins
+            and licence_allows(entry["licence"], entry["commercial_use"], licences.get(name, {}).get("licence"))
+            and (folder / f"{name}.onnx").is_file()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return frozenset()
 
 
-def _file(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.onnx").is_file()
+def licence_allows(licence: str, commercial_use: bool, accepted: str | None) -> bool:
+    """Whether a model under `licence` may be used, given the name of the licence that the operator `accepted`."""
+    return commercial_use or accepted == licence
 
 
 def ready(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -177,7 +177,7 @@ def run_job(job_id: str) -> None:
             result = pipeline.run_job(
                 spec,
                 pattern=pattern,
-                engine_socket=ensure_engine(settings.HOME),
+                engine_socket=rendering.engine(),
                 progress=progress,
                 should_stop=lease.lost,
                 cards=cards,

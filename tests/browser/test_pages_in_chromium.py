@@ -132,6 +132,16 @@ def test_all_pages_fit_a_phone_and_a_finger_and_name_their_fields(
         page.set_viewport_size({"width": 360, "height": 740})
 
 
+def ask_ada_and_ben(tab: Page) -> None:
+    """Fill in what the last page of the wizard wants at least, and send it."""
+    tab.locator("#donor_name").fill("Ada")
+    tab.locator("#target_name").fill("Ben")
+    tab.get_by_label("Personal").check()
+    for name in cast.DECLARED:
+        tab.locator(f"#tick_{name}").check()
+    tab.get_by_role("button", name="Ask for permission and make the job").click()
+
+
 def test_the_way_to_the_links_works_without_javascript(
     context: BrowserContext, page: Page, cleo: cast.Account, live_server: object
 ) -> None:
@@ -141,12 +151,7 @@ def test_the_way_to_the_links_works_without_javascript(
     source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target")
     tab.goto(f"{live_server}/new/faces?source={source.pk}&target={target.pk}")
     tab.get_by_role("button", name="Go on to permission").click()
-    tab.locator("#donor_name").fill("Ada")
-    tab.locator("#target_name").fill("Ben")
-    tab.get_by_label("Personal").check()
-    for name in cast.DECLARED:
-        tab.locator(f"#tick_{name}").check()
-    tab.get_by_role("button", name="Ask for permission and make the job").click()
+    ask_ada_and_ben(tab)
     expect(tab.get_by_label("Link for Ada")).to_be_visible()
     assert Job.objects.count() == 1
     plain.close()
@@ -171,12 +176,7 @@ def test_the_choices_about_a_video_open_fit_every_width_and_are_sent(
         page.locator("#video-options").screenshot(path=tmp_path / f"choices-{width}.png")
     page.get_by_label("Kind of video").select_option("hevc")
     page.get_by_label("From", exact=True).fill("0:02")
-    page.locator("#donor_name").fill("Ada")
-    page.locator("#target_name").fill("Ben")
-    page.get_by_label("Personal").check()
-    for name in cast.DECLARED:
-        page.locator(f"#tick_{name}").check()
-    page.get_by_role("button", name="Ask for permission and make the job").click()
+    ask_ada_and_ben(page)
     expect(page.get_by_role("img", name="QR code of the link for Ada")).to_be_visible()
     options = Job.objects.get().options
     assert (options["codec"], options["trim_start"]) == ("hevc", 2.0)

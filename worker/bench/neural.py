@@ -7,6 +7,7 @@ and what the device was busy says whether the host kept up with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,34 +43,28 @@ ALL_HOST: Final = "neural set, all host a frame, x264 veryfast included, mark ex
 FACTOR: Final = "neural set, total over inference, steady state"
 PHOTO: Final = "neural set, one photo on a warm worker over inference"
 KEEPS_UP: Final = "pretend device, frames per second over min(1000 / device ms, 2000 / host ms)"
+_JUDGED: Final = {
+    row.name: row
+    for row in (
+        Row(HOST, None, "ms", required=15, goal=10),
+        Row(ALL_HOST, None, "ms", required=45, goal=36),
+        Row(FACTOR, None, required=1.04, goal=1.03),
+        Row(PHOTO, None, required=1.3, goal=1.1),
+        Row(KEEPS_UP, None, required=0.75, goal=0.9, more_is_better=True),
+    )
+}
 _SHARES: Final[Mapping[str, float]] = {"face_detector": 4.17, "face_landmarks": 25.24, "face_swapper": 31.84}
 """How the pretend device's milliseconds of a frame are divided: multiplications of the stand-ins, in 10⁹."""
 
 
 def rows_without(reason: str) -> list[Row]:
     """The rows that cannot be measured, and why."""
-    return [
-        Row(HOST, None, "ms", required=15, goal=10, note=reason),
-        Row(ALL_HOST, None, "ms", required=45, goal=36, note=reason),
-        Row(FACTOR, None, required=1.04, goal=1.03, note=reason),
-        Row(PHOTO, None, required=1.3, goal=1.1, note=reason),
-        Row(KEEPS_UP, None, required=0.75, goal=0.9, more_is_better=True, note=reason),
-    ]
+    return [replace(row, note=reason) for row in _JUDGED.values()]
 
 
-def measure(
-    report: Report,
-    space: Workspace,
-    things: Material,
-    folder: Path,
-    choice: Choice,
-    *,
-    frames: tuple[int, int],
-    progress: Progress,
-) -> None:
-    """Add the neural rows and tables to `report`. Raises as `bench_pipeline`."""
-    with_models(report, space, things, folder, choice, frames=frames, progress=progress)
-    pretending(report, space, things, folder, choice, progress=progress)
+def _judged(name: str, measured: float | None, note: str) -> Row:
+    """The row `name`, with what is required of it."""
+    return replace(_JUDGED[name], measured=measured, note=note)
 
 
 def with_models(
@@ -134,20 +129,16 @@ def model_rows(cost: Cost, photo: Cost, whole: Cost) -> list[Row]:
     """
     per, used = 1000 / cost.frames, whole.used
     return [
-        Row(
+        _judged(
             FACTOR,
             _over(cost),
-            required=1.04,
-            goal=1.03,
-            note=f"{per * cost.total:.0f} ms of processor time a frame, {per * cost.inference:.0f} of it inside the "
+            f"{per * cost.total:.0f} ms of processor time a frame, {per * cost.inference:.0f} of it inside the "
             f"models, as the engine's threads count it; {_counted(cost.items, cost.frames)}",
         ),
-        Row(
+        _judged(
             PHOTO,
             _over(photo),
-            required=1.3,
-            goal=1.1,
-            note=f"analysis and job: {1000 * photo.total:.0f} ms, {1000 * photo.inference:.0f} inside the models; "
+            f"analysis and job: {1000 * photo.total:.0f} ms, {1000 * photo.inference:.0f} inside the models; "
             f"{_counted(photo.items, 1)}",
         ),
         Row(
@@ -183,22 +174,16 @@ def host_rows_required(frames: Frames, cores_left: float) -> list[Row]:
     per_second = frames.both.frames / used.wall
     bound = min(8 * 1000 / TABLE[8], 1000 * CORES / frames.host)
     return [
-        Row(HOST, round(frames.python, 2), "ms", required=15, goal=10, note="analysis and job together"),
-        Row(
+        _judged(HOST, round(frames.python, 2), "analysis and job together"),
+        _judged(
             ALL_HOST,
             round(frames.host - frames.mark, 2),
-            "ms",
-            required=45,
-            goal=36,
-            note=f"decoded for the analysis and for the job: {2 * frames.decode:.1f} ms; encode {frames.encode:.1f}",
+            f"decoded for the analysis and for the job: {2 * frames.decode:.1f} ms; encode {frames.encode:.1f}",
         ),
-        Row(
+        _judged(
             KEEPS_UP,
             round(per_second / bound, 3),
-            required=0.75,
-            goal=0.9,
-            more_is_better=True,
-            note=f"{per_second:.1f} of {bound:.1f} frames per second by the clock: an idle machine is needed; other "
+            f"{per_second:.1f} of {bound:.1f} frames per second by the clock: an idle machine is needed; other "
             f"programs left {cores_left:.1f} of {used.cores} cores; if they come and go, it tells nothing",
         ),
     ]

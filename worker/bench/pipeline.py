@@ -39,7 +39,8 @@ def bench_pipeline(
     if choice is None:
         report.rows += neural.rows_without("needs --models with a detector, landmarks, an embedding and a swapper")
     else:
-        neural.measure(report, space, things, folder, choice, frames=neural_frames, progress=progress)
+        neural.with_models(report, space, things, folder, choice, frames=neural_frames, progress=progress)
+        neural.pretending(report, space, things, folder, choice, progress=progress)
     lines = tuple(host_milliseconds(60, choice.swapper if choice else "hyperswap_1a_256").items())
     report.tables.append(Table(_STEPS, ("step", "ms"), lines))
     return report

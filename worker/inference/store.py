@@ -25,7 +25,7 @@ from worker.inference.importing import import_model
 from worker.inference.packages import sha256_of
 from worker.inference.registry import ModelCard, ModelSet, OperatorModel
 from worker.inference.types import ModelError
-from worker.model_choice import RECORD
+from worker.model_choice import RECORD, licence_allows
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class ModelStore:
             finally:
                 aside.unlink(missing_ok=True)
             progress("installed", 1.0)
-            return self._standing(known, record)
+            return self._standing(known, record, compare=False)  # what was put there was read a moment ago
 
     def _compare(self, known: OperatorModel, found: str, held_by: Pin | None, named: str, pin: bool) -> None:
         """Whether a file with this SHA-256 may be installed. ModelError "model_hash_mismatch" or "hash_unknown"."""
@@ -335,7 +335,8 @@ def _known(name: str) -> OperatorModel:
 
 
 def _allowed(known: OperatorModel, acceptance: Acceptance | None) -> bool:
-    return known.card.commercial_use or (acceptance is not None and acceptance.licence == known.card.licence)
+    card = known.card
+    return licence_allows(card.licence, card.commercial_use, acceptance.licence if acceptance is not None else None)
 
 
 def _by_role(path: Path, role: str) -> OperatorModel:

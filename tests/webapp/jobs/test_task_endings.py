@@ -31,7 +31,7 @@ class Bench:
         self.render: Callable[[], None] = lambda: None
         self.draft = stored(stage, self.job)
         monkeypatch.setattr(tasks, "materialise", lambda job, folder: SimpleNamespace(kind="photo"))
-        monkeypatch.setattr(tasks, "ensure_engine", lambda home: home)
+        monkeypatch.setattr(tasks.rendering, "engine", lambda: "engine")
         monkeypatch.setattr(tasks, "with_models", lambda spec, engine: (spec, None))
         monkeypatch.setattr(tasks.pipeline, "run_job", self._run)
         monkeypatch.setattr(finishing, "finish", self._finish)
