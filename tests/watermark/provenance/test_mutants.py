@@ -85,7 +85,7 @@ def content(path: Path, mime: str) -> str:
         with Image.open(path) as picture:
             digest.update(picture.convert("RGB").tobytes())
         return digest.hexdigest()
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:  # brands are text to PyAV, and no hash covers them
         for frame in container.decode():
             digest.update(frame.to_ndarray().tobytes())
     return digest.hexdigest()
