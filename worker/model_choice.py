@@ -16,7 +16,7 @@ MESH: Final = "mesh"
 """The built-in swapper, which needs no model but the built-in ones."""
 RECORD: Final = "store.json"
 """In an operator's folder: which SHA-256 is pinned for each model, and which licences were accepted."""
-_REGISTRY: Final = Path(__file__).with_name("inference") / "registry.toml"
+_CARDS: Final = Path(__file__).with_name("inference") / "cards"
 
 
 class ModelsMissingError(Exception):
@@ -121,8 +121,22 @@ def operator_entries(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: {**entries.get(entry.get("like"), {}), **entry} for name, entry in entries.items()}
 
 
-_MODELS: Final = operator_entries(
-    tomllib.loads(_REGISTRY.read_text("utf-8"))
-)  # the file is part of the program, like this module
+def registry_data() -> dict[str, dict[str, Any]]:
+    """The whole registry: the tables `packages`, `models`, `hosts` and `operator` of all its files in one.
+
+    Of several models of one kind the first in its file is the one that is taken where nobody chose. The files are part
+    of the program, like this module.
+    """
+    data: dict[str, dict[str, Any]] = {}
+    for path in sorted(_CARDS.glob("*.toml")):
+        for table, entries in tomllib.loads(path.read_text("utf-8")).items():
+            there = data.setdefault(table, {})
+            if twice := there.keys() & entries.keys():
+                raise ValueError(f"{path.name} registers {', '.join(sorted(twice))} a second time")
+            there.update(entries)
+    return data
+
+
+_MODELS: Final = operator_entries(registry_data())
 SWAPPERS: Final = (MESH, *_of_role("face_swapper"))
 ENHANCERS: Final = ("", *_of_role("face_enhancer"))

@@ -17,9 +17,10 @@ from worker.bench.report import Progress, Report, Table
 from worker.bench.workspace import Workspace
 from worker.faces.analyse import analyse_image
 from worker.faces.landmarks import FACE_SCORE, FaceMesh
-from worker.faces.neural.models import ArcFace, Swapper, apart
+from worker.faces.neural.embeddings import ArcFace, apart
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.points import five_of
+from worker.faces.neural.swappers import Swapper
 from worker.faces.quality import judge, sharpness
 from worker.faces.swap import MeshSwapper, SwapOptions, prepare_source
 from worker.faces.topology import TOPOLOGY

@@ -12,9 +12,12 @@ from typing import Final
 import cv2
 import numpy as np
 
-from worker.faces.neural.models import ArcFace, Fan2d, PointDetector, Swapper
+from worker.faces.neural.detectors import PointDetector
+from worker.faces.neural.embeddings import ArcFace
+from worker.faces.neural.landmarks import Fan2d
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.points import five_of
+from worker.faces.neural.swappers import Swapper
 from worker.inference import registry
 from worker.media.planes import Planes
 

@@ -6,7 +6,6 @@ exports take and give; their files lie in a folder that is named explicitly, and
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.types import ModelError
-from worker.model_choice import ModelsMissingError, NeuralSet, neural_set, operator_entries
+from worker.model_choice import ModelsMissingError, NeuralSet, neural_set, operator_entries, registry_data
 
-REGISTRY_PATH: Final = Path(__file__).with_name("registry.toml")
 MAX_BATCH: Final = 32  # bounds the memory that one request can make the engine take
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -74,7 +72,8 @@ class ModelContract:
     """What a model takes and gives: float32 shapes by tensor name without the batch axis, and their meaning.
 
     `image` is set for operator models. `identity` is the name of the model whose embedding, scaled to length 1, goes
-    into the input `source` of a swapper; "" for all others.
+    into the input `source` of a swapper; "" for all others. `adapter` says which of a role's classes reads it; "" the
+    usual one.
     """
 
     inputs: Mapping[str, tuple[int, ...]]
@@ -83,6 +82,7 @@ class ModelContract:
     meaning: str
     image: ImageContract | None = None
     identity: str = ""
+    adapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,12 +225,12 @@ def operator_models() -> Mapping[str, OperatorModel]:
 
 
 def cards() -> Mapping[str, ModelCard]:
-    """All registered models by name, in the order of the file."""
+    """All registered models by name, in the order of their file."""
     return _CARDS
 
 
 def _read_cards() -> Mapping[str, ModelCard]:
-    data = _registry_file()
+    data = registry_data()
     packages = {
         name: SourcePackage(name=name, **{**entry, "download": tuple(entry["download"])})
         for name, entry in data["packages"].items()
@@ -278,7 +278,7 @@ def check_inputs(card: ModelCard, inputs: Mapping[str, NDArray[Any]]) -> int:
 
 
 def card_of(name: str, entry: Mapping[str, Any], packages: Mapping[str, SourcePackage] | None = None) -> ModelCard:
-    """A card from plain data in the form of registry.toml. Raises KeyError or TypeError where something is missing.
+    """A card from plain data as in the files of cards/. Raises KeyError or TypeError where something is missing.
 
     An entry without a package belongs to a model of an operator.
     """
@@ -300,6 +300,7 @@ def card_of(name: str, entry: Mapping[str, Any], packages: Mapping[str, SourcePa
             meaning=contract["meaning"],
             image=ImageContract(**{key: _frozen(value) for key, value in image.items()}) if image else None,
             identity=contract.get("identity", ""),
+            adapter=contract.get("adapter", ""),
         ),
         one_to_many=OneToMany(**entry["one_to_many"]) if "one_to_many" in entry else None,
         batches=entry.get("batches", True),
@@ -328,12 +329,13 @@ def card_entry(card: ModelCard) -> dict[str, Any]:
             "meaning": contract.meaning,
             "image": asdict(contract.image) if contract.image else None,
             "identity": contract.identity,
+            "adapter": contract.adapter,
         },
     }
 
 
 def _read_operator_models() -> Mapping[str, OperatorModel]:
-    data = _registry_file()
+    data = registry_data()
     hosts, entries = data["hosts"], operator_entries(data)
     return MappingProxyType(
         {
@@ -354,10 +356,6 @@ def _read_operator_models() -> Mapping[str, OperatorModel]:
     )
 
 
-def _registry_file() -> dict[str, Any]:
-    return tomllib.loads(REGISTRY_PATH.read_text("utf-8"))
-
-
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -366,5 +364,5 @@ def _shapes(entry: Mapping[str, list[int]]) -> Mapping[str, tuple[int, ...]]:
     return MappingProxyType({name: tuple(shape) for name, shape in entry.items()})
 
 
-_CARDS: Final = _read_cards()  # the file is part of the program, like this module
+_CARDS: Final = _read_cards()
 _OPERATOR_MODELS: Final = _read_operator_models()

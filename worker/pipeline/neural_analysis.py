@@ -22,7 +22,7 @@ from worker.pipeline.photo_analysis import SMALLEST_TOLD, Report, Seen, read_pho
 from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.video_analysis import Record, container_of
 
-_DEPTH: Final = 4  # frames between two steps: what the engine can batch
+_DEPTH: Final = 8  # frames between two steps: what the engine can batch
 
 
 @dataclass

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from worker.faces import align
 from worker.faces.neural.crops import Frame
-from worker.faces.neural.models import ArcFace, Enhancer, Swapper, apart, unit
+from worker.faces.neural.embeddings import ArcFace, apart, unit
+from worker.faces.neural.enhancers import Enhancer
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.photo import PhotoLooker
 from worker.faces.neural.points import box_of_points, five_of
+from worker.faces.neural.swappers import Swapper
 from worker.faces.neural.track import NeuralModels
 from worker.faces.quality import Quality, fine_detail
 from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Rgb

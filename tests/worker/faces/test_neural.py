@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 from tests.worker import neural_graphs as graphs
 from worker.faces import align
 from worker.faces.neural.crops import PictureReader, TensorWriter, cut, framing, letterbox
-from worker.faces.neural.models import ArcFace, Enhancer, Fan2d, PointDetector, Swapper, apart, unit
+from worker.faces.neural.detectors import PointDetector
+from worker.faces.neural.embeddings import ArcFace, apart, unit
+from worker.faces.neural.enhancers import Enhancer
+from worker.faces.neural.landmarks import Fan2d
 from worker.faces.neural.paste import Paster, feathered
 from worker.faces.neural.points import five_of, yaw_of, yaw_of_five
+from worker.faces.neural.swappers import Swapper
 from worker.inference import registry
 from worker.inference.importing import import_folder
 from worker.inference.registry import ImageContract, ModelSet

@@ -12,7 +12,7 @@ import pytest
 from tests.worker import neural_graphs as graphs
 from worker.faces.align import TEMPLATES
 from worker.faces.errors import FaceError
-from worker.faces.neural.models import apart, unit
+from worker.faces.neural.embeddings import apart, unit
 from worker.faces.neural.photo import PhotoLooker
 from worker.faces.neural.track import NeuralModels
 from worker.inference.importing import import_folder

@@ -7,7 +7,9 @@ import numpy as np
 
 from worker.faces.detect import overlap
 from worker.faces.errors import FaceError
-from worker.faces.neural.models import ArcFace, Fan2d, PointDetector
+from worker.faces.neural.detectors import PointDetector
+from worker.faces.neural.embeddings import ArcFace
+from worker.faces.neural.landmarks import Fan2d
 from worker.faces.neural.points import NeuralDetection, box_of_points, five_of
 from worker.faces.neural.track import LANDMARK_SCORE, NeuralModels
 from worker.faces.types import MIN_FACE_PIXELS, Floats, Rgb

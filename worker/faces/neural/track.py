@@ -17,7 +17,9 @@ import numpy as np
 from worker.faces.align import Affine
 from worker.faces.detect import intersection, overlap
 from worker.faces.neural.crops import Frame, cut, framing
-from worker.faces.neural.models import ArcFace, Fan2d, PointDetector, apart, unit
+from worker.faces.neural.detectors import PointDetector
+from worker.faces.neural.embeddings import ArcFace, apart, unit
+from worker.faces.neural.landmarks import Fan2d
 from worker.faces.neural.points import Landmarks68, NeuralDetection, box_of_points, five_of, yaw_of_five
 from worker.faces.track import CutDetector, TrackedFace, keep_best
 from worker.faces.types import MIN_FACE_PIXELS, Floats, Rgb

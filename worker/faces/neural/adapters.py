@@ -1,0 +1,27 @@
+"""One small class per kind of model, in the modules beside this one: what goes in, and what its answer means.
+
+`prepare` makes the inputs of one run of one item, `decode` reads its outputs; nothing is run here, so that a pipeline
+can submit as it likes and the engine can batch what many callers sent. What distinguishes models of a kind (names,
+size, colours, template, range) is in their card. The tensors that `prepare` gives are used again by its next call,
+which `ModelRunner.submit` allows; so an instance belongs to one thread.
+"""
+
+from collections.abc import Mapping
+
+from worker.faces.neural.crops import PictureReader
+from worker.faces.types import Floats, Rgb
+from worker.inference.registry import ImageContract, ModelCard
+
+Tensors = Mapping[str, Floats]
+
+
+def image_of(card: ModelCard) -> ImageContract:
+    """How a picture goes into a model. ValueError if its card does not say."""
+    if card.contract.image is None:
+        raise ValueError(f"the model {card.name} does not say how a picture goes in")
+    return card.contract.image
+
+
+def picture_of(reader: PictureReader, tensor: Floats, planar: bool) -> Rgb:
+    """A picture of one item, uint8 [side, side, 3]: Y'CbCr for planes, else RGB."""
+    return reader.yuv(tensor) if planar else reader.rgb(tensor)
