@@ -235,6 +235,11 @@ def test_an_embedding_has_length_one_and_is_told_apart(runner):
         for seed in (0, 0, 1)
     )
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+    outputs = runner.run("arcface_w600k_r50", describer.prepare(textured(seed=0), FIVE))
+    raw = describer.decode_raw(outputs)
+    np.testing.assert_array_equal(raw, outputs["output"][0])
+    assert np.linalg.norm(raw) > 2
+    np.testing.assert_allclose(raw / np.linalg.norm(raw), one, atol=1e-6)
     assert apart(one, same) == pytest.approx(0, abs=1e-6)
     assert apart(one, other) > 0.1
     with pytest.raises(ValueError, match="direction"):
