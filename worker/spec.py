@@ -40,6 +40,7 @@ MOST_MASK_PADDING = 45  # per cent of the square at each edge: what is left is n
 LEAST_SCALE, MOST_SCALE = 0.25, 2.0
 LEAST_HEIGHT, MOST_HEIGHT = 96, 4096  # pixels: a mark needs as many (watermark.embedding.SMALLEST_SIDE)
 LEAST_FPS, MOST_FPS = 1.0, 120.0
+MOST_BOOST = 4
 
 PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp", "image/avif")
 VIDEO_MIMES = ("video/mp4", "video/quicktime")
@@ -157,6 +158,7 @@ class JobSpec:
     enhancer_blend: int = 80  # per cent of the enhanced face that shows
     masking: Masking = field(default_factory=Masking)
     upscaler: str = ""  # a model of the role frame_upscaler; "" for none
+    pixel_boost: int = 1  # times the swapper's own side that a face is made with
     model_set: str = "builtin"  # the id of the model files that do it
     codec: VideoCodec = "h264"
     crf: int = 18
@@ -183,6 +185,8 @@ class JobSpec:
             raise SpecError("An enhancer goes with a neural swapper; the built-in one has none.")
         if not 0 <= self.enhancer_blend <= 100:
             raise SpecError("The blend of the enhancer must be between 0 and 100 per cent.")
+        if not 1 <= self.pixel_boost <= MOST_BOOST or (self.pixel_boost > 1 and self.swapper == "mesh"):
+            raise SpecError(f"A pixel boost is 1 to {MOST_BOOST}, and above 1 with a neural swapper only.")
         if not 0 <= self.crf <= 51 or not 1 <= self.jpeg_quality <= 100:
             raise SpecError("Encoder quality is outside its scale (CRF 0 to 51, JPEG 1 to 100).")
         for name, kind in (("codec", VideoCodec), ("preset", Preset), ("hardware", Hardware)):

@@ -19,6 +19,7 @@ from worker.spec import (
     LEAST_FPS,
     LEAST_HEIGHT,
     LEAST_SCALE,
+    MOST_BOOST,
     MOST_FPS,
     MOST_HEIGHT,
     MOST_SCALE,
@@ -199,6 +200,12 @@ class JobOptions(Strict):
     )
     enhancer = serializers.ChoiceField(
         choices=ENHANCERS, required=False, allow_blank=True, help_text="After the swap, with a model as swapper only."
+    )
+    pixel_boost = serializers.IntegerField(
+        min_value=1,
+        max_value=MOST_BOOST,
+        required=False,
+        help_text="With a model as swapper only: times its own pixels a side, for so many runs squared; default 1.",
     )
 
 
