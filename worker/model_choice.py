@@ -122,9 +122,12 @@ def converter_of(swapper: str) -> str:
     return str(_MODELS[swapper]["contract"].get("converter", "")) if swapper in _MODELS else ""
 
 
-def makers(swapper: str, enhancer: str) -> tuple[str, ...]:
-    """The models that make a result's faces, in the order of their work, as its record and its manifest name them."""
-    return tuple(filter(None, (converter_of(swapper), swapper, enhancer)))
+def makers(swapper: str, enhancer: str, upscaler: str = "") -> tuple[str, ...]:
+    """The models that make a result's faces, in the order of their work, as its record and its manifest name them.
+
+    An upscaler makes the faces too, and all else.
+    """
+    return tuple(filter(None, (converter_of(swapper), swapper, enhancer, upscaler)))
 
 
 def installed(folder: Path) -> frozenset[str]:

@@ -61,6 +61,7 @@ STAGES = {
     "analysis": "looking for faces",
     "screen": "checking the content",
     "swap": "replacing the face",
+    "upscale": "making the picture larger",
     "mark": "embedding the mark",
     "encode": "writing the result",
     "label": "adding the visible label",
