@@ -110,9 +110,9 @@ class NeuralTrackSwapper:
         enhancer: str = "",
         pixel_boost: int = 1,
     ) -> None:
-        """`swapper` and `enhancer` name models of the roles face_swapper and face_enhancer; `identity` was read for
+        """`swapper` and `enhancer` name models of the roles face_swapper and face_enhancer.
 
-        this swapper. `pixel_boost` is how many times the model's side the face has (see `Swapper`).
+        `identity` was read for this swapper; `pixel_boost` is how many times its side the face has (see `Swapper`).
         Raises ModelError "model_missing" if one of them or the model of the embedding is not in `models`.
         """
         card = models.card(swapper)

@@ -75,10 +75,10 @@ def test_how_finely_the_face_is_made_is_folded_away_until_it_was_chosen(
     settings.OPERATOR_MODELS_DIR = tmp_path
     graphs.record_installed(tmp_path, "yunet", "2dfan4", "arcface_w600k_r50", "inswapper_128")
     page = cleo.browser.get("/new/permission", form(files)).content.decode()
-    assert '<details id="swapper-options">' in page
+    assert '<details class="stack-tight" id="swapper-options">' in page
     wrong = cleo.browser.post("/new/permission", form(files, swapper="inswapper_128", pixel_boost="9"))
     assert wrong.status_code == 422
-    assert '<details id="swapper-options" open>' in wrong.content.decode()
+    assert '<details class="stack-tight" id="swapper-options" open>' in wrong.content.decode()
     assert "How finely the face is made: Choose one of these." in wrong.content.decode()
     assert not Job.objects.exists()
     kept = cleo.browser.post("/new/permission", form(files, donor_name="", pixel_boost="4")).content.decode()

@@ -92,8 +92,9 @@ def donor(seed: int, template: str = "ffhq_512", length: float = 20.0, blur: flo
     return DonorPhoto(picture, five, raw)
 
 
-def test_the_table_names_every_swapper_and_each_names_the_converter_of_its_family():
+def test_the_table_names_every_swapper_and_each_names_the_converter_of_its_family(models):
     assert set(CONTRACTS) == set(KNOWN)
+    assert all(card.batches for card in models.extra.values())
     for name, (*_, source) in CONTRACTS.items():
         assert KNOWN[name].card.contract.converter == (family(name) if source in (RAW, LENGTH_ONE) else "")
 
