@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.worker import neural_graphs as graphs
-from worker.faces.align import TEMPLATES
+from worker.faces import align
 from worker.faces.neural.crops import merge_tiles, split_tiles
 from worker.faces.neural.donors import DonorPhoto, Identity, identity_of
 from worker.faces.neural.embeddings import unit
@@ -47,6 +47,15 @@ CONTRACTS: dict[str, tuple[int, str, Any, tuple[float, float], Any]] = {
 }
 """As published: side, template, (black, white) by colour of the target, black and white of the output, the source."""
 CONVERTERS = {"ghost": "crossface_ghost", "simswap": "crossface_simswap", "hififace": "crossface_hififace"}
+_TEMPLATES = {
+    "arcface_112_v1": ((0.3547, 0.4566), (0.6453, 0.4566), (0.5000, 0.6115), (0.3791, 0.7769), (0.6209, 0.7769)),
+    "arcface_112_v2": ((0.3419, 0.4616), (0.6565, 0.4598), (0.5002, 0.6405), (0.3710, 0.8247), (0.6315, 0.8233)),
+    "arcface_128": ((0.3617, 0.4039), (0.6370, 0.4024), (0.5002, 0.5604), (0.3871, 0.7216), (0.6151, 0.7203)),
+    "ffhq_512": ((0.3769, 0.4686), (0.6229, 0.4691), (0.5012, 0.6133), (0.3931, 0.7254), (0.6115, 0.7249)),
+    "mtcnn_512": ((0.3656, 0.4673), (0.6331, 0.4659), (0.5002, 0.6194), (0.3903, 0.7760), (0.6118, 0.7748)),
+}
+POINTS = {name: np.array(points, np.float32) for name, points in _TEMPLATES.items()}
+"""The published templates: eyes, nose tip, corners of the mouth in units of the side."""
 SPOTS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (255, 0, 255))
 KNOWN = {name: known for name, known in registry.operator_models().items() if known.card.role == "face_swapper"}
 
@@ -67,7 +76,7 @@ def runner(models: ModelSet, models_dir: Path) -> LocalRunner:
 
 def spotted(template: str, size: int = 400) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """A black picture [480, 640, 3] with a spot of another colour at each point of a face by `template`; the points."""
-    five = np.array(TEMPLATES[template], np.float32) * size + (120, 40)
+    five = POINTS[template] * size + (120, 40)
     picture = np.zeros((480, 640, 3), np.uint8)
     for (x, y), colour in zip(five, SPOTS, strict=True):
         picture[round(y) - 8 : round(y) + 9, round(x) - 8 : round(x) + 9] = colour
@@ -76,7 +85,7 @@ def spotted(template: str, size: int = 400) -> tuple[NDArray[np.uint8], NDArray[
 
 def at_spots(tensor: NDArray[np.float32], template: str) -> NDArray[np.float32]:
     """The values [5, 3] of a tensor [3, s, s] where the template has its points."""
-    places = np.rint(np.array(TEMPLATES[template]) * tensor.shape[1]).astype(int)
+    places = np.rint(POINTS[template] * tensor.shape[1]).astype(int)
     return np.stack([tensor[:, y, x] for x, y in places])
 
 
@@ -92,8 +101,9 @@ def donor(seed: int, template: str = "ffhq_512", length: float = 20.0, blur: flo
     return DonorPhoto(picture, five, raw)
 
 
-def test_the_table_names_every_swapper_and_each_names_the_converter_of_its_family():
+def test_the_table_names_every_swapper_and_each_names_the_converter_of_its_family(models):
     assert set(CONTRACTS) == set(KNOWN)
+    assert all(card.batches for card in models.extra.values())
     for name, (*_, source) in CONTRACTS.items():
         assert KNOWN[name].card.contract.converter == (family(name) if source in (RAW, LENGTH_ONE) else "")
 
@@ -103,7 +113,8 @@ def test_the_target_goes_in_as_published(name):
     side, template, (black, white), _, _ = CONTRACTS[name]
     picture, five = spotted(template)
     swapper = Swapper(KNOWN[name].card)
-    (tile,), _ = swapper.tiles(picture, five)
+    (tile,), matrix = swapper.tiles(picture, five)
+    np.testing.assert_allclose(align.apply(matrix, five), POINTS[template] * side, atol=0.02)
     source = np.zeros(KNOWN[name].card.contract.inputs["source"], np.float32)
     inputs = swapper.prepare(tile, source)
     assert set(inputs) == {"source", "target"}
@@ -141,6 +152,7 @@ def test_the_donor_goes_in_as_published(name, runner, models):
             photo = donor(1, template)
             found = identity_of([photo], name, runner, models)
             assert found.source.shape == (3, side, side)
+            assert models.card(name).contract.source.framing == template
             np.testing.assert_allclose(at_spots(found.source, template), np.array(SPOTS) / 255, atol=0.02)
         case "embedding of length 1":
             np.testing.assert_array_equal(found.source, found.embedding)
@@ -196,7 +208,7 @@ def swapped(swapper: Swapper, runner: Any, frame: Any, five: Any) -> None:
 def face(template: str, size: float) -> NDArray[np.float32]:
     """Five points of a face that is turned a little."""
     turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
-    return ((np.array(TEMPLATES[template]) - 0.5) @ turn.T * size + (480, 270)).astype(np.float32)
+    return ((POINTS[template] - 0.5) @ turn.T * size + (480, 270)).astype(np.float32)
 
 
 @pytest.mark.parametrize("planar", [False, True], ids=["photo", "video"])
