@@ -95,12 +95,13 @@ def test_what_is_in_front_of_the_face_stays_as_it_was(runner, models, enhancer):
     assert everything[220:260, 340:380].min() > 20
 
 
-def test_planes_are_masked_alike(runner, models):
+@pytest.mark.parametrize("boost", [1, 2])
+def test_planes_are_masked_alike_however_finely_the_face_is_made(runner, models, boost):
     before = Planes((640, 480))
     before.paste(before.whole, scene())
     frame = Planes((640, 480))
     frame.buffer[:] = before.buffer
-    swapped(runner, models, OCCLUSION, frame)
+    swapped(runner, models, OCCLUSION, frame, pixel_boost=boost)
     np.testing.assert_array_equal(frame.y[:, 326:], before.y[:, 326:])
     np.testing.assert_array_equal(frame.v[:, 164:], before.v[:, 164:])
     assert np.abs(frame.y[230:250, 270:300].astype(int) - before.y[230:250, 270:300]).min() > 10

@@ -91,14 +91,17 @@ class Parser:
         self.card: Final = card
         self._looker = _Looker(card)
         (self._output,) = card.contract.outputs
-        self._shown = [CLASSES[name] for name in regions]
+        self._shown = np.zeros(256, np.uint8)
+        self._shown[[CLASSES[name] for name in regions]] = 255
 
     def prepare(self, frame: Frame, matrix: Affine, side: int) -> Tensors:
         return self._looker.look(frame, matrix, side)
 
     def decode(self, outputs: Tensors, side: int) -> Mask:
-        shown = np.isin(outputs[self._output][0].astype(np.int32), self._shown)
-        return softened(shown.astype(np.float32), side)
+        shown = cv2.LUT(outputs[self._output][0].astype(np.uint8), self._shown)
+        # The edge is softened by far more than a pixel, so half the size shows the same for a fraction of the work.
+        half = cv2.resize(shown, (shown.shape[1] // 2, shown.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        return softened(np.asarray(half / np.float32(255), np.float32), side)
 
 
 def box(side: int, blur: float, padding: Sequence[int]) -> Mask:
