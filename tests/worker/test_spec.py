@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.spec import JobSpec, Label, SourcePhoto, SpecError, Swap
+from worker.spec import MASK_REGIONS, MASK_TYPES, JobSpec, Label, Masking, SourcePhoto, SpecError, Swap
 
 HASH = "ab" * 32
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -37,11 +37,20 @@ def spec(**changes: object) -> JobSpec:
     target=st.integers(0, 50),
     label=st.none() | st.builds(Label, text=TEXT),
     crf=st.integers(0, 51),
+    masking=st.builds(
+        Masking,
+        types=st.lists(st.sampled_from(MASK_TYPES), min_size=1).map(tuple),
+        regions=st.lists(st.sampled_from(MASK_REGIONS), min_size=1).map(tuple),
+        blur=st.floats(0, 1),
+        padding=st.tuples(*[st.integers(0, 45)] * 4),
+        models=st.lists(st.sampled_from(["xseg_1", "bisenet_resnet_18"])).map(tuple),
+    ),
 )
 def test_a_specification_survives_the_journey_as_json(
-    job_id: str, name: str, face: int, target: int, label: Label | None, crf: int
+    job_id: str, name: str, face: int, target: int, label: Label | None, crf: int, masking: Masking
 ) -> None:
-    sent = spec(job_id=job_id, label=label, crf=crf, swaps=(Swap(target, (SourcePhoto(Path(name), HASH, face),)),))
+    kept = {"label": label, "crf": crf, "masking": masking}
+    sent = spec(job_id=job_id, **kept, swaps=(Swap(target, (SourcePhoto(Path(name), HASH, face),)),))
     assert JobSpec.from_json(sent.to_json()) == sent
 
 
@@ -54,6 +63,7 @@ def test_a_specification_survives_the_journey_as_json(
         {"swaps": (Swap(1, (SourcePhoto(Path("a"), HASH),)), Swap(1, (SourcePhoto(Path("b"), HASH),)))},
         {"crf": 99},
         {"jpeg_quality": 0},
+        {"enhancer_blend": 101},
         {"pixel_boost": 2},  # the built-in swapper has no size of its own
         {"swapper": "inswapper_128", "pixel_boost": 0},
         {"swapper": "inswapper_128", "pixel_boost": 5},
@@ -96,3 +106,20 @@ def test_a_video_that_cannot_be_written_so_is_refused(changes: dict[str, object]
 def test_what_is_not_a_specification_is_refused(text: str) -> None:
     with pytest.raises(SpecError):
         JobSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"types": ()},
+        {"types": ("ellipse",)},
+        {"areas": ("hair",)},
+        {"regions": ()},
+        {"blur": 1.1},
+        {"padding": (0, 0, 0)},
+        {"padding": (0, 0, 46, 0)},
+    ],
+)
+def test_masks_that_cannot_be_made_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(SpecError):
+        Masking(**wrong)  # type: ignore[arg-type]
