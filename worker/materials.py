@@ -54,6 +54,7 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         crf=options.crf,
         swapper=options.swapper,
         enhancer=options.enhancer,
+        others=options.others,
         preset=options.preset,
         hardware="decode" if settings.VIDEO_DEVICE == "auto" else "off",
         scale=options.scale,

@@ -17,6 +17,7 @@ MarkMode = Literal["default", "durable"]
 VideoCodec = Literal["h264", "hevc", "av1"]
 Preset = Literal["fast", "balanced", "slow"]
 Hardware = Literal["off", "decode", "encode"]
+Others = Literal["keep", "blur"]
 
 LEAST_SCALE, MOST_SCALE = 0.25, 2.0
 LEAST_HEIGHT, MOST_HEIGHT = 96, 4096  # pixels: a mark needs as many (watermark.embedding.SMALLEST_SIDE)
@@ -100,6 +101,7 @@ class JobSpec:
     swapper: str = "mesh"  # the built-in one, or a model of the role face_swapper
     enhancer: str = ""  # a model of the role face_enhancer; "" for none
     model_set: str = "builtin"  # the id of the model files that do it
+    others: Others = "keep"  # what becomes of the faces that are not replaced
     codec: VideoCodec = "h264"
     crf: int = 18
     preset: Preset = "fast"
@@ -125,7 +127,7 @@ class JobSpec:
             raise SpecError("An enhancer goes with a neural swapper; the built-in one has none.")
         if not 0 <= self.crf <= 51 or not 1 <= self.jpeg_quality <= 100:
             raise SpecError("Encoder quality is outside its scale (CRF 0 to 51, JPEG 1 to 100).")
-        for name, kind in (("codec", VideoCodec), ("preset", Preset), ("hardware", Hardware)):
+        for name, kind in (("codec", VideoCodec), ("preset", Preset), ("hardware", Hardware), ("others", Others)):
             if getattr(self, name) not in get_args(kind):
                 raise SpecError(f"The {name} must be one of {', '.join(get_args(kind))}.")
         if self.codec == "av1" and self.output_mime == "video/quicktime":

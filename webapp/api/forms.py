@@ -22,6 +22,7 @@ from worker.spec import (
     MOST_FPS,
     MOST_HEIGHT,
     MOST_SCALE,
+    Others,
     Preset,
     VideoCodec,
 )
@@ -199,6 +200,11 @@ class JobOptions(Strict):
     )
     enhancer = serializers.ChoiceField(
         choices=ENHANCERS, required=False, allow_blank=True, help_text="After the swap, with a model as swapper only."
+    )
+    others = serializers.ChoiceField(
+        choices=get_args(Others),
+        required=False,
+        help_text="Faces that are not replaced: keep them as they are, or blur every one of at least 64 pixels.",
     )
 
 

@@ -28,6 +28,7 @@ from worker.spec import (
     VIDEO_MIMES,
     Label,
     MarkMode,
+    Others,
     Preset,
     VideoCodec,
 )
@@ -46,7 +47,8 @@ class Options:
     must allow all three.
 
     `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
-    with such a one `enhancer` may name another, "" for none.
+    with such a one `enhancer` may name another, "" for none. `others` says what becomes of the faces that are not
+    replaced: they are never touched, or on request made unrecognisable.
     For videos: `crf` is the quality on x264's scale whatever the `codec`, `preset` the work it may cost; `height` in
     pixels or else `scale` the size; `fps` the frames per second, None for the target's own; `trim_start` and `trim_end`
     in seconds the part that is kept. A photo has no use for them.
@@ -66,6 +68,7 @@ class Options:
     crf: int = 18
     swapper: str = MESH
     enhancer: str = ""
+    others: Others = "keep"
     preset: Preset = "fast"
     scale: float = 1.0
     height: int | None = None
@@ -94,6 +97,7 @@ class Options:
             ("preset", get_args(Preset)),
             ("swapper", SWAPPERS),
             ("enhancer", ENHANCERS),
+            ("others", get_args(Others)),
         ):
             if getattr(options, name) not in allowed:
                 raise _invalid(name, f"one of {', '.join(filter(None, allowed))}")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,10 +98,13 @@ class TrackSwapper:
                 raise
             self._left_alone += 1
             return None
+        if face.strength < 1:
+            rgb = cv2.addWeighted(rgb, face.strength, before, 1 - face.strength, 0)
         planes.paste(box, rgb, before)
         self._replaced += 1
         self._widest_gap = max(self._widest_gap, done.yaw_gap)
-        if not self._samples.due(index):
+        # A face that is half faded is half somebody else; the next one is judged in its place.
+        if face.strength < 1 or not self._samples.due(index):
             return None
         return Judged(self, box, before, inside, self._sources[done.source_index], done.yaw_gap)
 
