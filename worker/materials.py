@@ -55,6 +55,7 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         swapper=options.swapper,
         enhancer=options.enhancer,
         others=options.others,
+        pixel_boost=options.pixel_boost,
         preset=options.preset,
         hardware="decode" if settings.VIDEO_DEVICE == "auto" else "off",
         scale=options.scale,

@@ -34,18 +34,20 @@ class ModelsMissingError(Exception):
 
 @dataclass(frozen=True)
 class NeuralSet:
-    """The models that carry one job out, by name; `enhancer` "" for none."""
+    """The models that carry one job out, by name; `converter` and `enhancer` "" for none."""
 
     detector: str
     landmarks: str
     embedding: str
     swapper: str
     enhancer: str = ""
+    converter: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """All of them."""
-        return tuple(filter(None, (self.detector, self.landmarks, self.embedding, self.swapper, self.enhancer)))
+        named = (self.detector, self.landmarks, self.embedding, self.converter, self.swapper, self.enhancer)
+        return tuple(filter(None, named))
 
 
 def _of_role(role: str) -> tuple[str, ...]:
@@ -71,11 +73,22 @@ def neural_set(swapper: str, enhancer: str, there: Collection[str]) -> NeuralSet
         embedding=str(entry["contract"]["identity"]),
         swapper=swapper,
         enhancer=enhancer,
+        converter=converter_of(swapper),
     )
     missing = [name for name in found.names if name not in there]
     if missing:
         raise ModelsMissingError(missing)
     return found
+
+
+def converter_of(swapper: str) -> str:
+    """The model that turns an embedding into what `swapper` takes; "" where it needs none."""
+    return str(_MODELS[swapper]["contract"].get("converter", "")) if swapper in _MODELS else ""
+
+
+def makers(swapper: str, enhancer: str) -> tuple[str, ...]:
+    """The models that make a result's faces, in the order of their work, as its record and its manifest name them."""
+    return tuple(filter(None, (converter_of(swapper), swapper, enhancer)))
 
 
 def installed(folder: Path) -> frozenset[str]:

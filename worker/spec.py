@@ -22,6 +22,7 @@ Others = Literal["keep", "blur"]
 LEAST_SCALE, MOST_SCALE = 0.25, 2.0
 LEAST_HEIGHT, MOST_HEIGHT = 96, 4096  # pixels: a mark needs as many (watermark.embedding.SMALLEST_SIDE)
 LEAST_FPS, MOST_FPS = 1.0, 120.0
+MOST_BOOST = 4
 
 PHOTO_MIMES = ("image/jpeg", "image/png", "image/webp", "image/avif")
 VIDEO_MIMES = ("video/mp4", "video/quicktime")
@@ -100,6 +101,7 @@ class JobSpec:
     aigc: str = ""  # China's metadata label, JSON; "" for none
     swapper: str = "mesh"  # the built-in one, or a model of the role face_swapper
     enhancer: str = ""  # a model of the role face_enhancer; "" for none
+    pixel_boost: int = 1  # times the swapper's own side that a face is made with
     model_set: str = "builtin"  # the id of the model files that do it
     others: Others = "keep"  # what becomes of the faces that are not replaced
     codec: VideoCodec = "h264"
@@ -125,6 +127,8 @@ class JobSpec:
             raise SpecError("Two replacements name the same face of the target.")
         if self.enhancer and self.swapper == "mesh":
             raise SpecError("An enhancer goes with a neural swapper; the built-in one has none.")
+        if not 1 <= self.pixel_boost <= MOST_BOOST or (self.pixel_boost > 1 and self.swapper == "mesh"):
+            raise SpecError(f"A pixel boost is 1 to {MOST_BOOST}, and above 1 with a neural swapper only.")
         if not 0 <= self.crf <= 51 or not 1 <= self.jpeg_quality <= 100:
             raise SpecError("Encoder quality is outside its scale (CRF 0 to 51, JPEG 1 to 100).")
         for name, kind in (("codec", VideoCodec), ("preset", Preset), ("hardware", Hardware), ("others", Others)):

@@ -203,11 +203,12 @@ def graph_of(name: str, *, half: bool = False) -> Any:
     if name in makers:
         return makers[name](half=half)
     known = registry.operator_models()[name]
+    if known.card.role == "face_converter":
+        return converter(half=half)
     assert known.card.contract.image is not None
     side = known.card.contract.image.side
     if known.card.role == "face_swapper":
-        mapped = any(edit.kind == "embedding_map" for edit in known.edits)
-        return swapper(side, half=half, emap=np.eye(512, dtype=np.float32) if mapped else None)
+        return swapper_of(name, half=half)
     return enhancer(side, half=half, weight=name == "codeformer")
 
 
@@ -242,3 +243,43 @@ def write_all(folder: Path, *, half: bool = False) -> Path:
     for name in NAMES:
         onnx.save(graph_of(name, half=half), folder / f"{name}.onnx")
     return folder
+
+
+def swapper_of(name: str, *, half: bool = False, gain: float = 0.0) -> Any:
+    """The stand-in of the swapper `name`, by its card: gives the target back, in the values of its output.
+
+    With `gain`, plus so many times the mean of the source's first channel (of a picture) or of all of it.
+    """
+    known = registry.operator_models()[name]
+    image = known.card.contract.image
+    assert image is not None
+    graph = Graph(half=half)
+    source = graph.input("source", *known.inputs["source"])
+    target = graph.input("target", 3, image.side, image.side)
+    low, high = image.output_range
+    scale, shift = ([(high - low) * value for value in values] for values in (image.std, image.mean))
+    shown = graph.op("Mul", target, graph.weight(np.reshape(scale, (1, 3, 1, 1))))
+    shown = graph.op("Add", shown, graph.weight(np.reshape(shift, (1, 3, 1, 1)) + low))
+    if len(known.inputs["source"]) == 3:
+        first = graph.op("Gather", source, graph.weight(0, np.int64), axis=1)
+        mean = graph.op("ReduceMean", first, axes=[1, 2], keepdims=1)
+    else:
+        mean = graph.op("ReduceMean", source, axes=[1], keepdims=1)
+    mean = graph.op("Mul", mean, graph.weight(gain))
+    mean = graph.op("Reshape", mean, graph.weight([1, 1, 1, 1], np.int64))
+    graph.output(graph.op("Add", shown, mean), "output", 3, image.side, image.side)
+    if any(edit.kind == "embedding_map" for edit in known.edits):
+        graph.weight(np.eye(512))
+    return graph.model()
+
+
+def converter_matrix() -> NDArray[np.float32]:
+    """float32 [512, 512]: what a stand-in of a converter multiplies with."""
+    return np.random.default_rng(11).standard_normal((512, 512)).astype(np.float32)
+
+
+def converter(*, half: bool = False) -> Any:
+    """Turns an embedding into another of another length."""
+    graph = Graph(half=half)
+    graph.output(graph.op("MatMul", graph.input("input", 512), graph.weight(converter_matrix())), "output", 512)
+    return graph.model()

@@ -54,11 +54,15 @@ def test_a_specification_survives_the_journey_as_json(
         {"swaps": (Swap(1, (SourcePhoto(Path("a"), HASH),)), Swap(1, (SourcePhoto(Path("b"), HASH),)))},
         {"crf": 99},
         {"jpeg_quality": 0},
+        {"pixel_boost": 2},  # the built-in swapper has no size of its own
+        {"swapper": "inswapper_128", "pixel_boost": 0},
+        {"swapper": "inswapper_128", "pixel_boost": 5},
     ],
 )
 def test_what_cannot_be_carried_out_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         spec(**changes)
+    assert spec(swapper="inswapper_128", pixel_boost=4).pixel_boost == 4
 
 
 @pytest.mark.parametrize(

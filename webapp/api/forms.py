@@ -19,6 +19,7 @@ from worker.spec import (
     LEAST_FPS,
     LEAST_HEIGHT,
     LEAST_SCALE,
+    MOST_BOOST,
     MOST_FPS,
     MOST_HEIGHT,
     MOST_SCALE,
@@ -205,6 +206,12 @@ class JobOptions(Strict):
         choices=get_args(Others),
         required=False,
         help_text="Faces that are not replaced: keep them as they are, or blur every one of at least 64 pixels.",
+    )
+    pixel_boost = serializers.IntegerField(
+        min_value=1,
+        max_value=MOST_BOOST,
+        required=False,
+        help_text="With a model as swapper only: times its own pixels a side, for so many runs squared; default 1.",
     )
 
 

@@ -77,7 +77,7 @@ def listing() -> Iterator[str]:
     for standing in store().standings():
         card = standing.card
         use = "commercial use allowed" if card.commercial_use else "NO commercial use"
-        yield f"{card.name:18} {card.role:15} {_state(standing):22} {card.licence} ({use})  {card.licence_url}"
+        yield f"{card.name:24} {card.role:15} {_state(standing):22} {card.licence} ({use})  {card.licence_url}"
 
 
 def problems() -> Iterator[str]:
@@ -104,7 +104,7 @@ def _licences() -> Iterator[str]:
             allowed = f"accepted by {word.by} at {word.at}: {word.reason}"
         else:
             allowed = f"REFUSED until `models licence accept {card.name} --reason …`"
-        yield f"{card.name:18} {card.licence:15} {allowed}"
+        yield f"{card.name:24} {card.licence:15} {allowed}"
 
 
 def _installed(standing: Standing) -> str:

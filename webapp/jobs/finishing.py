@@ -26,6 +26,7 @@ from webapp.jobs.models import Job, Output
 from webapp.jobs.running import Draft
 from webapp.screening.models import ScreeningRecord
 from worker.media import client
+from worker.model_choice import makers
 from worker.spec import EXTENSIONS, JobSpec
 
 
@@ -166,7 +167,7 @@ def _request(
         not_screened=tuple(evidence.not_screened),
         label_text=spec.label.text if spec.label is not None else "",
         model_set=spec.model_set,
-        models=(spec.swapper, spec.enhancer),
+        models=makers(spec.swapper, spec.enhancer),
     )
 
 

@@ -21,6 +21,7 @@ from worker.spec import (
     LEAST_FPS,
     LEAST_HEIGHT,
     LEAST_SCALE,
+    MOST_BOOST,
     MOST_FPS,
     MOST_HEIGHT,
     MOST_SCALE,
@@ -47,8 +48,9 @@ class Options:
     must allow all three.
 
     `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
-    with such a one `enhancer` may name another, "" for none. `others` says what becomes of the faces that are not
-    replaced: they are never touched, or on request made unrecognisable.
+    with such a one `enhancer` may name another, "" for none, and `pixel_boost` makes the face with so many times the
+    model's own pixels a side. `others` says what becomes of the faces that are not replaced: they are never touched, or
+    on request made unrecognisable.
     For videos: `crf` is the quality on x264's scale whatever the `codec`, `preset` the work it may cost; `height` in
     pixels or else `scale` the size; `fps` the frames per second, None for the target's own; `trim_start` and `trim_end`
     in seconds the part that is kept. A photo has no use for them.
@@ -69,6 +71,7 @@ class Options:
     swapper: str = MESH
     enhancer: str = ""
     others: Others = "keep"
+    pixel_boost: int = 1
     preset: Preset = "fast"
     scale: float = 1.0
     height: int | None = None
@@ -103,11 +106,13 @@ class Options:
                 raise _invalid(name, f"one of {', '.join(filter(None, allowed))}")
         if options.enhancer and options.swapper == MESH:
             raise _invalid("enhancer", f"left out with the swapper {MESH}, which has none")
+        if options.pixel_boost != 1 and options.swapper == MESH:
+            raise _invalid("pixel_boost", f"left out with the swapper {MESH}, which has no size of its own")
         if type(options.political) is not bool:
             raise _invalid("political", "true or false")
         if not isinstance(options.partner, str) or not (options.partner == "" or is_name(options.partner, longest=120)):
             raise _invalid("partner", "a name of at most 120 characters on one line")
-        for name, low, high in (("jpeg_quality", 60, 100), ("crf", 10, 35)):
+        for name, low, high in (("jpeg_quality", 60, 100), ("crf", 10, 35), ("pixel_boost", 1, MOST_BOOST)):
             value = getattr(options, name)
             if type(value) is not int or not low <= value <= high:
                 raise _invalid(name, f"a whole number from {low} to {high}")

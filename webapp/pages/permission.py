@@ -60,6 +60,7 @@ class Answers:
     swapper: str = MESH
     enhancer: str = ""
     blur_others: bool = False
+    pixel_boost: str = "1"
     live_video: bool = False  # ask for the level L2 where policy does without
     basis: str = ""
     statement: str = ""
@@ -121,6 +122,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "mesh": MESH,
         "swappers": swappers,
         "enhancers": enhancers,
+        "boosts": words.BOOSTS.items(),
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
@@ -150,6 +152,7 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         swapper=text("swapper") or MESH,
         enhancer=text("enhancer"),
         blur_others="blur_others" in data,
+        pixel_boost=text("pixel_boost") or "1",
         live_video="live_video" in data,
         basis=text("basis"),
         statement=text("statement").replace("\r\n", "\n"),
@@ -175,6 +178,8 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         errors["purpose"] = "Choose what the result is for."
     if answers.label_language not in ("", *words.LABEL_LANGUAGES):
         errors["label_language"] = "Choose one of these languages."
+    if answers.pixel_boost not in words.BOOSTS:
+        errors["pixel_boost"] = "Choose one of these."
     errors |= {f"tick_{name}": WHY["tick_required"] for name, on in answers.ticks.items() if not on}
     return answers
 
@@ -256,8 +261,7 @@ def _make(
                     "jurisdictions": answers.jurisdictions,
                     **answers.video.options(),
                     "others": "blur" if answers.blur_others else "keep",
-                    "swapper": answers.swapper,
-                    "enhancer": answers.enhancer if answers.swapper != MESH else "",
+                    **_models(answers),
                 },
                 livemode=is_live(),
             )
@@ -269,6 +273,13 @@ def _make(
         answers.errors["form"] = error.message
         return None
     return job
+
+
+def _models(answers: Answers) -> dict[str, Any]:
+    """How the face is made, as `webapp.jobs.options` takes it: the built-in way has no choices."""
+    if answers.swapper == MESH:
+        return {}
+    return {"swapper": answers.swapper, "enhancer": answers.enhancer, "pixel_boost": int(answers.pixel_boost)}
 
 
 def _request(
@@ -328,6 +339,7 @@ FIELDS = {
     "purpose": "What the result is for",
     "intended_use": "What the result is for, in your words",
     "label_language": "Language of the label",
+    "pixel_boost": "How finely the face is made",
 }
 
 

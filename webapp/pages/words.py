@@ -99,6 +99,12 @@ CODECS = {
 }
 QUALITIES = {"18": "Standard", "14": "High: about twice the size", "24": "Small file: fine detail suffers"}
 PRESETS = {"fast": "Fast", "balanced": "Balanced", "slow": "Thorough: several times slower, a little smaller"}
+BOOSTS = {
+    "1": "As many as the model has",
+    "2": "Twice as many a side: 4 times the work",
+    "3": "3 times as many a side: 9 times the work",
+    "4": "4 times as many a side: 16 times the work",
+}
 HEIGHTS = {
     "": "As the video is",
     "2160": "2160 pixels high (4K)",

@@ -17,7 +17,8 @@ from worker.bench.report import Progress, Report, Table
 from worker.bench.workspace import Workspace
 from worker.faces.analyse import analyse_image
 from worker.faces.landmarks import FACE_SCORE, FaceMesh
-from worker.faces.neural.embeddings import ArcFace, apart
+from worker.faces.neural.donors import DonorPhoto, identity_of
+from worker.faces.neural.embeddings import ArcFace, apart, unit
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.points import five_of
 from worker.faces.neural.swappers import Swapper
@@ -186,14 +187,20 @@ def _by_model(
     card = space.models.card(swapper)
     swap, describer = Swapper(card), ArcFace(space.models.card(card.contract.identity))
 
-    def describe(picture: Rgb, landmarks: Floats) -> Floats:
-        return describer.decode(runner.run(describer.card.name, describer.prepare(picture, five_of(landmarks))))
+    def described(picture: Rgb, landmarks: Floats) -> Floats:
+        inputs = describer.prepare(picture, five_of(landmarks))
+        return describer.decode_raw(runner.run(describer.card.name, inputs))
 
-    identity = describe(source, donor.landmarks)
-    inputs, matrix = swap.prepare(rgb, five_of(face.landmarks), identity)
-    square = swap.decode(runner.run(swapper, inputs), planar=False)
+    def describe(picture: Rgb, landmarks: Floats) -> Floats:
+        return unit(described(picture, landmarks))
+
+    photo = DonorPhoto(source, five_of(donor.landmarks), described(source, donor.landmarks))
+    known = identity_of([photo], swapper, runner, space.models)
+    identity = known.embedding
+    tiles, matrix = swap.tiles(rgb, five_of(face.landmarks))
+    square = swap.decode([runner.run(swapper, swap.prepare(tile, known.source)) for tile in tiles], planar=False)
     after = rgb.copy()
-    Paster(swap.image.side).paste(after, matrix, square)
+    Paster(swap.side).paste(after, matrix, square)
     made, target = describe(after, face.landmarks), describe(rgb, face.landmarks)
     return Swapped(
         name=label,

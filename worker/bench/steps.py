@@ -31,7 +31,8 @@ def host_milliseconds(frames: int, swapper: str = "hyperswap_1a_256") -> dict[st
     cards = {name: known.card for name, known in registry.operator_models().items()}
     detector, fan = PointDetector(cards["yoloface_8n"]), Fan2d(cards["2dfan4"])
     describer, swap = ArcFace(cards["arcface_w600k_r50"]), Swapper(cards[swapper])
-    paster = Paster(swap.image.side)
+    paster = Paster(swap.side)
+    donor = np.ones(swap.card.contract.inputs["source"], np.float32)
     planes = _picture()
     detected, located, embedded = _answers()
     spent: dict[str, list[float]] = {}
@@ -56,13 +57,14 @@ def host_milliseconds(frames: int, swapper: str = "hyperswap_1a_256") -> dict[st
         lap("landmark decode")
         describer.prepare(planes, five)
         lap("embedding crop")
-        identity = describer.decode(embedded)
+        describer.decode(embedded)
         lap("embedding decode")
-        inputs, matrix = swap.prepare(planes, five, identity)
+        (tile,), matrix = swap.tiles(planes, five)
+        inputs = swap.prepare(tile, donor)
         lap("swap crop")
         answer = {swap.image.output: inputs[swap.image.input].copy()}
         last = time.thread_time()  # making the answer up is not the host's work
-        square = swap.decode(answer, planar=True)
+        square = swap.decode([answer], planar=True)
         lap("swap decode")
         paster.paste(planes, matrix, square)
         lap("paste")

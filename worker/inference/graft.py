@@ -21,6 +21,7 @@ _PREFIX: Final = f"{ADDED}graft_"
 YUNET_INPUT: Final = 640
 YUNET_STRIDES: Final = (8, 16, 32)
 _POINTS: Final = 5
+_LEAST_SQUARE: Final = 1e-12  # keeps a vector of nothing from being divided by nothing
 
 
 def yoloface_faces(model: ModelProto, *, score: float, overlap: float, faces: int) -> None:
@@ -106,11 +107,31 @@ def embedding_map(model: ModelProto, *, input: str) -> None:
     writer.write_into(model, first=True)
 
 
+def unit_length(model: ModelProto, *, output: str) -> None:
+    """Scale `output` [N, D] to length 1 per item."""
+    (found,) = _outputs(model, output)
+    dims = next(value for value in model.graph.output if value.name == output).type.tensor_type.shape.dim
+    if len(dims) != 2:
+        raise ValueError(f"its output {output} is no vector")
+    inner = f"{_PREFIX}{output}"
+    for node in model.graph.node:
+        node.output[:] = [inner if name == found else name for name in node.output]
+        node.input[:] = [inner if name == found else name for name in node.input]
+    writer = GraphWriter(_PREFIX)
+    # A product with ones and not ReduceSum, whose form changed after opset 11.
+    squares = writer.apply("Mul", inner, inner)
+    total = writer.apply("MatMul", squares, writer.constant(np.ones((dims[1].dim_value, 1))))
+    length = writer.apply("Sqrt", writer.apply("Add", total, writer.constant(_LEAST_SQUARE)))
+    writer.apply("Div", inner, length, output=output)
+    writer.write_into(model)
+
+
 EDITS: Final[Mapping[str, Callable[..., None]]] = {
     "yoloface_faces": yoloface_faces,
     "yunet_faces": yunet_faces,
     "heatmap_peaks": heatmap_peaks,
     "embedding_map": embedding_map,
+    "unit_length": unit_length,
 }
 
 

@@ -224,12 +224,12 @@ def _run(
 
 
 def _noise(shapes: Mapping[str, tuple[int, ...]], card: ModelCard, batch: int) -> dict[str, NDArray[np.float32]]:
-    """Seeded inputs in the model's range: pixels for the picture, a vector of length 1 for the rest."""
+    """Seeded inputs in the model's range: pixels for pictures, a vector of length 1 for the rest."""
     generator = np.random.default_rng(IMPORTER_VERSION)
-    image = card.contract.image
+    pictures = {image.input: image for image in (card.contract.image, card.contract.source) if image is not None}
     inputs = {}
     for name, shape in shapes.items():
-        if image is not None and name == image.input:
+        if (image := pictures.get(name)) is not None:
             form = (3, 1, 1) if image.layout == "NCHW" else (3,)
             mean, std = (np.reshape(each, form).astype(np.float32) for each in (image.mean, image.std))
             inputs[name] = (generator.random((batch, *shape), np.float32) - mean) / std

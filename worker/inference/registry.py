@@ -71,9 +71,10 @@ class ImageContract:
 class ModelContract:
     """What a model takes and gives: float32 shapes by tensor name without the batch axis, and their meaning.
 
-    `image` is set for operator models. `identity` is the name of the model whose embedding, scaled to length 1, goes
-    into the input `source` of a swapper; "" for all others. `adapter` says which of a role's classes reads it; "" the
-    usual one.
+    `image` is set for operator models. `identity` is the name of the model whose embedding says who a swapper's donor
+    is; "" for all others. What goes into the input `source` of a swapper is that embedding scaled to length 1, or what
+    the model `converter` makes of it unscaled, or the donor's photo where `source` says how that goes in. `adapter`
+    says which of a role's classes reads the model; "" the usual one.
     """
 
     inputs: Mapping[str, tuple[int, ...]]
@@ -82,6 +83,8 @@ class ModelContract:
     meaning: str
     image: ImageContract | None = None
     identity: str = ""
+    converter: str = ""
+    source: ImageContract | None = None
     adapter: str = ""
 
 
@@ -283,7 +286,6 @@ def card_of(name: str, entry: Mapping[str, Any], packages: Mapping[str, SourcePa
     An entry without a package belongs to a model of an operator.
     """
     contract = entry["contract"]
-    image = contract.get("image")
     return ModelCard(
         name=name,
         role=entry["role"],
@@ -298,8 +300,10 @@ def card_of(name: str, entry: Mapping[str, Any], packages: Mapping[str, SourcePa
             outputs=_shapes(contract["outputs"]),
             pixels=contract["pixels"],
             meaning=contract["meaning"],
-            image=ImageContract(**{key: _frozen(value) for key, value in image.items()}) if image else None,
+            image=_image(contract.get("image")),
             identity=contract.get("identity", ""),
+            converter=contract.get("converter", ""),
+            source=_image(contract.get("source")),
             adapter=contract.get("adapter", ""),
         ),
         one_to_many=OneToMany(**entry["one_to_many"]) if "one_to_many" in entry else None,
@@ -329,6 +333,8 @@ def card_entry(card: ModelCard) -> dict[str, Any]:
             "meaning": contract.meaning,
             "image": asdict(contract.image) if contract.image else None,
             "identity": contract.identity,
+            "converter": contract.converter,
+            "source": asdict(contract.source) if contract.source else None,
             "adapter": contract.adapter,
         },
     }
@@ -354,6 +360,10 @@ def _read_operator_models() -> Mapping[str, OperatorModel]:
             for name, entry in entries.items()
         }
     )
+
+
+def _image(entry: Mapping[str, Any] | None) -> ImageContract | None:
+    return ImageContract(**{key: _frozen(value) for key, value in entry.items()}) if entry else None
 
 
 def _frozen(value: Any) -> Any:

@@ -16,16 +16,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.faces import align
 from worker.faces.neural.crops import Frame
-from worker.faces.neural.embeddings import ArcFace, apart, unit
+from worker.faces.neural.donors import DonorPhoto, Identity, identity_of, sharpness_at
+from worker.faces.neural.embeddings import ArcFace, apart
 from worker.faces.neural.enhancers import Enhancer
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.photo import PhotoLooker
 from worker.faces.neural.points import box_of_points, five_of
 from worker.faces.neural.swappers import Swapper
 from worker.faces.neural.track import NeuralModels
-from worker.faces.quality import Quality, fine_detail
+from worker.faces.quality import Quality
 from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Rgb
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner, Pending
@@ -42,25 +42,19 @@ _MARGIN: Final = 0.3
 _WEAK: Final = 0.7
 _BLURRED: Final = 6.0
 _SMALL: Final = 110
-_CHIP: Final = 160
 # A face may be a little smaller than the least size for a moment, as the tracker allows.
 _LEAST: Final = 0.75 * MIN_FACE_PIXELS
 
 
 @dataclass(frozen=True)
-class Identity:
-    """The donor of a track as one embedding, float32 [D] of length 1; `sharpness` is the best of the photos'."""
-
-    embedding: Floats
-    sharpness: float
-
-
-@dataclass(frozen=True)
 class PendingPaste:
-    """A face on its way through the engine, and where it belongs; `matrix` leads from the frame to the square."""
+    """A face on its way through the engine, a run for each of its tiles, and where it belongs.
+
+    `matrix` leads from the frame to the square.
+    """
 
     plan: NeuralTrackSwapper
-    run: Pending
+    runs: tuple[Pending, ...]
     matrix: NDArray[np.float64]
     index: int
     five: Floats
@@ -114,17 +108,19 @@ class NeuralTrackSwapper:
         judged_frames: frozenset[int] = frozenset(),
         *,
         enhancer: str = "",
+        pixel_boost: int = 1,
     ) -> None:
         """`swapper` and `enhancer` name models of the roles face_swapper and face_enhancer.
 
+        `identity` was read for this swapper; `pixel_boost` is how many times its side the face has (see `Swapper`).
         Raises ModelError "model_missing" if one of them or the model of the embedding is not in `models`.
         """
         card = models.card(swapper)
         self._runner = runner
         self._model = swapper
-        self._swapper = Swapper(card)
+        self._swapper = Swapper(card, boost=pixel_boost)
         self._describer = ArcFace(models.card(card.contract.identity))
-        self._paster = Paster(self._swapper.image.side)
+        self._paster = Paster(self._swapper.side)
         self._enhancer = FaceEnhancer(runner, models, enhancer) if enhancer else None
         self._identity = identity
         self._samples = Samples(judged_frames)
@@ -151,15 +147,17 @@ class NeuralTrackSwapper:
         if float(box[2:].max()) < _LEAST or Box.around(face.landmarks, 0.0, _size_of(frame)) is None:
             self._left_alone += 1
             return None
-        inputs, matrix = self._swapper.prepare(frame, five, self._identity.embedding)
-        return PendingPaste(self, self._runner.submit(self._model, inputs), matrix, index, five, box)
+        tiles, matrix = self._swapper.tiles(frame, five)
+        source = self._identity.source
+        runs = tuple(self._runner.submit(self._model, self._swapper.prepare(tile, source)) for tile in tiles)
+        return PendingPaste(self, runs, matrix, index, five, box)
 
     def finish(self, pending: PendingPaste, frame: Frame) -> PendingEnhancement | NeuralJudged | None:
         """Wait for the swapped face and paste it into `frame`, in place; what to judge where this frame is a sample.
 
         With an enhancer the face is submitted to it instead. Raises ModelError; the frame is as it was then.
         """
-        outputs = pending.run.result()
+        outputs = [run.result() for run in pending.runs]
         square = self._swapper.decode(outputs, planar=isinstance(frame, Planes))
         around = Box.around(_corners(pending.box), _MARGIN, _size_of(frame))
         sampled = self._samples.due(pending.index)
@@ -190,7 +188,7 @@ class NeuralTrackSwapper:
                 distance_to_target=apart(made, target),
                 target_source_before=apart(target, donor),
                 yaw_gap=0.0,  # a swapper renders the pose anew, so photo and frame need not face the same way
-                sharpness=fine_detail(after, _chip_at(judged.five)),
+                sharpness=sharpness_at(after, judged.five),
                 warnings=tuple(name for name, found in checks.items() if found),
             )
         )
@@ -229,7 +227,7 @@ class FaceEnhancer:
 
 
 def load_identities(spec: JobSpec, runner: ModelRunner, models: ModelSet) -> dict[int, Identity]:
-    """The donors of a job by target: the mean direction of the embeddings of all their photos.
+    """The donors of a job by target, as its swapper takes them, from all their photos.
 
     Which face of a photo is meant was agreed on with the built-in analysis, so that analysis points it out here too.
     Raises MediaError for an unreadable photo, FaceError `no_face` or `source_unusable`, ModelError `model_missing`.
@@ -238,13 +236,12 @@ def load_identities(spec: JobSpec, runner: ModelRunner, models: ModelSet) -> dic
     looker = PhotoLooker(runner, models, NeuralModels(chosen.detector, chosen.landmarks, chosen.embedding))
     identities = {}
     for swap in spec.swaps:
-        directions, sharp = [], 0.0
+        photos = []
         for photo in swap.sources:
             rgb, agreed = face_of(photo, runner)
             face = looker.face_at(rgb, agreed.box)
-            directions.append(face.descriptor)
-            sharp = max(sharp, fine_detail(rgb, _chip_at(face.five)))
-        identities[swap.target] = Identity(unit(np.sum(directions, axis=0)), sharp)
+            photos.append(DonorPhoto(rgb, face.five, face.raw))
+        identities[swap.target] = identity_of(photos, spec.swapper, runner, models)
     return identities
 
 
@@ -279,6 +276,7 @@ def plan_neural_swaps(
             identities[target],
             frames_to_judge(seen),
             enhancer=spec.enhancer,
+            pixel_boost=spec.pixel_boost,
         )
     return plans
 
@@ -292,11 +290,6 @@ def _size_of(frame: Frame) -> tuple[int, int]:
 
 def _rgb(frame: Frame, box: Box) -> Rgb:
     return frame.to_rgb(box) if isinstance(frame, Planes) else frame[box.top : box.bottom, box.left : box.right]
-
-
-def _chip_at(five: Floats) -> align.Affine:
-    """The crop that `fine_detail` is measured on."""
-    return align.similarity(five, np.array(align.TEMPLATES["ffhq_512"]) * _CHIP)
 
 
 def _corners(box: Floats) -> Floats:

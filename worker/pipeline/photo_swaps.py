@@ -85,6 +85,7 @@ class _Neural:
             self._identities[face.track],
             frozenset({0}),
             enhancer=self._spec.enhancer,
+            pixel_boost=self._spec.pixel_boost,
         )
         begun = plan.begin(rgb, face, 0)
         if begun is None:

@@ -21,6 +21,7 @@ from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Child, Limits, call
+from worker.model_choice import converter_of
 from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
 from worker.pipeline.devices import granted
 from worker.pipeline.errors import PipelineError
@@ -319,7 +320,13 @@ def _result(spec: JobSpec, reply: Mapping[str, Any]) -> JobResult:
     if not spec.output_path.is_file():
         raise MediaError("child_died", "no output")
     outcome = dict(reply["outcome"])
-    made = {"swapper": spec.swapper, "enhancer": spec.enhancer, "model_set": spec.model_set}
+    made = {
+        "swapper": spec.swapper,
+        "converter": converter_of(spec.swapper),
+        "enhancer": spec.enhancer,
+        "pixel_boost": spec.pixel_boost,
+        "model_set": spec.model_set,
+    }
     outcome["quality"] = {face: {**record, **made} for face, record in outcome["quality"].items()}
     return JobResult(output=spec.output_path, mime=spec.output_mime, peak_rss=int(reply["peak_rss"]), **outcome)
 

@@ -80,6 +80,36 @@ def test_a_model_can_be_chosen_once_all_that_it_needs_is_there(settings: Any, tm
     assert Options.from_mapping(json.loads(json.dumps(chosen.to_dict()))) == chosen
 
 
+def test_a_swapper_that_needs_a_converter_is_complete_with_it_only(tmp_path: Path) -> None:
+    graphs.record_installed(tmp_path, "yunet", "2dfan4", "arcface_w600k_r50", "ghost_2_256", "uniface_256")
+    assert model_choice.ready(tmp_path)[0] == ("uniface_256",)
+    with pytest.raises(model_choice.ModelsMissingError, match="not installed here: crossface_ghost"):
+        model_choice.neural_set("ghost_2_256", "", model_choice.installed(tmp_path))
+    graphs.record_installed(tmp_path, "crossface_ghost")
+    assert model_choice.ready(tmp_path)[0] == ("ghost_2_256", "uniface_256")
+    record = json.loads((tmp_path / model_choice.RECORD).read_text())
+    del record["licences"]["crossface_ghost"]  # a free swapper is not free with a converter that is not
+    (tmp_path / model_choice.RECORD).write_text(json.dumps(record))
+    assert model_choice.ready(tmp_path)[0] == ("uniface_256",)
+
+
+def test_the_models_that_make_a_result_are_named_in_the_order_of_their_work() -> None:
+    assert model_choice.makers("simswap_256", "gfpgan_1.4") == ("crossface_simswap", "simswap_256", "gfpgan_1.4")
+    assert model_choice.makers("inswapper_128", "") == ("inswapper_128",)
+    assert model_choice.makers("mesh", "") == ("mesh",)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pixel_boost": 2}, *({"swapper": "inswapper_128", "pixel_boost": value} for value in (0, 5, 1.5, True))]
+)
+def test_more_pixels_go_with_a_model_and_within_limits(wrong: dict[str, Any]) -> None:
+    with pytest.raises(JobsError, match="pixel_boost") as caught:
+        Options.from_mapping(wrong)
+    assert caught.value.code == "option_invalid"
+    assert Options.from_mapping({"swapper": "inswapper_128", "pixel_boost": 4}).pixel_boost == 4
+    assert Options.from_mapping({}).pixel_boost == 1
+
+
 def test_chinas_metadata_label_names_the_producer_and_the_mark(settings: Any) -> None:
     settings.AIGC_PRODUCER = "001191110108MA01KP2T5U00000"
     found = json.loads(keys_of_house.aigc(bytes.fromhex("00d1e2a3b4c5f607")))

@@ -51,7 +51,7 @@ def test_models_are_offered_only_where_they_are_installed(
     cleo: cast.Account, files: tuple[Asset, Asset], settings: Any, tmp_path: Path
 ) -> None:
     assert "How the face is made" not in cleo.browser.get("/new/permission", form(files)).content.decode()
-    wanted = form(files, swapper="inswapper_128", enhancer="gfpgan_1.4")
+    wanted = form(files, swapper="inswapper_128", enhancer="gfpgan_1.4", pixel_boost="2")
     refused = cleo.browser.post("/new/permission", wanted)
     assert refused.status_code == 422
     assert "are not installed here" in refused.content.decode()
@@ -66,7 +66,25 @@ def test_models_are_offered_only_where_they_are_installed(
     assert re.search(r'<option value="gfpgan_1.4" selected>', again)
     assert cleo.browser.post("/new/permission", wanted).status_code == 302
     options = Job.objects.get().options
-    assert (options["swapper"], options["enhancer"]) == ("inswapper_128", "gfpgan_1.4")
+    assert (options["swapper"], options["enhancer"], options["pixel_boost"]) == ("inswapper_128", "gfpgan_1.4", 2)
+
+
+def test_how_finely_the_face_is_made_is_folded_away_until_it_was_chosen(
+    cleo: cast.Account, files: tuple[Asset, Asset], settings: Any, tmp_path: Path
+) -> None:
+    settings.OPERATOR_MODELS_DIR = tmp_path
+    graphs.record_installed(tmp_path, "yunet", "2dfan4", "arcface_w600k_r50", "inswapper_128")
+    page = cleo.browser.get("/new/permission", form(files)).content.decode()
+    assert '<details class="stack-tight" id="swapper-options">' in page
+    wrong = cleo.browser.post("/new/permission", form(files, swapper="inswapper_128", pixel_boost="9"))
+    assert wrong.status_code == 422
+    assert '<details class="stack-tight" id="swapper-options" open>' in wrong.content.decode()
+    assert "How finely the face is made: Choose one of these." in wrong.content.decode()
+    assert not Job.objects.exists()
+    kept = cleo.browser.post("/new/permission", form(files, donor_name="", pixel_boost="4")).content.decode()
+    assert '<option value="4" selected>' in kept
+    assert cleo.browser.post("/new/permission", form(files, pixel_boost="4")).status_code == 302  # built in: no use
+    assert Options.from_mapping(Job.objects.get().options) == Options()
 
 
 def test_the_label_can_be_made_to_say_more_and_never_less(

@@ -200,3 +200,26 @@ def test_a_graph_without_the_matrix_is_refused():
 def test_a_detector_without_its_outputs_is_refused():
     with pytest.raises(ValueError, match="no output cls_8"):
         graft.yunet_faces(passing({"output": (20, 8400)}, 11), score=SCORE, overlap=OVERLAP, faces=FACES)
+
+
+def test_a_vector_is_scaled_to_length_one_whoever_else_reads_it():
+    graph = Graph(batch=BATCH)
+    seen = graph.op("Mul", graph.input("input", 8), graph.weight(3.0))
+    graph.output(seen, "output", 8)
+    model = graph.model()
+    model.graph.node.append(helper.make_node("Neg", ["output"], ["negative"]))
+    model.graph.output.append(helper.make_tensor_value_info("negative", TensorProto.FLOAT, [BATCH, 8]))
+    graft.unit_length(model, output="output")
+    vectors = np.random.default_rng(7).standard_normal((3, 8)).astype(np.float32)
+    vectors[2] = 0
+    found = run(model, {"input": vectors})
+    np.testing.assert_allclose(np.linalg.norm(found["output"], axis=1), [1, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(
+        found["output"][:2], vectors[:2] / np.linalg.norm(vectors[:2], axis=1)[:, None], atol=1e-5
+    )
+    np.testing.assert_allclose(found["negative"], -3 * vectors, atol=1e-5)
+
+
+def test_a_picture_is_not_scaled_to_length_one():
+    with pytest.raises(ValueError, match="no vector"):
+        graft.unit_length(passing({"output": (3, 4, 4)}, 11), output="output")

@@ -117,8 +117,8 @@ def test_tensors_in_half_precision_at_the_border_are_widened(tmp_path):
         pytest.param(name, marks=pytest.mark.soak)
         if name == "gpen_bfr_2048"
         else name  # seconds, for 4-megapixel tensors
-        for name in registry.operator_models()
-        if name not in graphs.NAMES
+        for name, known in registry.operator_models().items()
+        if name not in graphs.NAMES and known.card.role != "face_converter"
     ],
 )
 def test_every_other_model_runs_and_what_it_gives_back_is_the_untouched_picture(tmp_path, name):
@@ -127,7 +127,7 @@ def test_every_other_model_runs_and_what_it_gives_back_is_the_untouched_picture(
     picture = np.random.default_rng(3).integers(0, 256, (card.contract.image.side,) * 2 + (3,), np.uint8)
     inputs = {card.contract.image.input: TensorWriter(card.contract.image).write(picture)}
     if "source" in card.contract.inputs:
-        inputs["source"] = np.full((1, 512), 512**-0.5, np.float32)
+        inputs["source"] = np.full((1, *card.contract.inputs["source"]), 512**-0.5, np.float32)
     outputs = LocalRunner(tmp_path, models=ModelSet({card.name: card}, {card.name: path})).run(name, inputs)
     back = PictureReader(card.contract.image).rgb(outputs[card.contract.image.output][0])
     share = 0.5 if name == "codeformer" else 1.0  # its stand-in multiplies with the weight that is set at import

@@ -223,6 +223,44 @@ def test_every_entry_says_where_it_is_published_and_who_may_use_it():
         assert known.card.licence_url.startswith("https://")
 
 
+LICENCES = {
+    "Apache-2.0": ("ghost_1_256", "ghost_2_256", "ghost_3_256"),
+    "ResearchRAIL": ("hyperswap_1a_256", "hyperswap_1b_256", "hyperswap_1c_256"),
+    "Non-Commercial": (
+        "inswapper_128",
+        "inswapper_128_fp16",
+        "simswap_256",
+        "simswap_unofficial_512",
+        "blendswap_256",
+    ),
+    "Unknown": ("hififace_unofficial_256", "uniface_256", "crossface_ghost", "crossface_simswap", "crossface_hififace"),
+}
+"""Of swappers and converters, as their publishers state them; "Unknown" where nobody does."""
+
+
+@pytest.mark.parametrize(
+    ("licence", "name"), [(licence, name) for licence, names in LICENCES.items() for name in names]
+)
+def test_a_swapper_or_converter_is_installed_under_its_licence(store, tmp_path, licence, name):
+    card = registry.operator_models()[name].card
+    assert (card.licence, card.commercial_use) == (licence, licence == "Apache-2.0")
+    path = tmp_path / f"{name}.onnx"
+    onnx.save(graphs.graph_of(name), path)
+    if not card.commercial_use:
+        with refused("licence_not_accepted"):
+            store.add_file(path, name, quiet, pin=True)
+        assert left(store) == []
+        store.accept_licence(name, "our written licence", "ada")
+    assert store.add_file(path, name, quiet, pin=True).state == "good"
+    assert list(store.models().extra) == [name]
+
+
+def test_every_swapper_and_converter_has_its_licence_in_that_table():
+    roles = ("face_swapper", "face_converter")
+    listed = {name for name, known in registry.operator_models().items() if known.card.role in roles}
+    assert {name for names in LICENCES.values() for name in names} == listed
+
+
 def test_the_command_from_refusal_to_use(settings, tmp_path, host, data):
     settings.OPERATOR_MODELS_DIR = tmp_path / "own"
     settings.MODEL_MIRROR = host.url

@@ -232,9 +232,15 @@ def test_a_segment_is_named_by_the_models_that_make_it_and_by_no_other(
     assert set(cards.extra) - set(fewer.extra) == {ENHANCER}
     names = {
         Namer(each, pattern).address(segment)
-        for each in (spec, plain, replace(plain, model_set=fewer.id()), replace(spec, swapper="inswapper_128"))
+        for each in (
+            spec,
+            plain,
+            replace(plain, model_set=fewer.id()),
+            replace(spec, swapper="inswapper_128"),
+            replace(spec, pixel_boost=2),
+        )
     }
-    assert len(names) == 4
+    assert len(names) == 5
 
 
 def _any(clip: Path, folder: Path, **more: Any) -> JobSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from tests.worker import neural_graphs as graphs
 from worker.faces.align import TEMPLATES
 from worker.faces.errors import FaceError
+from worker.faces.neural.donors import Identity
 from worker.faces.neural.embeddings import apart, unit
 from worker.faces.neural.photo import PhotoLooker
 from worker.faces.neural.track import NeuralModels
@@ -24,19 +26,16 @@ from worker.media.sample_clip import make_clip
 from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, Form, FrameFace
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.neural_analysis import analyse_photo_neural, analyse_video_neural
-from worker.pipeline.neural_swapping import (
-    Identity,
-    NeuralTrackSwapper,
-    load_identities,
-    plan_neural_swaps,
-)
+from worker.pipeline.neural_swapping import NeuralTrackSwapper, load_identities, plan_neural_swaps
 from worker.pipeline.segments import TrackFacts
 from worker.pipeline.swapping import sum_up
 from worker.spec import JobSpec, SourcePhoto, Swap
 
 SWAPPER = "hyperswap_1a_256"
+GAINS = {"ghost_1_256": 0.1, "hififace_unofficial_256": 60.0, "uniface_256": 0.3, "blendswap_256": 0.2}
+"""Swappers of which each takes its source in another way, and by how much their stand-ins show its mean."""
 FORM = Form(68, 2, 512)
-DONOR = Identity(unit(np.ones(512, np.float32)), 20.0)
+DONOR = Identity(unit(np.ones(512, np.float32)), 20.0, unit(np.ones(512, np.float32)))
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +43,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> ModelSet:
     """All stand-ins; the 256-pixel swapper makes its picture lighter by the mean of the source, so that it shows."""
     folder = graphs.write_all(tmp_path_factory.mktemp("operator"))
     onnx.save(graphs.swapper(256, shade=True), folder / f"{SWAPPER}.onnx")
+    for name, gain in GAINS.items():
+        onnx.save(graphs.swapper_of(name, gain=gain), folder / f"{name}.onnx")
+    for name in ("crossface_ghost", "crossface_hififace"):
+        onnx.save(graphs.graph_of(name), folder / f"{name}.onnx")
     return import_folder(folder, folder / "cache")
 
 
@@ -125,6 +128,50 @@ def test_both_sizes_of_swapper_are_driven_alike(runner, models, name):
     plan = swapper(runner, models, name)
     whole(plan, grey(), face())
     assert plan.facts().replaced == 1
+
+
+@pytest.mark.parametrize("name", GAINS)
+def test_what_a_swapper_takes_of_the_donors_photos_is_what_its_runs_get(tmp_path, runner, models, samples, name):
+    spec = replace(job(tmp_path, [samples / "grace_hopper.jpg"]), swapper=name)
+    (identity,) = load_identities(spec, runner, models).values()
+    contract = models.card(name).contract
+    assert identity.source.shape == contract.inputs["source"]
+    mean = float(identity.source.mean(axis=(1, 2))[0] if contract.source else identity.source.mean())
+    low, high = contract.image.output_range
+    lighter = GAINS[name] * mean / (high - low)
+    assert abs(lighter) > 0.02
+    planes, picture = grey(), np.full((480, 640, 3), 120, np.uint8)
+    for frame in (planes, picture):
+        whole(NeuralTrackSwapper(runner, models, name, identity), frame, face())
+    assert abs(int(planes.y[240, 320]) - (100 + lighter * 219)) <= 1
+    assert abs(picture[240, 320].astype(int) - (120 + lighter * 255)).max() <= 1
+
+
+@pytest.mark.parametrize("enhancer", ["", "gfpgan_1.4"])
+def test_more_pixels_are_runs_of_their_own_that_are_all_handed_in_at_once(runner, models, enhancer):
+    handed: list[str] = []
+
+    class Counting:
+        def submit(self, model, inputs):
+            handed.append(model)
+            return Done(runner.run(model, inputs))
+
+    plain, planes = grey(), grey()
+    whole(swapper(runner, models, enhancer=enhancer), plain, face())
+    plan = NeuralTrackSwapper(Counting(), models, SWAPPER, DONOR, enhancer=enhancer, pixel_boost=3)
+    step = plan.begin(planes, face(), 0)
+    assert handed == [SWAPPER] * 9
+    for _ in plan.later:
+        step = step.go_on(planes)
+    assert plan.facts().replaced == 1
+    assert np.abs(plain.buffer.astype(int) - planes.buffer).max() <= 1  # an even picture has no finer detail
+
+
+def test_a_donor_read_for_another_swapper_is_refused(runner, models):
+    plan = NeuralTrackSwapper(runner, models, "uniface_256", DONOR)
+    with pytest.raises(ModelError) as caught:
+        plan.begin(grey(), face(), 0)
+    assert caught.value.code == "input_invalid"
 
 
 def test_a_face_outside_the_frame_or_too_small_is_left_alone(runner, models):
@@ -269,6 +316,7 @@ def test_a_donor_is_the_mean_direction_of_all_photos(tmp_path, runner, models, s
     single = [load_identities(job(tmp_path, [path]), runner, models)[0] for path in (one, two)]
     both = load_identities(job(tmp_path, [one, two]), runner, models)[0]
     np.testing.assert_allclose(both.embedding, unit(single[0].embedding + single[1].embedding), atol=1e-5)
+    np.testing.assert_array_equal(both.source, both.embedding)
     assert both.sharpness == max(single[0].sharpness, single[1].sharpness)
 
 

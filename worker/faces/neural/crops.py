@@ -5,6 +5,7 @@ sampled for itself, and only the small square is converted. Pixels stay bytes un
 straight into the tensor that is sent.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -122,6 +123,30 @@ def cut(frame: Frame, matrix: Affine, side: int) -> Rgb:
         _sample(frame.v, chroma, side),
     )
     return np.asarray(cv2.transform(cv2.merge(parts), TO_RGB), np.uint8)
+
+
+def split_tiles(square: Rgb, factor: int) -> list[Rgb]:
+    """A square uint8 [side, side, 3] as factor x factor smaller ones, row by row.
+
+    Each shows the whole: tile (row, column) holds every `factor`-th pixel from there. `merge_tiles` is the way back.
+    """
+    return [
+        np.ascontiguousarray(square[row::factor, column::factor]) for row in range(factor) for column in range(factor)
+    ]
+
+
+def merge_tiles(tiles: Sequence[Rgb]) -> Rgb:
+    """The square that `split_tiles` took apart. ValueError where their number is no square."""
+    factor = math.isqrt(len(tiles))
+    if factor * factor != len(tiles) or not tiles:
+        raise ValueError(f"{len(tiles)} tiles make no square")
+    if factor == 1:
+        return tiles[0]
+    side = tiles[0].shape[0] * factor
+    square = np.empty((side, side, 3), np.uint8)
+    for index, tile in enumerate(tiles):
+        square[index // factor :: factor, index % factor :: factor] = tile
+    return square
 
 
 def to_chroma(matrix: Affine) -> Affine:

@@ -28,8 +28,12 @@ class ArcFace:
         return {self.image.input: self._writer.write(chip)}
 
     def decode(self, outputs: Tensors, *, item: int = 0) -> Floats:
-        """The embedding of one item of a batch, float32 [D] of length 1."""
-        return unit(outputs[self._output][item])
+        """The embedding of one item of a batch, float32 [D] of length 1. ValueError for one without a direction."""
+        return unit(self.decode_raw(outputs, item=item))
+
+    def decode_raw(self, outputs: Tensors, *, item: int = 0) -> Floats:
+        """The same as the net gives it, of whatever length: what some swappers and converters were trained with."""
+        return np.asarray(outputs[self._output][item], np.float32)
 
 
 def unit(vector: Floats) -> Floats:

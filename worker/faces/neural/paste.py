@@ -34,54 +34,40 @@ class Paster:
         """The part of a frame of `size` (width, height) that a square by `matrix` (frame to square) can change."""
         return Box.around(corners_in_frame(matrix, self._outline), 0.0, size)
 
-    def paste(self, frame: Frame, matrix: Affine, square: Rgb) -> Box | None:
+    def paste(self, frame: Frame, matrix: Affine, square: Rgb, *, mask: NDArray[np.uint8] | None = None) -> Box | None:
         """Blend uint8 [side, side, 3] into the frame where `matrix` (frame to square) took it from, in place.
 
-        The square is Y'CbCr for planes, RGB for a picture. Gives the rectangle that may have changed, None if the
-        square lies outside.
+        The square is Y'CbCr for planes, RGB for a picture. `mask` uint8 [side, side] says how much of each of its
+        pixels may show, 255 for all; the feather takes from that too. Gives the rectangle that may have changed, None
+        if the square lies outside. ValueError for a mask of another size.
         """
+        if mask is not None and mask.shape != (self._side, self._side):
+            raise ValueError(f"a mask of {list(mask.shape)} for a square of {self._side} pixels")
         planar = isinstance(frame, Planes)
         size = frame.size if isinstance(frame, Planes) else (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)
         box = self.box(matrix, size)
         if box is None:
             return None
         parts = cv2.split(square) if planar else [square]
+        weights = self._weights(mask)
         if isinstance(frame, Planes):
             rows, columns = slice(box.top // 2, box.bottom // 2), slice(box.left // 2, box.right // 2)
             chroma = to_chroma(matrix)
             corner = (box.left // 2, box.top // 2)
-            self._blend([(frame.y[box.top : box.bottom, box.left : box.right], parts[0])], matrix, (box.left, box.top))
+            luma = [(frame.y[box.top : box.bottom, box.left : box.right], parts[0])]
+            _blend(luma, matrix, (box.left, box.top), weights)
             pair = [(frame.u[rows, columns], parts[1]), (frame.v[rows, columns], parts[2])]
-            self._blend(pair, chroma, corner)
+            _blend(pair, chroma, corner, weights)
         else:
             region = frame[box.top : box.bottom, box.left : box.right]
-            self._blend([(region, square)], matrix, (box.left, box.top))
+            _blend([(region, square)], matrix, (box.left, box.top), weights)
         return box
 
-    def _blend(self, parts: list[tuple[Rgb, Rgb]], matrix: Affine, corner: tuple[int, int]) -> None:
-        """Blend pairs of (region of the frame, whole square) of one size, the region's corner at `corner`."""
-        moved = matrix * 1.0
-        moved[:, 2] += matrix[:, :2] @ corner
-        scale = align.scale_of(matrix)
-        factor = max(1, int(scale + 0.25)) if scale > _AVERAGED else 1
-        if factor > 1:  # the square is reduced: averaged first, or pixels of it would be skipped
-            moved[:, 2] -= (factor - 1) / 2
-            moved /= factor
-        size = (parts[0][0].shape[1], parts[0][0].shape[0])
-        mask = _warp(self._mask(factor), moved, size, cv2.BORDER_CONSTANT)
-        weight = mask.astype(np.int16)
-        for region, square in parts:
-            face = _warp(_reduced(square, factor) if factor > 1 else square, moved, size, cv2.BORDER_REPLICATE)
-            # frame + (face - frame) * weight, which leaves the frame's own value where the weight is 0.
-            change = cv2.subtract(face, region, dtype=cv2.CV_16S)
-            wide = weight if region.ndim == 2 else cv2.merge([weight, weight, weight])
-            cv2.multiply(change, wide, dst=change, scale=1 / 255, dtype=cv2.CV_16S)
-            cv2.add(region, change, dst=region, dtype=cv2.CV_8U)
-
-    def _mask(self, factor: int) -> Rgb:
-        if factor not in self._masks:
-            self._masks[factor] = _reduced(self._masks[1], factor)
-        return self._masks[factor]
+    def _weights(self, mask: NDArray[np.uint8] | None) -> dict[int, Rgb]:
+        """The weights of the square's pixels by how many times they are reduced; further ones are put in."""
+        if mask is None:
+            return self._masks
+        return {1: np.asarray(cv2.multiply(self._masks[1], mask, scale=1 / 255), np.uint8)}
 
 
 def feathered(side: int, feather: float = FEATHER, opacity: float = 1.0) -> Rgb:
@@ -90,6 +76,29 @@ def feathered(side: int, feather: float = FEATHER, opacity: float = 1.0) -> Rgb:
     share = np.clip(from_edge / max(1.0, feather * side), 0, 1)
     share = share * share * (3 - 2 * share)
     return np.asarray(np.rint(np.outer(share, share) * 255 * opacity), np.uint8)
+
+
+def _blend(parts: list[tuple[Rgb, Rgb]], matrix: Affine, corner: tuple[int, int], weights: dict[int, Rgb]) -> None:
+    """Blend pairs of (region of the frame, whole square) of one size, the region's corner at `corner`."""
+    moved = matrix * 1.0
+    moved[:, 2] += matrix[:, :2] @ corner
+    scale = align.scale_of(matrix)
+    factor = max(1, int(scale + 0.25)) if scale > _AVERAGED else 1
+    if factor > 1:  # the square is reduced: averaged first, or pixels of it would be skipped
+        moved[:, 2] -= (factor - 1) / 2
+        moved /= factor
+    size = (parts[0][0].shape[1], parts[0][0].shape[0])
+    if factor not in weights:
+        weights[factor] = _reduced(weights[1], factor)
+    mask = _warp(weights[factor], moved, size, cv2.BORDER_CONSTANT)
+    weight = mask.astype(np.int16)
+    for region, square in parts:
+        face = _warp(_reduced(square, factor) if factor > 1 else square, moved, size, cv2.BORDER_REPLICATE)
+        # frame + (face - frame) * weight, which leaves the frame's own value where the weight is 0.
+        change = cv2.subtract(face, region, dtype=cv2.CV_16S)
+        wide = weight if region.ndim == 2 else cv2.merge([weight, weight, weight])
+        cv2.multiply(change, wide, dst=change, scale=1 / 255, dtype=cv2.CV_16S)
+        cv2.add(region, change, dst=region, dtype=cv2.CV_8U)
 
 
 def _reduced(square: Rgb, factor: int) -> Rgb:

@@ -8,7 +8,7 @@ import numpy as np
 from worker.faces.detect import overlap
 from worker.faces.errors import FaceError
 from worker.faces.neural.detectors import PointDetector
-from worker.faces.neural.embeddings import ArcFace
+from worker.faces.neural.embeddings import ArcFace, unit
 from worker.faces.neural.landmarks import Fan2d
 from worker.faces.neural.points import NeuralDetection, box_of_points, five_of
 from worker.faces.neural.track import LANDMARK_SCORE, NeuralModels
@@ -21,12 +21,16 @@ _SAME: Final = 0.25  # overlap of two boxes, over their union, from which they a
 
 @dataclass(frozen=True)
 class NeuralFace:
-    """One face: `box` float32 [4] x, y, width, height of the landmarks [68, 2], `descriptor` [D] of length 1."""
+    """One face: `box` float32 [4] x, y, width, height of the landmarks [68, 2], `descriptor` [D] of length 1.
+
+    `raw` is the descriptor as the net gave it, of whatever length.
+    """
 
     box: Floats
     score: float
     landmarks: Floats
     descriptor: Floats
+    raw: Floats
 
     @property
     def five(self) -> Floats:
@@ -86,9 +90,10 @@ class PhotoLooker:
                 kept.append((one, points.points, self._runner.submit(self._describer.card.name, describe)))
         faces = []
         for one, landmarks, pending in kept:
+            raw = self._describer.decode_raw(pending.result())
             try:
-                descriptor = self._describer.decode(pending.result())
+                descriptor = unit(raw)
             except ValueError:  # an embedding without a direction: no face that could be told from another
                 continue
-            faces.append(NeuralFace(box_of_points(landmarks), one.score, landmarks, descriptor))
+            faces.append(NeuralFace(box_of_points(landmarks), one.score, landmarks, descriptor, raw))
         return faces

@@ -21,6 +21,7 @@ from webapp.jobs.errors import JobsError
 from webapp.storage import StorageError
 from webapp.verify.services import verify_file
 from worker.model_choice import ENHANCERS, MESH, SWAPPERS
+from worker.spec import MOST_BOOST
 
 ADA = Person("Ada Stand-in", "ada@example.org")
 BEN = Person("Ben Stand-in", "ben@example.org")
@@ -45,6 +46,13 @@ class Command(BaseCommand):
             "--swapper", choices=SWAPPERS, default=MESH, help="what replaces the face (default: %(default)s, built in)"
         )
         parser.add_argument("--enhancer", choices=ENHANCERS, default="", help="what sharpens it, with a model only")
+        parser.add_argument(
+            "--pixel-boost",
+            type=int,
+            choices=range(1, MOST_BOOST + 1),
+            default=1,
+            help="times the model's own pixels a side, with a model only (default: %(default)s)",
+        )
         parser.add_argument("--out", type=Path, help="where the output goes (default: demo-output/)")
 
     def handle(self, *args: Any, source: Path | None, target: Path | None, out: Path | None, **options: Any) -> None:
@@ -92,7 +100,7 @@ class Command(BaseCommand):
                             out=where,
                             source_face=options["source_face"],
                             target_face=options["target_face"],
-                            options={"swapper": options["swapper"], "enhancer": options["enhancer"]},
+                            options={name: options[name] for name in ("swapper", "enhancer", "pixel_boost")},
                         ),
                     )
                     for kind, one, two, where in work
@@ -138,7 +146,8 @@ class Command(BaseCommand):
                 f"  identity   {after:.2f} from the source person (untouched target: {before:.2f}; "
                 f"{f'at most {MAX_DISTANCE:.2f} and ' if built_in else ''}nearer)  {self._mark(near)}"
             )
-            self.stdout.write(f"  made with  {quality['swapper']} {quality['enhancer']} ({quality['model_set']})")
+            named = " ".join(filter(None, (quality["converter"], quality["swapper"], quality["enhancer"])))
+            self.stdout.write(f"  made with  {named} ({quality['model_set']})")
         for warning in job.warnings:
             self.stdout.write(f"  note       {warning}")
         checks = [("the output", result.path, "ours_intact")]
