@@ -228,7 +228,7 @@ class VideoTracker:
         last, good = self._descriptor.describe_chips([track.fresh[-1].picture, best.picture])
         known = _mean(track.known)
         if known is not None and distance(last, known) > IDENTITY_REVIEW and _faces_us(track.landmarks):
-            return self._split(track, self._changed(track, known), index)
+            return self._changed(track, known, index)
         if known is None or distance(good, known) <= IDENTITY_PASS:
             track.known.append((best.worth, good))
             track.known.sort(key=lambda one: -one[0])
@@ -236,29 +236,28 @@ class VideoTracker:
         track.fresh, track.sure = [], track.fresh[-1].index + 1
         return track
 
-    def _changed(self, track: _Track, known: Floats) -> int:
-        """The first frame from which on nobody saw whom the track began with."""
-        since = track.sure
+    def _changed(self, track: _Track, known: Floats, index: int) -> _Track:
+        """The track of whom `track` has become; frames of which nobody knows whose they are get one of their own."""
         described = self._descriptor.describe_chips([chip.picture for chip in track.fresh])
-        for chip_, now in zip(track.fresh, described, strict=True):
-            if distance(now, known) <= IDENTITY_PASS:
-                since = chip_.index + 1
-        return since
+        agree = [distance(now, known) <= IDENTITY_PASS for now in described]
+        last = max((place for place, same in enumerate(agree) if same), default=-1)
+        since = track.fresh[last].index + 1 if last >= 0 else track.sure
+        others = track.fresh[last + 1 :]
+        track.fresh = []
+        unsure = self._split(track, since, index)
+        new = self._split(unsure, others[0].index, index)
+        new.fresh = others
+        return new
 
     def _split(self, track: _Track, since: int, index: int) -> _Track:
-        """A new track that goes on where `track` is now, from frame `since` on."""
+        """A new track that goes on where `track` is now, from frame `since` on, as is told where that is past."""
         new = self._begun(track.landmarks, since)
         new.score, new.seen, new.last, new.looked = track.score, track.seen, track.last, track.looked
         new.touching, new.parted, new.sure, new.doubtful = track.touching, track.parted, index, True
         if since < index:
-            # It has been somebody else for some frames: they are theirs, as are the chips of that time.
-            new.fresh = [chip_ for chip_ in track.fresh if chip_.index >= since]
-            track.fresh = []
             new.frames = index - since
             track.frames, track.last = max(0, track.frames - new.frames), since - 1
             self._corrections.append(Correction(track.number, since, new.number))
-        else:
-            new.follows = track.number
         return new
 
     def _part_touching(self, index: int) -> None:
@@ -276,8 +275,9 @@ class VideoTracker:
             if not track.frames:  # begun in this very frame
                 track.touching = begins
                 continue
-            new = self._split(self._asked(track, index), index, index)
-            new.touching = begins
+            before = self._asked(track, index)
+            new = self._split(before, index, index)
+            new.follows, new.touching = before.number, begins
             self._live[place] = new
 
     def _follow(self, rgb: Rgb, index: int, seconds: float) -> None:
