@@ -214,7 +214,8 @@ def scrfd(*, half: bool = False, batched: bool = False, sized: bool = True) -> A
     values["kps", 16][place] = ((np.array(POINTS) - corner) / 16).ravel()
     for number, ((_, _), array) in enumerate(values.items()):
         tensor = graph.constant_after(seen, array)
-        if not batched:
+        if not batched:  # cells outside, items inside: right for one item only
+            tensor = graph.op("Transpose", tensor, perm=[1, 0, 2])
             tensor = graph.op("Reshape", tensor, graph.weight([-1, array.shape[1]], np.int64))
         if half:
             tensor = graph.op("Cast", tensor, to=TensorProto.FLOAT)

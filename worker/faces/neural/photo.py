@@ -17,9 +17,11 @@ from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner
 
 Turned = Literal["never", "if_none", "always"]
-"""Whether faces that lie on a side or stand upside down are looked for too; "if_none" where no other is there."""
+"""Whether faces that lie or stand upside down are looked for too; "if_none" where no other surely is there."""
 
 _SAME: Final = 0.25  # overlap of two boxes, over their union, from which they are one face
+# A detector may take a lying face for an upright one, but not be as sure of it as this.
+_SURE: Final = 0.85
 # Landmarks frame a face more tightly than a detector may, or less: how much smaller its boxes are asked for.
 _DETECT_SHARE: Final = 0.7
 
@@ -61,8 +63,9 @@ class PhotoLooker:
         if turned == "always":
             found = one_each([found, detect_turned(self._detector, rgb, detected)])
         faces = self._of_size(rgb, found, min_size)
-        if turned == "if_none" and not faces:
-            faces = self._of_size(rgb, detect_turned(self._detector, rgb, detected), min_size)
+        if turned == "if_none" and all(face.score < _SURE for face in faces):
+            found = one_each([found, detect_turned(self._detector, rgb, detected)])
+            faces = self._of_size(rgb, found, min_size)
         return sorted(faces, key=lambda face: -float(face.box[2] * face.box[3]))
 
     def face_at(self, rgb: Rgb, box: Floats) -> NeuralFace:
