@@ -233,7 +233,7 @@ def load_identities(spec: JobSpec, runner: ModelRunner, models: ModelSet) -> dic
     Raises MediaError for an unreadable photo, FaceError `no_face` or `source_unusable`, ModelError `model_missing`.
     """
     chosen = models.neural_set(spec.swapper, spec.enhancer)
-    looker = PhotoLooker(runner, models, NeuralModels(chosen.detector, chosen.landmarks, chosen.embedding))
+    looker = PhotoLooker(runner, models, NeuralModels((chosen.detector,), chosen.landmarks, chosen.embedding))
     identities = {}
     for swap in spec.swaps:
         photos = []

@@ -47,7 +47,7 @@ def test_two_people_keep_their_numbers_through_a_crossing_and_a_cut(runner, head
     assert seen["right"] >= len(shown) - 6  # the cut is not seen as one here, so a few frames before it are unsure
     free = sum(one.free["left"] for one in shown)
     assert seen["left"] >= 0.85 * free
-    assert all({number for number, _ in faces} == {0, 1} for faces in frames[CROSSING:])
+    assert all({number for number, _ in faces} == {0, 1} for faces in frames[CROSSING + 1 :])
 
 
 def test_who_turns_into_somebody_else_is_another_track_from_the_frames_on_in_which_it_happens(runner, heads):

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -25,7 +26,7 @@ from worker.media.planes import Planes
 from worker.media.sample_clip import make_clip
 from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, Form, FrameFace
 from worker.pipeline.errors import PipelineError
-from worker.pipeline.neural_analysis import analyse_photo_neural, analyse_video_neural
+from worker.pipeline.neural_analysis import analyse_neural, analyse_photo_neural, analyse_video_neural
 from worker.pipeline.neural_swapping import NeuralTrackSwapper, load_identities, plan_neural_swaps
 from worker.pipeline.segments import TrackFacts
 from worker.pipeline.swapping import sum_up
@@ -132,7 +133,7 @@ def test_both_sizes_of_swapper_are_driven_alike(runner, models, name):
 
 @pytest.mark.parametrize("name", GAINS)
 def test_what_a_swapper_takes_of_the_donors_photos_is_what_its_runs_get(tmp_path, runner, models, samples, name):
-    spec = replace(job(tmp_path, [samples / "grace_hopper.jpg"]), swapper=name)
+    spec = replace(job(tmp_path, [samples / "astronaut.jpg"]), swapper=name)
     (identity,) = load_identities(spec, runner, models).values()
     contract = models.card(name).contract
     assert identity.source.shape == contract.inputs["source"]
@@ -333,6 +334,41 @@ def test_a_plan_is_made_from_the_stored_landmarks_and_refuses_what_cannot_become
     with pytest.raises(FaceError) as small:
         plan_neural_swaps(spec, stored(tmp_path / "c", [face(size=30)] * 5), {0: DONOR}, runner, models)
     assert small.value.code == "face_too_small"
+
+
+def test_photos_are_looked_at_by_all_detectors_and_clips_by_the_best(tmp_path, runner, models, samples):
+    beside = tmp_path / "beside.png"
+    rgb = cv2.imread(str(samples / "astronaut.jpg"))
+    cv2.imwrite(str(beside), np.concatenate([np.full_like(rgb, 90), rgb], axis=1))
+    before = dict.fromkeys(("yoloface_8n", "yunet", "blazeface_full"), 0)
+
+    class Counting:
+        def run(self, model, inputs):
+            return self.submit(model, inputs).result()
+
+        def submit(self, model, inputs):
+            before[model] = before.get(model, 0) + 1
+            return Done(runner.run(model, inputs))
+
+    def report(stage, done, total):
+        pass
+
+    options = {"report": report, "raise_if_stopped": lambda: None}
+    summary = analyse_neural(beside, tmp_path / "a", Counting(), models, photo=True, **options)
+    assert min(before[name] for name in ("yoloface_8n", "yunet", "blazeface_full")) >= 1
+    # The stand-ins see their one face; the real one, aside from it, only the built-in detectors.
+    assert len(summary.tracks) == 2
+    assert {len(track.descriptor or ()) for track in summary.tracks} == {512}
+    without = models.only(["arcface_w600k_r50"])
+    summary = analyse_neural(beside, tmp_path / "b", runner, without, photo=True, **options)
+    (track,) = summary.tracks  # the built-in detectors and mesh
+    assert track.box[0] > 512
+    clip = tmp_path / "clip.mp4"
+    make_clip(samples / "astronaut.jpg", clip, seconds=0.2, size=(320, 180))
+    before.clear()
+    analyse_neural(clip, tmp_path / "c", Counting(), models, photo=False, **options)
+    assert before["yoloface_8n"] >= 4
+    assert not before.keys() & {"yunet", "blazeface_full"}
 
 
 @pytest.mark.parametrize("every", [1, 4])
