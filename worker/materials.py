@@ -54,6 +54,7 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         crf=options.crf,
         swapper=options.swapper,
         enhancer=options.enhancer,
+        blend=options.blend,
         others=options.others,
         pixel_boost=options.pixel_boost,
         preset=options.preset,

@@ -23,6 +23,7 @@ from worker.spec import (
     MOST_FPS,
     MOST_HEIGHT,
     MOST_SCALE,
+    Blend,
     Others,
     Preset,
     VideoCodec,
@@ -201,6 +202,14 @@ class JobOptions(Strict):
     )
     enhancer = serializers.ChoiceField(
         choices=ENHANCERS, required=False, allow_blank=True, help_text="After the swap, with a model as swapper only."
+    )
+    blend = serializers.ChoiceField(
+        choices=get_args(Blend),
+        required=False,
+        help_text=(
+            "How the face is joined to the picture: feather, the default, fades it out; multiband hides the seam best "
+            "in uneven light; poisson takes the colours at the seam from the picture."
+        ),
     )
     others = serializers.ChoiceField(
         choices=get_args(Others),

@@ -27,6 +27,7 @@ from worker.spec import (
     MOST_SCALE,
     PHOTO_MIMES,
     VIDEO_MIMES,
+    Blend,
     Label,
     MarkMode,
     Others,
@@ -49,8 +50,8 @@ class Options:
 
     `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
     with such a one `enhancer` may name another, "" for none, and `pixel_boost` makes the face with so many times the
-    model's own pixels a side. `others` says what becomes of the faces that are not replaced: they are never touched, or
-    on request made unrecognisable.
+    model's own pixels a side. `blend` is how the face is joined to the picture round it. `others` says what becomes of
+    the faces that are not replaced: they are never touched, or on request made unrecognisable.
     For videos: `crf` is the quality on x264's scale whatever the `codec`, `preset` the work it may cost; `height` in
     pixels or else `scale` the size; `fps` the frames per second, None for the target's own; `trim_start` and `trim_end`
     in seconds the part that is kept. A photo has no use for them.
@@ -70,6 +71,7 @@ class Options:
     crf: int = 18
     swapper: str = MESH
     enhancer: str = ""
+    blend: Blend = "feather"
     others: Others = "keep"
     pixel_boost: int = 1
     preset: Preset = "fast"
@@ -100,6 +102,7 @@ class Options:
             ("preset", get_args(Preset)),
             ("swapper", SWAPPERS),
             ("enhancer", ENHANCERS),
+            ("blend", get_args(Blend)),
             ("others", get_args(Others)),
         ):
             if getattr(options, name) not in allowed:

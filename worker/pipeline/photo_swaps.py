@@ -45,12 +45,13 @@ class _Mesh:
     def __init__(self, spec: JobSpec, runner: ModelRunner) -> None:
         self._runner = runner
         self._sources = load_sources(spec, runner)
+        self._options = SwapOptions(smoothing=0.0, blend=spec.blend)
         self._before: Rgb | None = None  # the photo before the first swap
 
     def swap(self, rgb: Rgb, face: FrameFace) -> Judge:
         sources = self._sources[face.track]
         before = self._before = rgb.copy() if self._before is None else self._before
-        done = MeshSwapper(sources, SwapOptions(smoothing=0.0)).swap(rgb, face.landmarks)
+        done = MeshSwapper(sources, self._options).swap(rgb, face.landmarks)
         source = sources[done.source_index]
 
         def judged(after: Rgb) -> dict[str, Any]:

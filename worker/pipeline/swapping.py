@@ -23,7 +23,7 @@ from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.reports import quality_record
 from worker.pipeline.segments import TrackFacts
-from worker.spec import JobSpec
+from worker.spec import Blend, JobSpec
 
 _MARGIN: Final = 0.3
 """How far around the landmarks the rectangle reaches, as a share of the face: the swap moves features a little."""
@@ -55,9 +55,9 @@ class TrackSwapper:
     later: tuple[str, ...] = ()
     looks_back = True
 
-    def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int]) -> None:
+    def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int], blend: Blend = "feather") -> None:
         self._sources = tuple(sources)
-        self._swapper = MeshSwapper(sources, SwapOptions(most_yaw_gap=180.0))
+        self._swapper = MeshSwapper(sources, SwapOptions(most_yaw_gap=180.0, blend=blend))
         self._samples = Samples(judged_frames)
         self.start_anew()
 
@@ -181,7 +181,7 @@ def plan_swaps(
             raise FaceError("pose_gap", f"{fit.turned} of {count} frames, up to {fit.widest:.0f} degrees")
         if small[target] > count / 2:
             raise FaceError("face_too_small", f"{small[target]} of {count} frames")
-        plans[target] = TrackSwapper(sources[target], frames_to_judge(indices[target]))
+        plans[target] = TrackSwapper(sources[target], frames_to_judge(indices[target]), spec.blend)
     return plans
 
 
