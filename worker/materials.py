@@ -36,8 +36,7 @@ def materialise(job: Job, folder: Path) -> JobSpec:
     kind: Kind = "photo" if job.target.kind == "photo" else "video"
     mime = options.mime_for(kind)
     width, height = int(job.target.media["width"]), int(job.target.media["height"])
-    if kind == "video":
-        width, height = options.size_of(width, height)
+    width, height = options.size_of(width, height, kind=kind)
     return JobSpec(
         job_id=job.pk,
         kind=kind,
@@ -56,6 +55,9 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         enhancer=options.enhancer,
         blend=options.blend,
         others=options.others,
+        enhancer_blend=options.enhancer_blend,
+        masking=options.masking(),
+        upscaler=options.upscaler,
         pixel_boost=options.pixel_boost,
         preset=options.preset,
         hardware="decode" if settings.VIDEO_DEVICE == "auto" else "off",

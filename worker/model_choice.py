@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from worker.spec import MaskType
+
 MESH: Final = "mesh"
 """The built-in swapper, which needs no model but the built-in ones."""
 BUILTIN_DETECTOR: Final = "blazeface"
@@ -80,14 +82,51 @@ def neural_set(swapper: str, enhancer: str, there: Collection[str]) -> NeuralSet
     return found
 
 
+def mask_types(types: Collection[MaskType], there: Collection[str]) -> tuple[MaskType, ...]:
+    """What mask types mean, given the models that are `there`: "auto" is box, and occlusion where an occluder is."""
+    if "auto" not in types:
+        return tuple(types)
+    found: list[MaskType] = ["box", *(name for name in types if name != "auto")]
+    if any(name in there for name in OCCLUDERS):
+        found.insert(1, "occlusion")
+    return tuple(dict.fromkeys(found))
+
+
+def mask_models(types: Collection[str], chosen: Collection[str], there: Collection[str]) -> tuple[str, ...]:
+    """The models that masks of `types` need: of each role those `chosen`, or else the first that is `there`.
+
+    Raises ModelsMissingError.
+    """
+    names: list[str] = []
+    for kind, role in (("occlusion", OCCLUDERS), ("region", PARSERS)):
+        if kind in types:
+            first = next((name for name in role if name in there), role[0])
+            names += [name for name in role if name in chosen] or [first]
+    if missing := [name for name in names if name not in there]:
+        raise ModelsMissingError(missing)
+    return tuple(names)
+
+
+def enlargement(upscaler: str) -> int:
+    """How many times larger a picture is after `upscaler`, a name of `UPSCALERS`."""
+    if not upscaler:
+        return 1
+    contract = _MODELS[upscaler]["contract"]
+    image = contract["image"]
+    return int(contract["outputs"][image["output"]][-1]) // int(image["side"])
+
+
 def converter_of(swapper: str) -> str:
     """The model that turns an embedding into what `swapper` takes; "" where it needs none."""
     return str(_MODELS[swapper]["contract"].get("converter", "")) if swapper in _MODELS else ""
 
 
-def makers(swapper: str, enhancer: str) -> tuple[str, ...]:
-    """The models that make a result's faces, in the order of their work, as its record and its manifest name them."""
-    return tuple(filter(None, (converter_of(swapper), swapper, enhancer)))
+def makers(swapper: str, enhancer: str, upscaler: str = "") -> tuple[str, ...]:
+    """The models that make a result's faces, in the order of their work, as its record and its manifest name them.
+
+    An upscaler makes the faces too, and all else.
+    """
+    return tuple(filter(None, (converter_of(swapper), swapper, enhancer, upscaler)))
 
 
 def all_of(role: str, there: Collection[str]) -> tuple[str, ...]:
@@ -161,3 +200,6 @@ def registry_data() -> dict[str, dict[str, Any]]:
 _MODELS: Final = operator_entries(registry_data())
 SWAPPERS: Final = (MESH, *_of_role("face_swapper"))
 ENHANCERS: Final = ("", *_of_role("face_enhancer"))
+OCCLUDERS: Final = _of_role("face_occluder")
+PARSERS: Final = _of_role("face_parser")
+UPSCALERS: Final = ("", *_of_role("frame_upscaler"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -19,7 +20,25 @@ Preset = Literal["fast", "balanced", "slow"]
 Hardware = Literal["off", "decode", "encode"]
 Others = Literal["keep", "blur"]
 Blend = Literal["feather", "multiband", "poisson"]
+MaskType = Literal["auto", "box", "occlusion", "region", "area"]
+MaskArea = Literal["upper_face", "lower_face", "mouth"]
+MaskRegion = Literal[
+    "skin",
+    "left_eyebrow",
+    "right_eyebrow",
+    "left_eye",
+    "right_eye",
+    "glasses",
+    "nose",
+    "mouth",
+    "upper_lip",
+    "lower_lip",
+]
 
+MASK_TYPES: tuple[MaskType, ...] = get_args(MaskType)
+MASK_AREAS: tuple[MaskArea, ...] = get_args(MaskArea)
+MASK_REGIONS: tuple[MaskRegion, ...] = get_args(MaskRegion)
+MOST_MASK_PADDING = 45  # per cent of the square at each edge: what is left is never nothing
 LEAST_SCALE, MOST_SCALE = 0.25, 2.0
 LEAST_HEIGHT, MOST_HEIGHT = 96, 4096  # pixels: a mark needs as many (watermark.embedding.SMALLEST_SIDE)
 LEAST_FPS, MOST_FPS = 1.0, 120.0
@@ -79,6 +98,41 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Masking:
+    """Where a neural swapper's face shows: where all masks of `types` let it.
+
+    "box" keeps it away from the edges of the swap's square: it fades over half of `blur` (0..1) of the square, and
+    `padding` are per cents that are left out at top, right, bottom and left. "occlusion" keeps what is in front of the
+    face, "region" shows only `regions` as a parser sees them, "area" only `areas` as the landmarks enclose them.
+    `models` are the occluders and parsers that tell. "auto" is box, and occlusion where an occluder is installed;
+    whoever asks the engine for the models decides that (see `chosen_models`). The mesh has masks of its own.
+    """
+
+    types: tuple[MaskType, ...] = ("box",)
+    areas: tuple[MaskArea, ...] = MASK_AREAS
+    regions: tuple[MaskRegion, ...] = MASK_REGIONS
+    blur: float = 0.3
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    models: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, known in (("types", MASK_TYPES), ("areas", MASK_AREAS), ("regions", MASK_REGIONS)):
+            named = getattr(self, name)
+            if not named or not set(named) <= set(known):
+                raise SpecError(f"Of mask {name} at least one of {', '.join(known)} must be named, and no other.")
+        if not 0 <= self.blur <= 1:
+            raise SpecError("The blur of the mask must be between 0 and 1.")
+        if len(self.padding) != 4 or not all(0 <= share <= MOST_MASK_PADDING for share in self.padding):
+            raise SpecError(f"The padding of the mask is four per cents from 0 to {MOST_MASK_PADDING}.")
+
+    @classmethod
+    def from_mapping(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what JSON made of one, lists for tuples. Raises SpecError, TypeError."""
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """Everything one run of the pipeline needs. Paths are plain local files inside the job's work folder.
 
@@ -86,7 +140,8 @@ class JobSpec:
     how much work that may cost. `hardware` is what a video device does: "decode" reads the target where it can,
     "encode" also writes the result, which then nothing else does. `height` in pixels, or else `scale`, sets the size of
     the result; `fps` its frames per second, None for the target's own times; `trim_start` and `trim_end` in seconds the
-    part that is kept. The analysis is always of the whole target.
+    part that is kept. The analysis is always of the whole target. An `upscaler` makes the result larger than that by
+    the model's factor, label and mark included.
     """
 
     job_id: str
@@ -102,6 +157,9 @@ class JobSpec:
     aigc: str = ""  # China's metadata label, JSON; "" for none
     swapper: str = "mesh"  # the built-in one, or a model of the role face_swapper
     enhancer: str = ""  # a model of the role face_enhancer; "" for none
+    enhancer_blend: int = 80  # per cent of the enhanced face that shows
+    masking: Masking = field(default_factory=Masking)
+    upscaler: str = ""  # a model of the role frame_upscaler; "" for none
     pixel_boost: int = 1  # times the swapper's own side that a face is made with
     model_set: str = "builtin"  # the id of the model files that do it
     blend: Blend = "feather"  # how a face is joined to the picture round it
@@ -129,6 +187,8 @@ class JobSpec:
             raise SpecError("Two replacements name the same face of the target.")
         if self.enhancer and self.swapper == "mesh":
             raise SpecError("An enhancer goes with a neural swapper; the built-in one has none.")
+        if not 0 <= self.enhancer_blend <= 100:
+            raise SpecError("The blend of the enhancer must be between 0 and 100 per cent.")
         if not 1 <= self.pixel_boost <= MOST_BOOST or (self.pixel_boost > 1 and self.swapper == "mesh"):
             raise SpecError(f"A pixel boost is 1 to {MOST_BOOST}, and above 1 with a neural swapper only.")
         if not 0 <= self.crf <= 51 or not 1 <= self.jpeg_quality <= 100:
@@ -177,6 +237,7 @@ class JobSpec:
                 for swap in raw["swaps"]
             )
             raw["label"] = Label(**raw["label"]) if raw["label"] else None
+            raw["masking"] = Masking.from_mapping(raw["masking"])
             for name in ("target_path", "analysis_path", "output_path"):
                 raw[name] = Path(raw[name])
             return cls(**raw)

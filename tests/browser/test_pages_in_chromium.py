@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from consent import services as consents
 from tests.webapp import cast
+from tests.worker import neural_graphs as graphs
 from webapp.jobs.models import Asset, Job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -180,3 +182,33 @@ def test_the_choices_about_a_video_open_fit_every_width_and_are_sent(
     expect(page.get_by_role("img", name="QR code of the link for Ada")).to_be_visible()
     options = Job.objects.get().options
     assert (options["codec"], options["trim_start"]) == ("hevc", 2.0)
+
+
+def test_the_choices_about_the_face_open_fit_every_width_and_are_sent(
+    page: Page, cleo: cast.Account, live_server: object, settings: Any, tmp_path: Path
+) -> None:
+    settings.OPERATOR_MODELS_DIR = tmp_path
+    graphs.record_installed(tmp_path, "yunet", "2dfan4", "arcface_w600k_r50", "inswapper_128", "xseg_1")
+    graphs.record_installed(tmp_path, "bisenet_resnet_34", "real_esrgan_x2")
+    source, target = cast.ready(cleo, "source"), cast.ready(cleo, "target")
+    address = f"{live_server}/new/permission?source={source.pk}&face_{source.pk}=0&target={target.pk}&target_face=0"
+    for width in (360, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(address)
+        expect(page.get_by_label("Glasses")).to_be_hidden()
+        page.locator("#face-options > summary").click()
+        expect(page.get_by_label("Glasses")).to_be_checked()
+        assert page.evaluate(OVERFLOW) == 0
+        assert page.evaluate(TARGETS) == 0
+        assert page.evaluate(UNNAMED) == []
+        page.locator("#face-options").screenshot(path=tmp_path / f"face-{width}.png")
+    page.get_by_label("What replaces the face").select_option("inswapper_128")
+    page.get_by_label("It is one of the parts ticked below").check()
+    page.get_by_label("Glasses").uncheck()
+    page.get_by_label("What makes it larger").select_option("real_esrgan_x2")
+    ask_ada_and_ben(page)
+    expect(page.get_by_role("img", name="QR code of the link for Ada")).to_be_visible()
+    options = Job.objects.get().options
+    assert (options["mask_types"], options["upscaler"]) == (["region"], "real_esrgan_x2")
+    assert "glasses" not in options["mask_regions"]
+    assert len(options["mask_regions"]) == 9

@@ -267,6 +267,8 @@ def graph_of(name: str, *, half: bool = False) -> Any:
         return converter(half=half)
     assert known.card.contract.image is not None
     side = known.card.contract.image.side
+    if known.card.role in PICTURE_READERS:
+        return PICTURE_READERS[known.card.role](name, half=half)
     if known.card.role == "face_swapper":
         return swapper_of(name, half=half)
     return enhancer(side, half=half, weight=name == "codeformer")
@@ -303,6 +305,71 @@ def write_all(folder: Path, *, half: bool = False) -> Path:
     for name in NAMES:
         onnx.save(graph_of(name, half=half), folder / f"{name}.onnx")
     return folder
+
+
+def occluder(_name: str = "xseg_1", *, half: bool = False) -> Any:
+    """What is blue is seen: the first colour of BGR is the mask."""
+    graph = Graph(half=half)
+    seen = graph.input("input", 256, 256, 3)
+    ends = (graph.weight([value], np.int64) for value in (0, 1, 3))
+    graph.output(graph.op("Slice", seen, *ends), "output", 256, 256, 1)
+    return graph.model()
+
+
+def parser(_name: str = "bisenet_resnet_34", *, half: bool = False, red: int = 1, dark: int = 17) -> Any:
+    """What has more red than ImageNet's mean is of the class `red`, all else of the class `dark`."""
+    graph = Graph(half=half)
+    seen = graph.input("input", 3, 512, 512)
+    weights, bias = np.zeros((19, 3, 1, 1), np.float32), np.full(19, -50, np.float32)
+    weights[red, 0], weights[dark, 0] = 1, -1
+    bias[red] = bias[dark] = 0
+    graph.output(graph.op("Conv", seen, graph.weight(weights), graph.weight(bias)), "output", 19, 512, 512)
+    return graph.model()
+
+
+def upscaler(name: str, *, half: bool = False, rim: int = 0) -> Any:
+    """Every pixel many times; `rim` pixels round a tile are black, as a net may be wrong there."""
+    contract = registry.operator_models()[name].card.contract
+    assert contract.image is not None
+    side, factor = contract.image.side, contract.outputs["output"][-1] // contract.image.side
+    graph = Graph(half=half)
+    seen = graph.input("input", 3, side, side)
+    if rim:
+        inside = np.zeros((1, 1, side, side), np.float32)
+        inside[..., rim:-rim, rim:-rim] = 1
+        seen = graph.op("Mul", seen, graph.weight(inside))
+    wide = np.repeat(np.eye(3, dtype=np.float32)[:, None], factor * factor, axis=1).reshape(3 * factor**2, 3, 1, 1)
+    many = graph.op("Conv", seen, graph.weight(wide))
+    larger = graph.op("DepthToSpace", many, blocksize=factor, mode="CRD")
+    graph.output(larger, "output", 3, side * factor, side * factor)
+    return graph.model()
+
+
+def content_filter(name: str, *, half: bool = False) -> Any:
+    """Says yes to a light picture."""
+    known = registry.operator_models()[name]
+    graph = Graph(half=half)
+    seen = graph.input("input", *known.inputs["input"])
+    shape = known.outputs["output"]
+    weights = np.zeros((1, *shape), np.float32)
+    if name == "nsfw_1":
+        weights[0, 6, 4321] = 1  # one class at one place
+        weights[0, :4] = 300  # boxes count for nothing
+    else:
+        weights[0] = (1, -1) if name == "nsfw_2" else (-2, -2, 2, 2)
+    mean = graph.op("ReduceMean", seen, axes=[1, 2, 3], keepdims=1)
+    mean = graph.op("Reshape", mean, graph.weight([1] * (len(shape) + 1), np.int64))
+    graph.output(graph.op("Mul", mean, graph.weight(weights)), "output", *shape)
+    return graph.model()
+
+
+PICTURE_READERS = {
+    "face_occluder": occluder,
+    "face_parser": parser,
+    "frame_upscaler": upscaler,
+    "content_filter": content_filter,
+}
+"""What makes the stand-ins of these roles, by the model's name."""
 
 
 def swapper_of(name: str, *, half: bool = False, gain: float = 0.0) -> Any:

@@ -11,17 +11,22 @@ from consent.models import Consent
 from consent.requests import MAX_PARTNERS, MAX_PHOTOS, MAX_SECONDS, MAX_TARGETS
 from watermark.jurisdictions import RULES, WORDS
 from webapp.api.parsing import Strict
+from webapp.jobs.mask_options import MASK_LISTS
 from webapp.jobs.models import Asset
 from webapp.jobs.options import PURPOSES
 from webapp.net import LONGEST_URL
-from worker.model_choice import ENHANCERS, MESH, SWAPPERS
+from worker.model_choice import ENHANCERS, MESH, SWAPPERS, UPSCALERS
 from worker.spec import (
     LEAST_FPS,
     LEAST_HEIGHT,
     LEAST_SCALE,
+    MASK_AREAS,
+    MASK_REGIONS,
+    MASK_TYPES,
     MOST_BOOST,
     MOST_FPS,
     MOST_HEIGHT,
+    MOST_MASK_PADDING,
     MOST_SCALE,
     Blend,
     Others,
@@ -215,6 +220,47 @@ class JobOptions(Strict):
         choices=get_args(Others),
         required=False,
         help_text="Faces that are not replaced: keep them as they are, or blur every one of at least 64 pixels.",
+    )
+    enhancer_blend = serializers.IntegerField(
+        min_value=0, max_value=100, required=False, help_text="How much of the enhanced face shows; default 80."
+    )
+    mask_types = serializers.ListField(
+        child=serializers.ChoiceField(choices=MASK_TYPES),
+        required=False,
+        min_length=1,
+        max_length=len(MASK_TYPES),
+        help_text=(
+            "Where the new face shows, with a model as swapper only: where all of these let it. auto, the default: "
+            "box, and occlusion where an occluder is installed, so that hands and hair in front of the face stay."
+        ),
+    )
+    mask_areas = serializers.ListField(
+        child=serializers.ChoiceField(choices=MASK_AREAS), required=False, min_length=1, max_length=len(MASK_AREAS)
+    )
+    mask_regions = serializers.ListField(
+        child=serializers.ChoiceField(choices=MASK_REGIONS), required=False, min_length=1, max_length=len(MASK_REGIONS)
+    )
+    mask_blur = serializers.FloatField(
+        min_value=0, max_value=1, required=False, help_text="How softly the box begins; default 0.3."
+    )
+    mask_padding = serializers.ListField(
+        child=serializers.IntegerField(min_value=0, max_value=MOST_MASK_PADDING),
+        required=False,
+        min_length=4,
+        max_length=4,
+        help_text="Per cents that the box leaves out: top, right, bottom, left.",
+    )
+    mask_models = serializers.ListField(
+        child=serializers.ChoiceField(choices=MASK_LISTS["mask_models"]),
+        required=False,
+        max_length=len(MASK_LISTS["mask_models"]),
+        help_text="Occluders and parsers by name; several are asked together. Default: the first that is installed.",
+    )
+    upscaler = serializers.ChoiceField(
+        choices=UPSCALERS,
+        required=False,
+        allow_blank=True,
+        help_text="Makes the whole result larger, by the factor in its name; of a video after scale and height.",
     )
     pixel_boost = serializers.IntegerField(
         min_value=1,

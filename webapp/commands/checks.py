@@ -168,8 +168,9 @@ def check_models() -> Iterator[Finding]:
     if not names:
         return
     swappers, enhancers = model_choice.ready(settings.OPERATOR_MODELS_DIR)
-    if swappers:
-        yield Finding("models", "ok", f"of your own: jobs may choose {', '.join([*swappers, *enhancers])}")
+    choosable = [*swappers, *enhancers, *(name for name in model_choice.UPSCALERS if name in names)]
+    if choosable:
+        yield Finding("models", "ok", f"of your own: jobs may choose {', '.join(choosable)}")
     else:
         yield Finding(
             "models",

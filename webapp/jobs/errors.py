@@ -16,3 +16,10 @@ class JobsError(Exception):
 def not_found(what: str) -> JobsError:
     """The same answer for a thing of another organisation and for one that never was."""
     return JobsError("not_found", f"There is no such {what} in your organisation. Nothing was changed.", status=404)
+
+
+def option_invalid(name: str, allowed: str) -> JobsError:
+    """A choice about a job that cannot be; `allowed` says what can."""
+    return JobsError(
+        "option_invalid", f"The option {name} must be {allowed}; nothing was made. Correct it and send again."
+    )

@@ -167,7 +167,7 @@ def _request(
         not_screened=tuple(evidence.not_screened),
         label_text=spec.label.text if spec.label is not None else "",
         model_set=spec.model_set,
-        models=makers(spec.swapper, spec.enhancer),
+        models=makers(spec.swapper, spec.enhancer, spec.upscaler),
     )
 
 

@@ -14,9 +14,22 @@ from consent.names import is_name
 from watermark import jurisdictions as law
 from watermark.jurisdictions import Extent, Place
 from webapp.jobs.errors import JobsError
+from webapp.jobs.errors import option_invalid as _invalid
+from webapp.jobs.mask_options import MaskOptions, mask_choices
 from webapp.profile import is_live
-from worker.media.scaling import output_size
-from worker.model_choice import ENHANCERS, MESH, SWAPPERS, ModelsMissingError, installed, neural_set
+from worker.media.scaling import is_too_large, output_size
+from worker.model_choice import (
+    ENHANCERS,
+    MESH,
+    SWAPPERS,
+    UPSCALERS,
+    ModelsMissingError,
+    enlargement,
+    installed,
+    mask_models,
+    mask_types,
+    neural_set,
+)
 from worker.spec import (
     LEAST_FPS,
     LEAST_HEIGHT,
@@ -40,7 +53,7 @@ LISTS: Mapping[str, Collection[str]] = {"jurisdictions": law.RULES, "territories
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MaskOptions):
     """Choices of one job, with their defaults. `output_mime` "" means: JPEG for a photo, MP4 for a video.
 
     `jurisdictions` are added to the house's. `label_language` "" is the house's. Nothing here makes the label less than
@@ -50,8 +63,10 @@ class Options:
 
     `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
     with such a one `enhancer` may name another, "" for none, and `pixel_boost` makes the face with so many times the
-    model's own pixels a side. `blend` is how the face is joined to the picture round it. `others` says what becomes of
-    the faces that are not replaced: they are never touched, or on request made unrecognisable.
+    model's own pixels a side. `enhancer_blend` is how much of the enhanced face shows, in per cent; the masks say where
+    the new face does, `blend` how it is joined to the picture round it. An `upscaler` makes the whole result larger by
+    its model's factor, whatever the swapper. `others` says what becomes of the faces that are not replaced: they are
+    never touched, or on request made unrecognisable.
     For videos: `crf` is the quality on x264's scale whatever the `codec`, `preset` the work it may cost; `height` in
     pixels or else `scale` the size; `fps` the frames per second, None for the target's own; `trim_start` and `trim_end`
     in seconds the part that is kept. A photo has no use for them.
@@ -73,7 +88,9 @@ class Options:
     enhancer: str = ""
     blend: Blend = "feather"
     others: Others = "keep"
+    enhancer_blend: int = 80
     pixel_boost: int = 1
+    upscaler: str = ""
     preset: Preset = "fast"
     scale: float = 1.0
     height: int | None = None
@@ -91,7 +108,7 @@ class Options:
                 f"There is no option {unknown[0]!r}; no job was made. There are {', '.join(cls.__dataclass_fields__)}.",
             )
         lists = {name: _named(name, raw.get(name, ()), known) for name, known in LISTS.items()}
-        options = cls(**{**raw, **lists})
+        options = cls(**{**raw, **lists, **mask_choices(raw)})
         for name, allowed in (
             ("output_mime", ("", *PHOTO_MIMES, *VIDEO_MIMES)),
             ("mark_mode", get_args(MarkMode)),
@@ -104,6 +121,7 @@ class Options:
             ("enhancer", ENHANCERS),
             ("blend", get_args(Blend)),
             ("others", get_args(Others)),
+            ("upscaler", UPSCALERS),
         ):
             if getattr(options, name) not in allowed:
                 raise _invalid(name, f"one of {', '.join(filter(None, allowed))}")
@@ -111,11 +129,18 @@ class Options:
             raise _invalid("enhancer", f"left out with the swapper {MESH}, which has none")
         if options.pixel_boost != 1 and options.swapper == MESH:
             raise _invalid("pixel_boost", f"left out with the swapper {MESH}, which has no size of its own")
+        if options.swapper == MESH and options.masking() != MaskOptions().masking():
+            raise _invalid("mask_types", f"left out with the swapper {MESH}, as all about masks: it has its own")
         if type(options.political) is not bool:
             raise _invalid("political", "true or false")
         if not isinstance(options.partner, str) or not (options.partner == "" or is_name(options.partner, longest=120)):
             raise _invalid("partner", "a name of at most 120 characters on one line")
-        for name, low, high in (("jpeg_quality", 60, 100), ("crf", 10, 35), ("pixel_boost", 1, MOST_BOOST)):
+        for name, low, high in (
+            ("jpeg_quality", 60, 100),
+            ("crf", 10, 35),
+            ("pixel_boost", 1, MOST_BOOST),
+            ("enhancer_blend", 0, 100),
+        ):
             value = getattr(options, name)
             if type(value) is not int or not low <= value <= high:
                 raise _invalid(name, f"a whole number from {low} to {high}")
@@ -145,9 +170,12 @@ class Options:
         `kind`, `media` and `face` are as its asset tells them, the last two empty where it was not looked at yet.
         """
         self.mime_for(kind)
+        size = int(media.get("width") or 0), int(media.get("height") or 0)
+        if self.upscaler and is_too_large(result := self.size_of(*size, kind=kind), kind):
+            allowed = "a smaller one, or a smaller scale" if kind == "video" else "a smaller one"
+            raise _invalid("upscaler", f"{allowed}: the result would have {result[0]} x {result[1]} pixels, too many")
         if kind == "photo":
             return
-        size = int(media.get("width") or 0), int(media.get("height") or 0)
         if min(size) >= LEAST_HEIGHT > min(self.size_of(*size)):
             name = "scale" if self.height is None else "height"
             raise _invalid(name, f"so large that the shorter side of the result has {LEAST_HEIGHT} pixels or more")
@@ -167,9 +195,13 @@ class Options:
         end = duration if self.trim_end is None else min(duration, self.trim_end)
         return max(0.0, end - self.trim_start)
 
-    def size_of(self, width: int, height: int) -> tuple[int, int]:
-        """The (width, height) of a result whose target, a video, has this size."""
-        return output_size((width // 2 * 2, height // 2 * 2), scale=self.scale, height=self.height)[0]
+    def size_of(self, width: int, height: int, *, kind: str = "video") -> tuple[int, int]:
+        """The (width, height) of a result whose target has this size."""
+        size = (width, height)
+        if kind == "video" and all(size):
+            size = output_size((width // 2 * 2, height // 2 * 2), scale=self.scale, height=self.height)[0]
+        factor = enlargement(self.upscaler)
+        return size[0] * factor, size[1] * factor
 
     def to_dict(self) -> dict[str, Any]:
         """For the job's row."""
@@ -198,10 +230,15 @@ class Options:
 
     def check_models(self) -> None:
         """Raises JobsError model_missing where the swapper or what goes with it is not installed."""
-        if self.swapper == MESH:
+        if self.swapper == MESH and not self.upscaler:
             return
+        there = installed(settings.OPERATOR_MODELS_DIR)
         try:
-            neural_set(self.swapper, self.enhancer, installed(settings.OPERATOR_MODELS_DIR))
+            if self.swapper != MESH:
+                neural_set(self.swapper, self.enhancer, there)
+                mask_models(mask_types(self.mask_types, there), self.mask_models, there)
+            if self.upscaler and self.upscaler not in there:
+                raise ModelsMissingError([self.upscaler])
         except ModelsMissingError as error:
             raise JobsError(error.code, error.message) from error
 
@@ -243,9 +280,3 @@ def _named(option: str, raw: Any, known: Collection[str]) -> tuple[str, ...]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _invalid(name: str, allowed: str) -> JobsError:
-    return JobsError(
-        "option_invalid", f"The option {name} must be {allowed}; nothing was made. Correct it and send again."
-    )

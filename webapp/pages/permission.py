@@ -25,6 +25,7 @@ from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
 from webapp.pages import links, words
 from webapp.pages.access import account, for_account, organisation
+from webapp.pages.face_options import FaceAnswers, context_of
 from webapp.pages.video_options import VideoAnswers, choices_of
 from webapp.pages.wizard import Files, files_of, picked
 from webapp.profile import is_live
@@ -67,6 +68,7 @@ class Answers:
     ticks: dict[str, bool] = field(default_factory=dict)
     rights_ticks: dict[str, bool] = field(default_factory=dict)
     video: VideoAnswers = field(default_factory=VideoAnswers)
+    face: FaceAnswers = field(default_factory=FaceAnswers)
     errors: dict[str, str] = field(default_factory=dict)
 
 
@@ -93,6 +95,8 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         if files.target.kind == "video":
             answers.video = VideoAnswers.read(request.POST)
             answers.errors |= answers.video.errors
+        answers.face = FaceAnswers.read(request.POST)
+        answers.errors |= answers.face.errors
         if not answers.errors:
             job = _make(request, files.target, target_face, source_faces, answers)
             if job is not None:
@@ -123,6 +127,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "swappers": swappers,
         "enhancers": enhancers,
         "boosts": words.BOOSTS.items(),
+        **context_of(answers.face, model_choice.installed(settings.OPERATOR_MODELS_DIR)),
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
         "link_days": settings.CONSENT_LINK_DAYS,
@@ -276,10 +281,15 @@ def _make(
 
 
 def _models(answers: Answers) -> dict[str, Any]:
-    """How the face is made, as `webapp.jobs.options` takes it: the built-in way has no choices."""
+    """How the face is made, as `webapp.jobs.options` takes it: the built-in way has no choices but the size."""
     if answers.swapper == MESH:
-        return {}
-    return {"swapper": answers.swapper, "enhancer": answers.enhancer, "pixel_boost": int(answers.pixel_boost)}
+        return answers.face.options(neural=False)
+    return {
+        "swapper": answers.swapper,
+        "enhancer": answers.enhancer,
+        "pixel_boost": int(answers.pixel_boost),
+        **answers.face.options(neural=True),
+    }
 
 
 def _request(
@@ -340,6 +350,12 @@ FIELDS = {
     "intended_use": "What the result is for, in your words",
     "label_language": "Language of the label",
     "pixel_boost": "How finely the face is made",
+    "mask_areas": "Areas of the face",
+    "mask_regions": "Parts of the face",
+    "mask_blur": "Edge of the face",
+    "mask_padding": "Left out at the edges",
+    "enhancer_blend": "How much of what was sharpened shows",
+    "upscaler": "What makes the result larger",
 }
 
 

@@ -61,6 +61,7 @@ STAGES = {
     "analysis": "looking for faces",
     "screen": "checking the content",
     "swap": "replacing the face",
+    "upscale": "making the picture larger",
     "mark": "embedding the mark",
     "encode": "writing the result",
     "label": "adding the visible label",
@@ -105,6 +106,35 @@ BOOSTS = {
     "3": "3 times as many a side: 9 times the work",
     "4": "4 times as many a side: 16 times the work",
 }
+MASK_GROUPS = {
+    "mask_types": ("Show the new face only where", "all that is ticked must hold; nothing ticked: as usual"),
+    "mask_areas": ("Areas", "what the landmarks enclose"),
+    "mask_regions": ("Parts", "as a model sees them"),
+}
+MASKS = {
+    "box": "It is away from the edges of its square",
+    "occlusion": "Nothing is in front of it: hands, hair, a microphone",
+    "region": "It is one of the parts ticked below",
+    "area": "It is one of the areas ticked below",
+}
+MASK_AREAS = {
+    "upper_face": "Upper face, down to the nose",
+    "lower_face": "Lower face, from the nose on",
+    "mouth": "Mouth",
+}
+MASK_REGIONS = {
+    "skin": "Skin",
+    "left_eyebrow": "Left eyebrow",
+    "right_eyebrow": "Right eyebrow",
+    "left_eye": "Left eye",
+    "right_eye": "Right eye",
+    "glasses": "Glasses",
+    "nose": "Nose",
+    "mouth": "Inside of the mouth",
+    "upper_lip": "Upper lip",
+    "lower_lip": "Lower lip",
+}
+MASK_BLURS = {"0.0": "Hard", "0.15": "A little soft", "0.3": "Soft (standard)", "0.5": "Very soft"}
 HEIGHTS = {
     "": "As the video is",
     "2160": "2160 pixels high (4K)",

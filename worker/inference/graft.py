@@ -134,6 +134,29 @@ def embedding_map(model: ModelProto, *, input: str) -> None:
     writer.write_into(model, first=True)
 
 
+def class_map(model: ModelProto, *, scores: str, classes: str) -> None:
+    """Replace the output `scores` [N, K, H, W] by the number of the class with the largest, `classes` [N, H, W]."""
+    writer = GraphWriter(_PREFIX)
+    (found,) = _outputs(model, scores)
+    dims = next(value for value in model.graph.output if value.name == scores).type.tensor_type.shape.dim
+    best = writer.apply("ArgMax", found, axis=1, keepdims=0)
+    writer.apply("Cast", best, to=TensorProto.FLOAT, output=classes)
+    writer.write_into(model)
+    _set_outputs(model, {classes: (dims[2].dim_value, dims[3].dim_value)})
+
+
+def class_peak(model: ModelProto, *, rows: str, first: int, peak: str) -> None:
+    """Replace the output `rows` [N, R, A] by the largest value of the rows from `first` on, `peak` [N, 1]."""
+    writer = GraphWriter(_PREFIX)
+    (found,) = _outputs(model, rows)
+    count = next(value for value in model.graph.output if value.name == rows).type.tensor_type.shape.dim[1].dim_value
+    kept = writer.apply("Slice", found, writer.integers(first), writer.integers(count), writer.integers(1))
+    flat = writer.apply("Reshape", kept, writer.integers(0, 1, -1))
+    writer.apply("Reshape", writer.apply("GlobalMaxPool", flat), writer.integers(0, -1), output=peak)
+    writer.write_into(model)
+    _set_outputs(model, {peak: (1,)})
+
+
 def unit_length(model: ModelProto, *, output: str) -> None:
     """Scale `output` [N, D] to length 1 per item."""
     (found,) = _outputs(model, output)
@@ -159,6 +182,8 @@ EDITS: Final[Mapping[str, Callable[..., None]]] = {
     "scrfd_faces": scrfd_faces,
     "heatmap_peaks": heatmap_peaks,
     "embedding_map": embedding_map,
+    "class_map": class_map,
+    "class_peak": class_peak,
     "unit_length": unit_length,
 }
 

@@ -50,9 +50,10 @@ class ImageContract:
 
     The tensor `input` is a square of `side` pixels, `(x - mean) / std` per colour of pixels scaled to 0..1, in the
     order of `colours` and `layout`. `framing` says what the square shows: "letterbox" the whole picture from the top
-    left corner, the rest black; "box" the face's box, its longer side `share` of the square's; else the name of an
-    alignment template. `output` is the tensor that holds a picture of the same form, "" if none does; `output_range`
-    are the values of its black and white.
+    left corner, the rest black; "centred" the same from the middle; "box" the face's box, its longer side `share` of
+    the square's; "swapped" what the square of the swap shows; "tile" a part of the picture; else the name of an
+    alignment template. `output` is the tensor that holds a picture of the same form, "" if none does (an upscaler's is
+    larger); `output_range` are the values of its black and white.
     """
 
     input: str

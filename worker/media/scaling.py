@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from worker.media.types import MAX_VIDEO_SIDE
+from worker.media.types import MAX_PHOTO_PIXELS, MAX_VIDEO_SIDE
 
 _LEAST_SCALE: Final = 0.25
 _MOST_SCALE: Final = 2.0
@@ -26,3 +26,8 @@ def output_size(
     if height is not None and factor == wanted:
         tall = height // 2 * 2
     return (min(width, MAX_VIDEO_SIDE), min(tall, MAX_VIDEO_SIDE)), factor != wanted
+
+
+def is_too_large(size: tuple[int, int], kind: str) -> bool:
+    """Whether a result of (width, height) `size`, a "photo" or a "video", would be refused when it is read again."""
+    return size[0] * size[1] > MAX_PHOTO_PIXELS if kind == "photo" else max(size) > MAX_VIDEO_SIDE

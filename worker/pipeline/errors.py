@@ -12,6 +12,8 @@ _TEXTS: Final = {
     "part_invalid": "A part of the result is not as it was made. Nothing was published. It is made again.",
     "worker_crash": "A part of the video ended the process at work on it each time. Nothing was published. Re-encode "
     "the file and try again.",
+    "result_too_large": "The upscaler would make the result larger than it may be. Nothing was written. Choose another "
+    "one, or for a video a smaller scale or height.",
     "label_impossible": "The visible notice does not fit the picture. Nothing was written. Use a larger picture.",
 }
 

@@ -16,10 +16,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.faces import align
 from worker.faces.neural.crops import Frame
 from worker.faces.neural.donors import DonorPhoto, Identity, identity_of, sharpness_at
 from worker.faces.neural.embeddings import ArcFace, apart
 from worker.faces.neural.enhancers import Enhancer
+from worker.faces.neural.masks import Mask
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.photo import PhotoLooker
 from worker.faces.neural.points import box_of_points, five_of
@@ -32,10 +34,11 @@ from worker.inference.types import ModelRunner, Pending
 from worker.media.planes import Box, Planes
 from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.errors import PipelineError
+from worker.pipeline.masking import FaceMask, MaskStep, PendingMask
 from worker.pipeline.segments import TrackFacts
 from worker.pipeline.sources import face_of
 from worker.pipeline.swapping import Samples, frames_to_judge
-from worker.spec import JobSpec
+from worker.spec import JobSpec, Masking
 
 _MARGIN: Final = 0.3
 # 1 - cosine above which the result no longer counts as the donor; strangers are near 1. Not measured on people.
@@ -59,6 +62,7 @@ class PendingPaste:
     index: int
     five: Floats
     box: Floats
+    mask: PendingMask | None = None
 
     def go_on(self, frame: Frame) -> PendingEnhancement | NeuralJudged | None:
         """See `NeuralTrackSwapper.finish`."""
@@ -73,6 +77,7 @@ class PendingEnhancement:
     run: Pending
     matrix: NDArray[np.float64]
     judged: NeuralJudged | None
+    mask: Mask | None = None
 
     def go_on(self, frame: Frame) -> NeuralJudged | None:
         """See `FaceEnhancer.finish`."""
@@ -108,11 +113,14 @@ class NeuralTrackSwapper:
         judged_frames: frozenset[int] = frozenset(),
         *,
         enhancer: str = "",
+        enhancer_blend: int = 80,
         pixel_boost: int = 1,
+        masking: Masking | None = None,
     ) -> None:
-        """`swapper` and `enhancer` name models of the roles face_swapper and face_enhancer.
+        """`swapper` and `enhancer` name models of the roles face_swapper and face_enhancer; `identity` was read for
+        this swapper. `pixel_boost` is how many times the model's side the face has (see `Swapper`), `enhancer_blend`
+        how much of the enhanced face shows, in per cent, `masking` where the face shows.
 
-        `identity` was read for this swapper; `pixel_boost` is how many times its side the face has (see `Swapper`).
         Raises ModelError "model_missing" if one of them or the model of the embedding is not in `models`.
         """
         card = models.card(swapper)
@@ -120,11 +128,13 @@ class NeuralTrackSwapper:
         self._model = swapper
         self._swapper = Swapper(card, boost=pixel_boost)
         self._describer = ArcFace(models.card(card.contract.identity))
-        self._paster = Paster(self._swapper.side)
-        self._enhancer = FaceEnhancer(runner, models, enhancer) if enhancer else None
+        self._masks = MaskStep(runner, models, masking or Masking(), self._swapper.side)
+        self._paster = Paster(self._swapper.side, feather=self._masks.feather)
+        enhanced = bool(enhancer) and enhancer_blend > 0
+        self._enhancer = FaceEnhancer(runner, models, enhancer, blend=enhancer_blend / 100) if enhanced else None
         self._identity = identity
         self._samples = Samples(judged_frames)
-        self.later: tuple[str, ...] = ("paste", "enhance") if enhancer else ("paste",)
+        self.later: tuple[str, ...] = ("paste", "enhance") if enhanced else ("paste",)
         """The names of the steps that follow `begin`."""
         self.start_anew()
 
@@ -150,7 +160,8 @@ class NeuralTrackSwapper:
         tiles, matrix = self._swapper.tiles(frame, five)
         source = self._identity.source
         runs = tuple(self._runner.submit(self._model, self._swapper.prepare(tile, source)) for tile in tiles)
-        return PendingPaste(self, runs, matrix, index, five, box)
+        mask = self._masks.begin(frame, matrix, face.landmarks)
+        return PendingPaste(self, runs, matrix, index, five, box, mask)
 
     def finish(self, pending: PendingPaste, frame: Frame) -> PendingEnhancement | NeuralJudged | None:
         """Wait for the swapped face and paste it into `frame`, in place; what to judge where this frame is a sample.
@@ -158,18 +169,21 @@ class NeuralTrackSwapper:
         With an enhancer the face is submitted to it instead. Raises ModelError; the frame is as it was then.
         """
         outputs = [run.result() for run in pending.runs]
+        mask = None if pending.mask is None else pending.mask.result()
         square = self._swapper.decode(outputs, planar=isinstance(frame, Planes))
         around = Box.around(_corners(pending.box), _MARGIN, _size_of(frame))
         sampled = self._samples.due(pending.index)
         before = _rgb(frame, around).copy() if around is not None and sampled else None
-        if self._paster.paste(frame, pending.matrix, square) is None:
+        if self._paster.paste(frame, pending.matrix, square, mask=None if mask is None else mask.swap) is None:
             return None
         self._replaced += 1
         judged = None
         if around is not None and before is not None:
             five = pending.five - np.array([around.left, around.top], np.float32)
             judged = NeuralJudged(self, around, before, five, float(pending.box[2:].max()))
-        return judged if self._enhancer is None else self._enhancer.begin(frame, pending.five, judged)
+        if self._enhancer is None:
+            return judged
+        return self._enhancer.begin(frame, pending.five, judged, mask=mask, matrix=pending.matrix)
 
     def judge(self, runner: ModelRunner, judged: NeuralJudged, frame: Frame) -> None:
         """Judge a sampled face in the finished frame: label and mark are in it, as in what people will see."""
@@ -213,16 +227,22 @@ class FaceEnhancer:
         self._enhancer = Enhancer(models.card(enhancer))
         self._paster = Paster(self._enhancer.image.side, opacity=blend)
 
-    def begin(self, frame: Frame, five: Floats, judged: NeuralJudged | None = None) -> PendingEnhancement:
-        """Cut out and submit the face at `five` float32 [5, 2], once it is swapped. Raises ModelError."""
-        inputs, matrix = self._enhancer.prepare(frame, five)
-        return PendingEnhancement(self, self._runner.submit(self._model, inputs), matrix, judged)
+    def begin(
+        self, frame: Frame, five: Floats, judged: NeuralJudged | None, *, mask: FaceMask | None, matrix: align.Affine
+    ) -> PendingEnhancement:
+        """Cut out and submit the face at `five` float32 [5, 2], once it is swapped. Raises ModelError.
+
+        `mask` is that of the swap, whose square `matrix` leads to: what covers the face covers it here too.
+        """
+        inputs, to = self._enhancer.prepare(frame, five)
+        shown = None if mask is None else mask.moved(matrix, to, self._enhancer.image.side)
+        return PendingEnhancement(self, self._runner.submit(self._model, inputs), to, judged, shown)
 
     def finish(self, pending: PendingEnhancement, frame: Frame) -> NeuralJudged | None:
         """Wait for the restored face and blend it into `frame`, in place; gives `judged`. Raises ModelError."""
         outputs = pending.run.result()
         square = self._enhancer.decode(outputs, planar=isinstance(frame, Planes))
-        self._paster.paste(frame, pending.matrix, square)
+        self._paster.paste(frame, pending.matrix, square, mask=pending.mask)
         return pending.judged
 
 
@@ -276,7 +296,9 @@ def plan_neural_swaps(
             identities[target],
             frames_to_judge(seen),
             enhancer=spec.enhancer,
+            enhancer_blend=spec.enhancer_blend,
             pixel_boost=spec.pixel_boost,
+            masking=spec.masking,
         )
     return plans
 

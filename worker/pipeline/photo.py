@@ -21,6 +21,7 @@ from worker.pipeline.errors import PipelineError
 from worker.pipeline.photo_analysis import Report, read_photo
 from worker.pipeline.photo_swaps import photo_swapper
 from worker.pipeline.reports import fingerprint_record
+from worker.pipeline.upscaling import reduced_picture, sizes_of, upscaler_of
 from worker.spec import JobSpec
 
 
@@ -64,6 +65,7 @@ def run_photo(
     report("prepare", 0, 1)
     analysis = Analysis.load(spec.analysis_path)
     swapper = photo_swapper(spec, runner, models)
+    upscaler = upscaler_of(spec, runner, models)
     clock.lap("prepare")
     report("decode", 0, 1)
     rgb, facts = read_photo(spec.target_path)
@@ -71,6 +73,7 @@ def run_photo(
     height, width = rgb.shape[:2]
     if analysis.info.kind != "photo" or (analysis.info.width, analysis.info.height) != (width, height):
         raise PipelineError("analysis_invalid", "another picture")
+    (width, height), result, _ = sizes_of(spec, (width, height))
     clock.lap("decode")
     faces = {face.track: face for frame in analysis.frames() for face in frame.faces}
     report("swap", 0, 1)
@@ -86,15 +89,20 @@ def run_photo(
         swapped.append((swap.target, swapper.swap(rgb, faces[swap.target])))
         report("swap", 0, 1)
     clock.lap("swap")
+    if upscaler is not None:
+        report("upscale", 0, 1)
+        rgb = upscaler.enlarge(rgb)
+        clock.lap("upscale")
     report("mark", 0, 1)
     if spec.label is not None:
-        label = LabelRenderer((width, height), spec.label.text, spec.label.place, letter_share=spec.label.letter_share)
+        label = LabelRenderer(result, spec.label.text, spec.label.place, letter_share=spec.label.letter_share)
         label.apply(rgb)
         clock.lap("label")
     rgb = embed_pattern(rgb, pattern, spec.mark_mode)
     clock.lap("mark")
     report("judge", 0, 1)
-    quality = {str(target): judge(rgb) for target, judge in swapped}
+    judged = reduced_picture(rgb, (width, height))
+    quality = {str(target): judge(judged) for target, judge in swapped}
     clock.lap("judge")
     fingerprint = fingerprint_record([(0.0, take(rgb))], "photo")
     clock.lap("fingerprint")
@@ -102,4 +110,4 @@ def run_photo(
     image.write(rgb, spec.output_path, spec.output_mime, quality=spec.jpeg_quality)
     clock.lap("encode")
     report("encode", 1, 1)
-    return Outcome(width, height, None, 1, clock.seconds, quality, fingerprint, list(facts["warnings"]))
+    return Outcome(*result, None, 1, clock.seconds, quality, fingerprint, list(facts["warnings"]))

@@ -86,7 +86,9 @@ class _Neural:
             self._identities[face.track],
             frozenset({0}),
             enhancer=self._spec.enhancer,
+            enhancer_blend=self._spec.enhancer_blend,
             pixel_boost=self._spec.pixel_boost,
+            masking=self._spec.masking,
         )
         begun = plan.begin(rgb, face, 0)
         if begun is None:

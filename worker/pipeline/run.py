@@ -21,7 +21,7 @@ from worker.inference.types import ModelError, ModelErrorCode
 from worker.media.client import identify
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Child, Limits, call
-from worker.model_choice import converter_of
+from worker.model_choice import MESH, converter_of
 from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
 from worker.pipeline.devices import granted
 from worker.pipeline.errors import PipelineError
@@ -38,7 +38,15 @@ _SEGMENT_SECONDS: Final = 3600.0
 _JOIN_SECONDS: Final = 3600.0
 _SPARE_BYTES: Final = 64 << 20
 # Share of the whole that each stage ends at. Videos spend nearly all of it in the last.
-_PHOTO_STAGES: Final = {"prepare": 0.3, "decode": 0.4, "detect": 0.9, "swap": 0.6, "mark": 0.75, "judge": 0.9}
+_PHOTO_STAGES: Final = {
+    "prepare": 0.3,
+    "decode": 0.4,
+    "detect": 0.9,
+    "swap": 0.6,
+    "upscale": 0.7,
+    "mark": 0.75,
+    "judge": 0.9,
+}
 
 
 @dataclass(frozen=True)
@@ -324,6 +332,8 @@ def _result(spec: JobSpec, reply: Mapping[str, Any]) -> JobResult:
         "swapper": spec.swapper,
         "converter": converter_of(spec.swapper),
         "enhancer": spec.enhancer,
+        "upscaler": spec.upscaler,
+        "masks": list(spec.masking.types) if spec.swapper != MESH else [],
         "pixel_boost": spec.pixel_boost,
         "model_set": spec.model_set,
     }

@@ -22,6 +22,7 @@ from watermark.labels import LabelRenderer
 from watermark.pattern import MarkPattern
 from watermark.video import Embedder
 from worker.faces.anonymise import hide_in
+from worker.faces.neural.upscalers import Upscaler, enlarge_planes
 from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelRunner
 from worker.media.encode import EncoderChoice, VideoWriter
@@ -29,7 +30,6 @@ from worker.media.encoders import encoder_for, header_of
 from worker.media.errors import MediaError
 from worker.media.join import PartFile, join_parts
 from worker.media.planes import Planes, PlanesPool
-from worker.media.scaling import output_size
 from worker.media.timing import Shown, Timeline, exact_rate, first_frame
 from worker.media.video import Stamp, VideoReader
 from worker.media.window import SAME_TIME, Window
@@ -54,6 +54,7 @@ from worker.pipeline.smoothed import Seen, SmoothedFaces
 from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.swapping import sum_up
 from worker.pipeline.track_plans import Judgeable, TrackPlan, UnderWay, plan_tracks
+from worker.pipeline.upscaling import reduced, sizes_of, upscaler_of
 from worker.pipeline.video_analysis import container_of
 from worker.spec import JobSpec, Label
 
@@ -130,7 +131,8 @@ def opened(
     analysis = Analysis.load(spec.analysis_path)
     container = container_of(spec.target_path)
     window = Window(spec.trim_start, spec.trim_end)
-    size, _ = output_size((analysis.info.width, analysis.info.height), scale=spec.scale, height=spec.height)
+    size, result, _ = sizes_of(spec, (analysis.info.width, analysis.info.height))
+    upscaler = upscaler_of(spec, runner, models)
     part = analysis.part(window.holds, size)
     plans = plan_tracks(spec, part, runner, models)
     first = _first(spec)
@@ -146,6 +148,8 @@ def opened(
             reader=reader,
             timeline=Timeline.of(reader, window, spec.fps, first=first),
             size=size,
+            result=result,
+            upscaler=upscaler,
             plans=plans,
             runner=runner,
             pattern=pattern,
@@ -181,7 +185,7 @@ def join(spec: JobSpec, parts: list[Part], files: list[Path], report: Report) ->
             metadata={KEY: spec.aigc} if spec.aigc else None,
             done=lambda frames: report("join", frames, total),
         )
-        (width, height), limited = output_size(reader.size, scale=spec.scale, height=spec.height)
+        _, (width, height), limited = sizes_of(spec, reader.size)
         tracks = {track: [part.tracks[track] for part in parts if track in part.tracks] for track in parts[0].tracks}
         warnings = list(dict.fromkeys([*(warning for part in parts for warning in part.warnings), *said]))
         if any(facts.left_alone for found in tracks.values() for facts in found):
@@ -211,7 +215,7 @@ def choice_of(spec: JobSpec) -> EncoderChoice:
 def header_for(spec: JobSpec) -> bytes | None:
     """The parameter sets that the encoder of a job would write here, None if it cannot. Raises MediaError, OSError."""
     with spec.target_path.open("rb") as file, VideoReader(file, container_of(spec.target_path), threads=1) as reader:
-        size, _ = output_size(reader.size, scale=spec.scale, height=spec.height)
+        _, size, _ = sizes_of(spec, reader.size)
         rate = reader.rate if spec.fps is None else exact_rate(spec.fps)
     return header_of(encoder_for(choice_of(spec), "mp4", ENCODER_THREADS), size=size, rate=rate)
 
@@ -231,6 +235,8 @@ class SegmentRenderer:
         reader: VideoReader,
         timeline: Timeline,
         size: tuple[int, int],
+        result: tuple[int, int],
+        upscaler: Upscaler | None,
         plans: Mapping[int, TrackPlan],
         runner: ModelRunner,
         pattern: MarkPattern,
@@ -241,6 +247,8 @@ class SegmentRenderer:
         self.timeline = timeline
         self.window = timeline.window
         self.size = size
+        self.result = result
+        self.upscaler = upscaler
         self.spec = spec
         self.reader = reader
         self.plans = plans
@@ -251,10 +259,12 @@ class SegmentRenderer:
         self.cuts = () if self._times is None else cut_frames(self._times, analysis.info.cuts)
         self.faces = SmoothedFaces(analysis, sorted(plans), self.cuts)
         self.cursor = FrameCursor(reader, self._times, RUN_IN + 1)
-        self.embedder = Embedder.from_pattern(pattern, size, spec.mark_mode)
-        self.label = _planar(spec.label, size) if spec.label else None
+        self.embedder = Embedder.from_pattern(pattern, result, spec.mark_mode)
+        self.label = _planar(spec.label, result) if spec.label else None
         self.later = next(iter(plans.values())).later
         self.pool = PlanesPool(size, 3 * (_DEPTH + 1) + 2 + len(self.later) * (_IN_FLIGHT + 1))
+        self.results = self.pool if upscaler is None else PlanesPool(result, 2 * (_DEPTH + 1) + 2)
+        """Where the frames that are marked and encoded belong."""
 
     def fingerprint_due(self, first: int) -> float:
         """Seconds from which a fingerprint is taken in a segment that begins at frame `first`: one each second."""
@@ -295,7 +305,7 @@ class SegmentRenderer:
             plan_.start_anew()
         writer = VideoWriter(
             out,
-            size=self.size,
+            size=self.result,
             time_base=self.timeline.time_base,
             rate=self.timeline.rate,
             choice=choice_of(self.spec),
@@ -355,6 +365,7 @@ class _Run:
                 Stage("convert", self._convert),
                 Stage("swap", self._swap),
                 *(Stage(name, self._go_on, _IN_FLIGHT) for name in owner.later),
+                *([] if owner.upscaler is None else [Stage("upscale", self._upscale)]),
                 Stage("mark", self._mark),
                 Stage("encode", self._encode),
             ],
@@ -423,6 +434,15 @@ class _Run:
             item.keep(face.go_on(item.planes))
         return item
 
+    def _upscale(self, item: _Item) -> _Item:
+        if item.planes is None or self._owner.upscaler is None:
+            return item
+        larger = self._owner.results.take(self._chain.raise_if_stopped)
+        enlarge_planes(self._owner.upscaler, item.planes, larger)
+        self._owner.pool.give(item.planes)
+        item.planes = larger
+        return item
+
     def _mark(self, item: _Item) -> _Item:
         if item.planes is None:
             return item
@@ -431,8 +451,10 @@ class _Run:
         if owner.label is not None and (shown is None or seconds < shown):
             owner.label.apply(item.planes)
         owner.embedder.embed_yuv420(item.planes.y, item.planes.u, item.planes.v)
-        for judged in item.judged:
-            judged.judge(owner.runner, item.planes)
+        if item.judged:
+            finished = item.planes if owner.upscaler is None else reduced(item.planes, owner.size)
+            for judged in item.judged:
+                judged.judge(owner.runner, finished)
         if seconds >= self._due:
             self.fingerprints.append((seconds, take(item.planes.to_rgb())))
             self._due = _next_due(seconds)
@@ -444,7 +466,7 @@ class _Run:
         self._first = self._first or item.shown
         begin = self._first.pts[0]
         self._writer.write(item.planes, *(pts - begin for pts in item.shown.pts))
-        self._owner.pool.give(item.planes)
+        self._owner.results.give(item.planes)
         item.planes = None
         self._last = item.shown
         self.pictures += len(item.shown.pts)

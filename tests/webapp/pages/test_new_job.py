@@ -87,6 +87,59 @@ def test_how_finely_the_face_is_made_is_folded_away_until_it_was_chosen(
     assert Options.from_mapping(Job.objects.get().options) == Options()
 
 
+def test_masks_are_advanced_and_offered_only_with_what_can_tell(
+    cleo: cast.Account, files: tuple[Asset, Asset], settings: Any, tmp_path: Path
+) -> None:
+    settings.OPERATOR_MODELS_DIR = tmp_path
+    graphs.record_installed(tmp_path, "yunet", "2dfan4", "arcface_w600k_r50", "inswapper_128")
+    page = cleo.browser.get("/new/permission", form(files)).content.decode()
+    assert '<details class="stack" id="face-options">' in page  # closed
+    assert re.search(r'name="mask_types" value="area">', page)
+    assert 'value="occlusion"' not in page
+    assert "mask_regions" not in page
+    assert 'id="upscaler"' not in page
+    graphs.record_installed(tmp_path, "xseg_2", "bisenet_resnet_18", "real_esrgan_x2")
+    page = cleo.browser.get("/new/permission", form(files)).content.decode()
+    assert re.search(r'name="mask_types" value="occlusion">', page)
+    assert re.search(r'name="mask_regions" value="glasses" checked>', page)
+    assert re.search(r'<option value="real_esrgan_x2">', page)
+    wanted = form(
+        files,
+        swapper="inswapper_128",
+        mask_types=["occlusion", "region"],
+        mask_regions=["skin", "nose"],
+        mask_padding_bottom="12",
+        enhancer_blend="60",
+        upscaler="real_esrgan_x2",
+    )
+    wrong = {**wanted, "mask_padding_top": "99", "enhancer_blend": "lots", "mask_regions": []}
+    refused = cleo.browser.post("/new/permission", wrong)
+    assert refused.status_code == 422
+    said = refused.content.decode()
+    assert '<details class="stack" id="face-options" open>' in said
+    for words in ("from 0 to 45", "from 0 to 100", "Tick at least one"):
+        assert words in said
+    assert 'value="lots"' in said  # nothing that was written is lost
+    assert cleo.browser.post("/new/permission", wanted).status_code == 302
+    options = Options.from_mapping(Job.objects.get().options)
+    assert (options.mask_types, options.mask_regions) == (("occlusion", "region"), ("skin", "nose"))
+    assert (options.mask_padding, options.enhancer_blend) == ((0, 0, 12, 0), 60)
+    assert options.upscaler == "real_esrgan_x2"
+
+
+def test_the_built_in_way_has_no_masks_to_choose_but_can_be_enlarged(
+    cleo: cast.Account, files: tuple[Asset, Asset], settings: Any, tmp_path: Path
+) -> None:
+    settings.OPERATOR_MODELS_DIR = tmp_path
+    graphs.record_installed(tmp_path, "real_esrgan_x2")
+    page = cleo.browser.get("/new/permission", form(files)).content.decode()
+    assert "face-options" not in page
+    assert "How large the result is" in page
+    wanted = form(files, mask_types=["area"], mask_areas=["mouth"], upscaler="real_esrgan_x2")
+    assert cleo.browser.post("/new/permission", wanted).status_code == 302
+    assert Options.from_mapping(Job.objects.get().options) == Options(upscaler="real_esrgan_x2")
+
+
 def test_the_label_can_be_made_to_say_more_and_never_less(
     cleo: cast.Account, files: tuple[Asset, Asset], settings: Any
 ) -> None:

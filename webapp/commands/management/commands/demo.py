@@ -20,7 +20,7 @@ from webapp.commands.supervise import PartEndedError, running, worker_part
 from webapp.jobs.errors import JobsError
 from webapp.storage import StorageError
 from webapp.verify.services import verify_file
-from worker.model_choice import ENHANCERS, MESH, SWAPPERS
+from worker.model_choice import ENHANCERS, MESH, SWAPPERS, UPSCALERS
 from worker.spec import MOST_BOOST
 
 ADA = Person("Ada Stand-in", "ada@example.org")
@@ -53,6 +53,7 @@ class Command(BaseCommand):
             default=1,
             help="times the model's own pixels a side, with a model only (default: %(default)s)",
         )
+        parser.add_argument("--upscaler", choices=UPSCALERS, default="", help="what makes the result larger")
         parser.add_argument("--out", type=Path, help="where the output goes (default: demo-output/)")
 
     def handle(self, *args: Any, source: Path | None, target: Path | None, out: Path | None, **options: Any) -> None:
@@ -100,7 +101,9 @@ class Command(BaseCommand):
                             out=where,
                             source_face=options["source_face"],
                             target_face=options["target_face"],
-                            options={name: options[name] for name in ("swapper", "enhancer", "pixel_boost")},
+                            options={
+                                name: options[name] for name in ("swapper", "enhancer", "pixel_boost", "upscaler")
+                            },
                         ),
                     )
                     for kind, one, two, where in work
