@@ -54,6 +54,7 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         swapper=options.swapper,
         enhancer=options.enhancer,
         blend=options.blend,
+        colour_match=options.colour_match,
         others=options.others,
         enhancer_blend=options.enhancer_blend,
         masking=options.masking(),

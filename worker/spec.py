@@ -163,6 +163,7 @@ class JobSpec:
     pixel_boost: int = 1  # times the swapper's own side that a face is made with
     model_set: str = "builtin"  # the id of the model files that do it
     blend: Blend = "feather"  # how a face is joined to the picture round it
+    colour_match: bool = False  # give a model's face the colours of the target's; the built-in swapper always does
     others: Others = "keep"  # what becomes of the faces that are not replaced
     codec: VideoCodec = "h264"
     crf: int = 18

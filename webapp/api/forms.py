@@ -216,6 +216,10 @@ class JobOptions(Strict):
             "in uneven light; poisson takes the colours at the seam from the picture."
         ),
     )
+    colour_match = serializers.BooleanField(
+        required=False,
+        help_text="Give a model's face the colours of the one it replaces; the built-in swapper always does.",
+    )
     others = serializers.ChoiceField(
         choices=get_args(Others),
         required=False,

@@ -87,6 +87,7 @@ class Options(MaskOptions):
     swapper: str = MESH
     enhancer: str = ""
     blend: Blend = "feather"
+    colour_match: bool = False
     others: Others = "keep"
     enhancer_blend: int = 80
     pixel_boost: int = 1
@@ -131,8 +132,9 @@ class Options(MaskOptions):
             raise _invalid("pixel_boost", f"left out with the swapper {MESH}, which has no size of its own")
         if options.swapper == MESH and options.masking() != MaskOptions().masking():
             raise _invalid("mask_types", f"left out with the swapper {MESH}, as all about masks: it has its own")
-        if type(options.political) is not bool:
-            raise _invalid("political", "true or false")
+        for name in ("political", "colour_match"):
+            if type(getattr(options, name)) is not bool:
+                raise _invalid(name, "true or false")
         if not isinstance(options.partner, str) or not (options.partner == "" or is_name(options.partner, longest=120)):
             raise _invalid("partner", "a name of at most 120 characters on one line")
         for name, low, high in (

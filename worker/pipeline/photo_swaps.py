@@ -18,7 +18,7 @@ from worker.inference.types import ModelRunner
 from worker.model_choice import MESH
 from worker.pipeline.analysis import FrameFace
 from worker.pipeline.errors import PipelineError
-from worker.pipeline.neural_swapping import NeuralTrackSwapper, PendingEnhancement, load_identities
+from worker.pipeline.neural_swapping import PendingEnhancement, load_identities, track_swapper
 from worker.pipeline.reports import quality_record
 from worker.pipeline.sources import load_sources
 from worker.spec import JobSpec
@@ -79,17 +79,8 @@ class _Neural:
         self._identities = load_identities(spec, runner, models)
 
     def swap(self, rgb: Rgb, face: FrameFace) -> Judge:
-        plan = NeuralTrackSwapper(
-            self._runner,
-            self._models,
-            self._spec.swapper,
-            self._identities[face.track],
-            frozenset({0}),
-            enhancer=self._spec.enhancer,
-            enhancer_blend=self._spec.enhancer_blend,
-            pixel_boost=self._spec.pixel_boost,
-            masking=self._spec.masking,
-        )
+        identity = self._identities[face.track]
+        plan = track_swapper(self._spec, identity, frozenset({0}), self._runner, self._models)
         begun = plan.begin(rgb, face, 0)
         if begun is None:
             raise FaceError("face_too_small")

@@ -16,7 +16,11 @@ from worker.faces.align import TEMPLATES
 from worker.faces.errors import FaceError
 from worker.faces.neural.donors import Identity
 from worker.faces.neural.embeddings import apart, unit
+from worker.faces.neural.join import Joiner, Look
+from worker.faces.neural.paste import Paster
 from worker.faces.neural.photo import PhotoLooker
+from worker.faces.neural.points import five_of
+from worker.faces.neural.swappers import Swapper
 from worker.faces.neural.track import NeuralModels
 from worker.inference.importing import import_folder
 from worker.inference.registry import ModelSet
@@ -399,3 +403,42 @@ def test_a_clip_is_analysed_by_neural_models_and_its_analysis_drives_a_swap(tmp_
     np.testing.assert_allclose(found[0].faces[0].landmarks, points, atol=0.1)
     plans = plan_neural_swaps(job(tmp_path, [samples / "grace_hopper.jpg"]), analysis, {0: DONOR}, runner, models)
     assert plans[0].begin(grey(), found[0].faces[0], 0) is not None
+
+
+@pytest.mark.parametrize("frame", [grey(), np.full((480, 640, 3), 120, np.uint8)], ids=["planes", "picture"])
+def test_a_faded_face_changes_the_frame_by_its_share_and_is_not_judged(runner, models, frame):
+    def middle(target):
+        return int(target.y[240, 320] if isinstance(target, Planes) else target[240, 320, 0])
+
+    def change(strength):
+        target = grey() if isinstance(frame, Planes) else frame.copy()
+        before = middle(target)
+        judged = whole(swapper(runner, models, judged=frozenset({0})), target, replace(face(), strength=strength))
+        return middle(target) - before, judged
+
+    (full, judged), (half, not_judged) = change(1.0), change(0.5)
+    assert full > 4
+    assert abs(half - full / 2) <= 1
+    assert judged is not None
+    assert not_judged is None
+
+
+@pytest.mark.parametrize("blend", ["feather", "multiband", "poisson"])
+@pytest.mark.parametrize("matched", [False, True])
+def test_however_a_face_is_joined_a_swapper_that_gives_back_its_input_leaves_the_frame(
+    runner, models, samples, blend, matched
+):
+    picture = cv2.cvtColor(cv2.imread(str(samples / "astronaut.jpg")), cv2.COLOR_BGR2RGB)
+    look = Look(blend, matched)
+    same = Swapper(models.card(SWAPPER))
+    tiles, matrix = same.tiles(picture, five_of(face().landmarks))
+    output = tiles[0].astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+    frame = picture.copy()
+    box = Joiner(Paster(same.side), same, look).join(frame, matrix, [{same.image.output: output}])
+    assert box is not None
+    away = np.abs(frame.astype(int) - picture)
+    # A square that is cut out and put back is sampled twice; Lab in bytes rounds colours.
+    assert np.percentile(away, 99) <= 6
+    outside = np.ones(picture.shape[:2], bool)
+    outside[box.top : box.bottom, box.left : box.right] = False
+    np.testing.assert_array_equal(frame[outside], picture[outside])
