@@ -28,18 +28,45 @@ def hash_rgb(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
 
     The first byte holds the bits 255..248, as in the reference's hexadecimal form. Pictures under 5 pixels give zeros.
     """
+    small = _sampled(rgb)
+    return (bytes(32), 0) if small is None else (_bits(_transform(small)), _quality(small))
+
+
+def hash_ways(rgb: NDArray[np.uint8]) -> tuple[list[bytes], int]:
+    """The eight hashes of a picture as it lies, turned by quarters and mirrored, and its quality; as `hash_picture`.
+
+    From one transform, as the reference does it (pdqDihedralHash256es): a mirrored picture has the same coefficients
+    with the odd ones' signs changed, one turned over its diagonal has them transposed. The first is exact; the others
+    differ by a few bits from the hash of the turned picture, whose samples lie a little beside these.
+    """
+    small = _sampled(_fitted(rgb))
+    if small is None:
+        return [bytes(32)] * 8, 0
+    plain = _transform(small)
+    signs = np.where(np.arange(1, _BITS + 1) % 2, np.float32(-1), np.float32(1))
+    ways = []
+    for coefficients in (plain, plain.T):
+        mirrored = coefficients * signs
+        ways += [coefficients, mirrored, coefficients * signs[:, None], mirrored * signs[:, None]]
+    return [_bits(way) for way in ways], _quality(small)
+
+
+def _sampled(rgb: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    """64 x 64 samples of luma; None for a picture under 5 pixels."""
     height, width = rgb.shape[:2]
     if min(height, width) < _SMALLEST:
-        return bytes(32), 0
+        return None
     planes = rgb.astype(np.float32)
     luma = planes[..., 0] * np.float32(0.299) + planes[..., 1] * np.float32(0.587)
     luma += planes[..., 2] * np.float32(0.114)
-    small = luma if (height, width) == (_SIDE, _SIDE) else _shrink(luma)
-    coefficients = _transform(small)
+    return luma if (height, width) == (_SIDE, _SIDE) else _shrink(luma)
+
+
+def _bits(coefficients: NDArray[np.float32]) -> bytes:
     # The lower of the two middle values, as Torben's algorithm gives for an even count.
     median = np.sort(coefficients, axis=None)[(_BITS * _BITS - 1) // 2]
     bits = (coefficients > median).reshape(-1)
-    return np.packbits(bits[::-1]).tobytes(), _quality(small)
+    return np.packbits(bits[::-1]).tobytes()
 
 
 def hash_picture(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
@@ -48,9 +75,13 @@ def hash_picture(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
     Like the reference on files (pdq/cpp/io/pdqio.cpp), which leaves the method open, pictures with a side over 512 are
     first shrunk to 512 x 512; here by area.
     """
-    if max(rgb.shape[:2]) > _LARGEST:
-        rgb = np.asarray(cv2.resize(rgb, (_LARGEST, _LARGEST), interpolation=cv2.INTER_AREA), np.uint8)
-    return hash_rgb(rgb)
+    return hash_rgb(_fitted(rgb))
+
+
+def _fitted(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if max(rgb.shape[:2]) <= _LARGEST:
+        return rgb
+    return np.asarray(cv2.resize(rgb, (_LARGEST, _LARGEST), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def distance(first: bytes, second: bytes) -> int:

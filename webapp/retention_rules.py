@@ -230,6 +230,17 @@ RULES: dict[str, Rule] = {
         _years("MARK_RETENTION_YEARS"),
         who="nobody",
     ),
+    "picture_lists": Rule(
+        Words(
+            "Lists of picture hashes that the operator imported: pictures that may not be used here",
+            "运营者导入的图片哈希名单：不得在此使用的图片",
+        ),
+        Words("the operator's removal of the list", "运营者移除该名单时"),
+        Words("hashes and key are destroyed; name and number of the list stay", "销毁哈希及其密钥；保留名单名称与编号"),
+        Words("Keep forbidden and harmful content out (GDPR 6(1)(f)).", "防止违禁和有害内容（GDPR 第6条第1款f项）。"),
+        _no_time,
+        who="operator",
+    ),
     "verifications": Rule(
         Words("Answers to “what is this file?”; never the file", "“这是什么文件?”的答复；从不保存文件本身"),
         Words("the answer", "答复时"),

@@ -80,6 +80,17 @@ def asset_profiles(job: Job) -> list[str]:
     return [evidence.profile if evidence is not None else "" for evidence in found]
 
 
+def asset_gaps(job: Job) -> list[str] | None:
+    """The kinds that the target or a source was not screened for; None where one has no evidence."""
+    found = [_let_through(asset.screenings.all()) for asset in [job.target, *job.sources.all()]]
+    kinds: set[str] = set()
+    for evidence in found:
+        if evidence is None:
+            return None
+        kinds |= {str(kind) for kind in evidence.not_screened}
+    return sorted(kinds)
+
+
 def _let_through(records: QuerySet[ScreeningRecord]) -> ScreeningRecord | None:
     for record in records.order_by("-created_at"):
         if record.decision == "accept":

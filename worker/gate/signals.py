@@ -18,6 +18,7 @@ SYNTHETIC_SOURCES = (
     "compositeWithTrainedAlgorithmicMedia",
     "algorithmicallyEnhanced",
     "algorithmicMedia",
+    "compositeSynthetic",
 )
 
 
@@ -38,6 +39,20 @@ class Signal:
 def not_installed() -> list[Signal]:
     """The explicit gaps of this version."""
     return [Signal(kind, "not_installed") for kind in NOT_SCREENED]
+
+
+def of_assets(gaps: Sequence[str]) -> list[Signal]:
+    """The same kinds for a job: each was screened for on every asset, but for the `gaps`."""
+    return [
+        Signal(kind, "not_installed") if kind in gaps else Signal(kind, "measured", {}, "evidence")
+        for kind in NOT_SCREENED
+    ]
+
+
+def with_measured(found: Sequence[Signal], newer: Sequence[Signal]) -> list[Signal]:
+    """`found` with what was measured since in the place of its gaps."""
+    kinds = {each.kind for each in newer}
+    return [*(each for each in found if each.kind not in kinds), *newer]
 
 
 def failed(kind: str, code: str) -> Signal:
@@ -66,14 +81,31 @@ def markable(reason: str | None) -> Signal:
     return Signal("markable", "measured", {"ok": reason is None, "reason": reason}, "watermark")
 
 
-def own_mark(mark_id: bytes | None, effort: str) -> Signal:
-    """Was a mark of this house found in the upload? Its id is kept, so that a reviewer can follow it."""
-    value = {"found": mark_id is not None, "mark_id": mark_id.hex() if mark_id is not None else None, "effort": effort}
+def own_mark(mark_id: bytes | None, effort: str, output: Mapping[str, str] | None = None) -> Signal:
+    """Was a mark of this house found in the upload? Its id and the `output` it leads to (`own.Outputs`) are kept, so
+    that a reviewer can follow it."""
+    value = {
+        "found": mark_id is not None,
+        "mark_id": mark_id.hex() if mark_id is not None else None,
+        "effort": effort,
+        "output": dict(output or {}),
+    }
     return Signal("own_mark", "measured", value, "watermark")
 
 
-def credentials(state: str, *, is_ours: bool, issuer: str | None, source_types: Sequence[str]) -> Signal:
-    """What the upload's Content Credentials say; `source_types` are IPTC digital source types (names or URIs)."""
+def credentials(
+    state: str,
+    *,
+    is_ours: bool,
+    issuer: str | None,
+    source_types: Sequence[str],
+    ai_generator: str = "",
+    output: Mapping[str, str] | None = None,
+) -> Signal:
+    """What the upload's Content Credentials say; `source_types` are IPTC digital source types (names or URIs).
+
+    `ai_generator`: the picture generator that they name; `output`: the one of ours they lead to (`own.Outputs`).
+    """
     names = [str(each).rstrip("/").rsplit("/", 1)[-1] for each in source_types]
     value = {
         "state": state,
@@ -81,6 +113,8 @@ def credentials(state: str, *, is_ours: bool, issuer: str | None, source_types: 
         "issuer": issuer,
         "source_types": names,
         "declared_synthetic": any(name in SYNTHETIC_SOURCES for name in names),
+        "ai_generator": ai_generator,
+        "output": dict(output or {}),
     }
     return Signal("credentials", "measured", value, "c2pa")
 
