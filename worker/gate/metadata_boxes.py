@@ -1,6 +1,6 @@
 """Metadata in files made of ISO boxes: items of AVIF and HEIC, user data and XMP of MP4 and QuickTime.
 
-Runs in the media child only. Boxes of media are passed over by their length; of those with metadata at most `_INDEX`
+Runs in the media child only. Boxes of media are passed over by their length; of those with metadata at most `_META`
 bytes are read.
 """
 
@@ -13,11 +13,9 @@ from typing import BinaryIO, Final
 
 from worker.gate.metadata import MOST_BLOCK, MOST_PARTS, Metadata
 
-_INDEX: Final = 64 << 20  # of a film's index (moov), which may be that long
 _META: Final = 4 << 20  # of an item list, and of user data
 _XMP_UUID: Final = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")  # XMP part 3, 1.2.7.1
 _XMP_TYPE: Final = b"application/rdf+xml"
-_DEPTH: Final = 6
 
 
 def collect(file: BinaryIO, found: Metadata) -> None:
@@ -41,11 +39,10 @@ def collect(file: BinaryIO, found: Metadata) -> None:
                     with found.bearing_damage("film_tag"):
                         _user_data(data, found) if inner == b"udta" else _meta(data, found)
                 elif inner == b"trak":
-                    data = _read(file, at, until, _INDEX, found)
-                    with found.bearing_damage("film_tag"):
-                        for deep, first, last in _within(data, 0, len(data)):
-                            if deep == b"udta":
-                                _user_data(data[first : min(last, first + _META)], found)
+                    for deep, first, last in _in_file(file, at, until, found):
+                        if deep == b"udta":
+                            with found.bearing_damage("film_tag"):
+                                _user_data(_read(file, first, last, _META, found), found)
                 elif inner == b"uuid":
                     data = _read(file, at, until, _META, found)
                     if data[:16] == _XMP_UUID:
