@@ -116,11 +116,16 @@ def hashes(picture: Rgb, faces: Sequence[NDArray[np.float32]]) -> Iterator[tuple
         yield what, value.hex(), quality
 
 
+def face_of(picture: Rgb, landmarks: NDArray[np.float32]) -> Rgb:
+    """The face as it is hashed, uint8 [128, 128, 3]: cut out along its landmarks (any markup `five_of` knows)."""
+    matrix = align.similarity(five_of(landmarks), np.array(align.TEMPLATES[_TEMPLATE]) * _SIDE)
+    return align.warp(picture, matrix, _SIDE, border=cv2.BORDER_REPLICATE)
+
+
 def _parts(picture: Rgb, faces: Sequence[NDArray[np.float32]]) -> Iterator[tuple[What, Rgb]]:
     yield "picture", picture
     for landmarks in faces[:MOST_FACES]:
-        matrix = align.similarity(five_of(landmarks), np.array(align.TEMPLATES[_TEMPLATE]) * _SIDE)
-        yield "face", align.warp(picture, matrix, _SIDE, border=cv2.BORDER_REPLICATE)
+        yield "face", face_of(picture, landmarks)
 
 
 def _pictures(

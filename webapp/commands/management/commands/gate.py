@@ -1,0 +1,22 @@
+"""`manage.py gate lists …`: what the gate compares uploads with."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from webapp.commands import gate_lists
+
+
+class Command(BaseCommand):
+    help = "The gate: lists of picture hashes."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+        gate_lists.add_arguments(what.add_parser("lists", help="lists of pictures that are refused or looked at"))
+
+    def handle(self, *args: Any, what: str, **options: Any) -> None:
+        for line in gate_lists.run(options.pop("action"), options):
+            self.stdout.write(line)
