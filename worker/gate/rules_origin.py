@@ -11,6 +11,16 @@ from worker.gate.signals import SYNTHETIC_SOURCES, Signal
 _MADE: Final = "The file says of itself that it was made or changed by AI."
 _LOOK: Final = "A person looks at this file before it can be used."
 _OURS: Final = "The file is a result of this service already. Use the original."
+CODES: Final = (
+    "declared_synthetic",
+    "declared_ai_generator",
+    "declared_aigc",
+    "possible_aigc",
+    "suspected_aigc",
+    "unreadable_aigc",
+    "metadata_too_large",
+)
+"""Of what a file declares, in the order in which they are given."""
 _AIGC_CODES: Final = {"declared": "declared_aigc", "possible": "possible_aigc", "suspected": "suspected_aigc"}
 
 
@@ -31,19 +41,7 @@ def provenance(signal: Signal, profile: Profile) -> list[Finding]:
     if any(note.endswith("too_large") for note in signal.value["unread"]):
         # Damage is common in honest files; words beyond every bound are not.
         found["metadata_too_large"] = Finding("review", "metadata_too_large", _LOOK)
-    order = list(_CODES)
-    return sorted(found.values(), key=lambda finding: order.index(finding.code))
-
-
-_CODES: Final = (
-    "declared_synthetic",
-    "declared_ai_generator",
-    "declared_aigc",
-    "possible_aigc",
-    "suspected_aigc",
-    "unreadable_aigc",
-    "metadata_too_large",
-)
+    return [found[code] for code in CODES if code in found]
 
 
 def credentials(signal: Signal, profile: Profile) -> list[Finding]:
