@@ -53,7 +53,8 @@ def _provenance(value: Value, shown: bool) -> Iterator[str]:
         name = each.get("name", "")
         match each.get("claim"):
             case "source_type":
-                yield f"The file's metadata ({place}) give its digital source type: {name if shown else 'shown after a reason'}."
+                term = name if shown else "shown after a reason"
+                yield f"The file's metadata ({place}) give its digital source type: {term}."
             case "generator":
                 yield f"It carries what {name} leaves in the pictures it makes ({place})."
             case "aigc":
