@@ -56,10 +56,10 @@ _PROGRAMS: Final = tuple(
 )
 _NAMING: Final = frozenset(
     {"software", "creatortool", "credit", "source", "originatingprogram", "make", "model", "generator", "encoder",
-     "title", "comment", "description", "imagedescription", "usercomment", "agent", "softwareagent", "\xa9too",
-     "\xa9swr", "\xa9cmt", "com.apple.quicktime.software", "artist", "\xa9nam", "claim_generator", "history"}
+     "comment", "description", "imagedescription", "usercomment", "agent", "softwareagent", "artist",
+     "\xa9too", "\xa9swr", "\xa9cmt", "com.apple.quicktime.software"}
 )  # fmt: skip
-"""Fields in which a program's name says what made the picture; a prompt or a keyword may name one by chance."""
+"""Fields in which a program's name says what made the picture; a title or a keyword may name one by chance."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.watermark.provenance.strangers import foreign
 from tests.worker.gate import vectors
-from worker.gate import declarations, metadata, provenance, rules_origin
+from watermark.signers import DevelopmentAuthority
+from worker.gate import declarations, measure, metadata, provenance, rules_origin
 from worker.gate.profiles import PROFILES
 from worker.gate.signals import Signal
 from worker.media.magic import HEAD_BYTES, sniff
@@ -51,7 +53,7 @@ def test_the_words_of_ordinary_programs_and_prompts_about_programs_are_no_declar
         (
             vectors.png(Software="GIMP 2.10", Comment="Created with GIMP", parameters="aperture 2.8, iso 100"),
             vectors.png(prompt="please smile", workflow="scan, crop, send", Author="A. Painter"),
-            vectors.png(keywords="a talk about midjourney and stable diffusion"),
+            vectors.png(keywords="a talk about midjourney and stable diffusion", Title="How Stable Diffusion works"),
             vectors.with_exif("jpg", {0x010F: "Canon", 0x0110: "Canon EOS R5", 0x0131: "Adobe Photoshop 25.0"}),
             vectors.iim(110, "House of Representatives"),
             vectors.tagged_film("clean.mp4", {"title": "Holiday", "comment": "At the sea"}),
@@ -185,3 +187,36 @@ def test_a_file_takes_under_fifty_milliseconds(tmp_path: Path, samples: Path) ->
             provenance.measure(path)
             times.append((time.perf_counter() - begin) * 1000)
         assert min(times) < 50, (path.name, times, os.getloadavg())
+
+
+class Nobody:
+    """A repository without a result."""
+
+    def by_mark(self, mark_id: bytes) -> dict[str, str]:
+        return {}
+
+    def by_manifest(self, label: str) -> dict[str, str]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("generator", "source_type", "expected"),
+    [
+        ("Adobe_Firefly", "trainedAlgorithmicMedia", ["declared_synthetic", "declared_ai_generator"]),
+        ("ChatGPT", "digitalCapture", ["declared_ai_generator"]),
+        ("OpenAI-API", "compositeSynthetic", ["declared_synthetic", "declared_ai_generator"]),
+        ("Photo editor", "trainedAlgorithmicMedia", ["declared_synthetic"]),
+        ("Camera", "digitalCapture", []),
+    ],
+)
+def test_content_credentials_of_others_name_their_generator(
+    generator: str, source_type: str, expected: list[str], tmp_path: Path, samples: Path
+) -> None:
+    authority = DevelopmentAuthority.create(tmp_path / "signer")
+    info = [{"name": generator, "version": "1"}]
+    data = foreign((samples / "astronaut.jpg").read_bytes(), authority, source_type, claim_generator_info=info)
+    path = tmp_path / "signed.jpg"
+    path.write_bytes(data)
+    signal = measure._credentials(path, "image/jpeg", "", Nobody())
+    assert signal.status == "measured"
+    assert [finding.code for finding in rules_origin.credentials(signal, EVALUATION)] == expected
