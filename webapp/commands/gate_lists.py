@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 
 from consent import keys
 from webapp import storage
-from webapp.accounts.models import User
+from webapp.commands.moderators import moderator
 from webapp.screening import hash_lists
 from webapp.screening.hash_files import HashFileError
 from webapp.screening.hash_listed import HashList
@@ -60,7 +60,7 @@ def run(action: str, options: dict[str, Any]) -> Iterator[str]:
                 yield from _import(options)
             case "remove":
                 row = hash_lists.remove_list(
-                    options["name"], moderator=_moderator(options["moderator"]), reason=options["reason"]
+                    options["name"], moderator=moderator(options["moderator"]), reason=options["reason"]
                 )
                 yield f"{row.name} ({row.pk}) is in force no more; its hashes are destroyed."
             case "list":
@@ -78,7 +78,7 @@ def _import(options: dict[str, Any]) -> Iterator[str]:
         options["file"],
         name=options["name"],
         kind=options["kind"],
-        moderator=_moderator(options["moderator"]),
+        moderator=moderator(options["moderator"]),
         reason=options["reason"],
     )
     yield f"{row.name} ({row.pk}): {row.entries:,} hashes, kind {row.kind}, in force from the next upload on."
@@ -147,15 +147,3 @@ def _picture(path: Path) -> Rgb:
         return client.decode_image(path)
     except (OSError, MediaError, ChildError) as error:
         raise CommandError(f"{path} could not be opened as a picture ({error}). Nothing was changed.") from error
-
-
-def _moderator(email: str) -> User:
-    found = User.objects.filter(is_staff=True, is_active=True)
-    if email:
-        found = found.filter(email=email.lower())
-    moderators = list(found[:2])
-    if len(moderators) == 1:
-        return moderators[0]
-    if not moderators:
-        raise CommandError("There is no such moderator; nothing was changed. See `accounts list`.")
-    raise CommandError("There are several moderators. Say who decides with --moderator; nothing was changed.")

@@ -38,7 +38,7 @@ REASONS = {
     "output_of_another_account": "It is a result that another organisation made here.",
     "identity_unsure": "The photos may not all show the person who was asked.",
     "assurance_too_low": "A permission is less sure than this use needs.",
-    "listed_face": "A face in it is near one on the list of people who want their face never to be used here. "
+    "listed_face": "A face in it is near one on the list of people whose face may not be used here. "
     "With the built-in descriptor one in 600 strangers is as near to any one entry by chance, so the likeness alone "
     "proves nothing: let it through only if this is clearly somebody else, or the person agreed themselves.",
     "assurance_missing": "Nobody answers for the depicted persons.",

@@ -79,6 +79,7 @@ RECORDS = {
             "list_key_id": ID,
             "photo_name": Category.FACE_IMAGE,  # where the encrypted photo lies, for as long as it waits to be read
             "photo_key_id": ID,
+            "protected": E,
             "notice_version": E,
             "notice_sha256": E,
             "locale": Category.LANGUAGE,
