@@ -35,7 +35,7 @@ from worker import rendering, spool
 from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
 from worker.gate import policy, profiles
-from worker.gate.signals import NOT_SCREENED, with_measured
+from worker.gate.signals import with_measured
 from worker.inference.client import ensure_engine
 from worker.listing import enrol_block, measure_listed, measure_lists
 from worker.materials import materialise
@@ -145,16 +145,15 @@ def screen_job(job_id: str) -> None:
         people = [job.donor_consent, *([job.target_consent] if job.target_consent else [])]
         relationships = [person.relationship for person in people]
         least = consent_levels.least([job.purpose], settings.PROFILE).level
-        gaps = running.asset_gaps(job)
         signals = measuring.measure_job(
             chosen,
             target,
             donor,
             levels,
             running.asset_profiles(job),
+            gaps=running.asset_gaps(job),
             relationships=relationships,
             least=least,
-            gaps=NOT_SCREENED if gaps is None else gaps,
         )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 

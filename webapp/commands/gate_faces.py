@@ -21,7 +21,7 @@ MOST: Final = 50
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The actions below `gate faces`."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     add = actions.add_parser(
         "add",
         help="enter a protected person from a photo of that person alone",
@@ -38,10 +38,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         action.add_argument("--moderator", default="", help="e-mail address (needed if there are several)")
 
 
-def run(action: str, options: dict[str, Any]) -> Iterator[str]:
+def run(what: str, options: dict[str, Any]) -> Iterator[str]:
     """Do it, and yield what is to be said. Raises CommandError."""
     try:
-        match action:
+        match what:
             case "add":
                 who, reason = moderator(options["moderator"]), options["reason"]
                 entry = face_list.protect(

@@ -26,7 +26,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The actions below `gate lists`."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     take = actions.add_parser(
         "import",
         help="take in PDQ hashes from a CSV or ThreatExchange JSON file",
@@ -52,10 +52,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     bench.add_argument("--pictures", type=Path, metavar="FOLDER", help="also what is found of these after changes")
 
 
-def run(action: str, options: dict[str, Any]) -> Iterator[str]:
+def run(what: str, options: dict[str, Any]) -> Iterator[str]:
     """Do it, and yield what is to be said. Raises CommandError."""
     try:
-        match action:
+        match what:
             case "import":
                 yield from _import(options)
             case "remove":
@@ -102,8 +102,8 @@ def _hash(files: Sequence[Path]) -> Iterator[str]:
     yield "hash,quality,part,file"
     for path in files:
         picture = _picture(path)
-        for what, value, quality in lists.hashes(picture, locate(picture)):
-            yield f'{value},{quality},{what},"{path.name.replace(chr(34), chr(34) * 2)}"'
+        for part, value, quality in lists.hashes(picture, locate(picture)):
+            yield f'{value},{quality},{part},"{path.name.replace(chr(34), chr(34) * 2)}"'
 
 
 def _bench(entries: int, folder: Path | None) -> Iterator[str]:

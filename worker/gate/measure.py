@@ -6,7 +6,7 @@ Untrusted bytes are parsed in media children only; what arrives here are arrays 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +23,7 @@ from worker.faces.landmarks import pose_of
 from worker.faces.types import Pose
 from worker.gate import alignment, own, provenance, signals, stay_down
 from worker.gate.declarations import program_named
-from worker.gate.signals import NOT_SCREENED, Signal
+from worker.gate.signals import Signal
 from worker.media import client
 from worker.media.errors import MediaError
 from worker.media.types import MediaInfo
@@ -153,14 +153,15 @@ def measure_job(
     levels: Sequence[str],
     profiles: Sequence[str],
     *,
+    gaps: Collection[str] | None,
     relationships: Sequence[str] = (),
     least: str = "L1",
-    gaps: Sequence[str] = NOT_SCREENED,
 ) -> list[Signal]:
     """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
 
-    `profiles`: under which each asset was let through. `relationships`: what each person is to the account. `least`:
-    the level of assurance that the use needs. `gaps`: what some asset was not screened for.
+    `profiles`: under which each asset was let through, `gaps`: kinds that one of them was
+    not screened for, None for all. `relationships`: what each person is to the account. `least`:
+    the level of assurance that the use needs.
     """
     return [
         _identity(chosen, confirmed),
@@ -168,7 +169,7 @@ def measure_job(
         signals.assurance(levels, least),
         signals.asset_profiles(profiles),
         signals.relationships(relationships),
-        *signals.of_assets(gaps),
+        *signals.carried(gaps),
     ]
 
 

@@ -92,4 +92,4 @@ def test_a_job_was_screened_for_what_each_of_its_files_was(stage: Any) -> None:
             decision="accept",
             not_screened=gaps,
         )
-    assert running.asset_gaps(job) == ["age", "lists"]
+    assert running.asset_gaps(job) == {"age", "lists"}

@@ -175,8 +175,8 @@ def test_camera_words_never_take_a_finding_away() -> None:
 
 
 def test_a_job_knows_what_its_files_were_not_screened_for() -> None:
-    some = signals.of_assets(["face_forgery", "lists"])
+    some = signals.carried(["face_forgery", "lists"])
     decision = policy.decide_job(some, profiles.named("evaluation"))
     assert decision.not_screened == ("face_forgery", "lists")
-    none = policy.decide_job(signals.of_assets([]), profiles.named("evaluation"))
+    none = policy.decide_job(signals.carried([]), profiles.named("evaluation"))
     assert (none.not_screened, none.label_required) == ((), False)
