@@ -104,3 +104,12 @@ def grace() -> NDArray[np.uint8]:
 def samples() -> Path:
     """The folder of the two sample portraits."""
     return SAMPLES
+
+
+@pytest.fixture(scope="session")
+def portraits() -> list[Path]:
+    """The public-domain portraits that lie beside some checkouts (shared/media/portraits); skips where they do not."""
+    for folder in Path(__file__).resolve().parents:
+        if found := sorted((folder / "shared" / "media" / "portraits").glob("*.jpg")):
+            return found
+    pytest.skip("no portraits beside this checkout")

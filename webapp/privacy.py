@@ -113,8 +113,8 @@ OPERATION = Purpose(
 PROTECTION_OF_FACES = Purpose(
     "face_list",
     "Stop uploads with the face of a person who wishes that it is never used here",
-    "GDPR 9(2)(a) explicit consent, by a tick of its own",
-    "depicted people who put themselves on the list",
+    "GDPR 9(2)(a) explicit consent, by a tick of its own; for a protected person the ground that a moderator recorded",
+    "depicted people who put themselves on the list, and protected persons",
 )
 PROTECTION = Purpose(
     "protection", "Keep everything encrypted, and forget for good what is to be forgotten", "GDPR 32, 17", "everybody"

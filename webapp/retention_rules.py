@@ -98,18 +98,18 @@ RULES: dict[str, Rule] = {
     ),
     "face_list": Rule(
         Words(
-            "Entries in the list “never my face”: an encrypted measurement of the face, made from a photo that is "
-            "destroyed at once",
-            "“永不使用我的面部”名单中的条目：加密的人脸测量数据，由一张随即销毁的照片得出",
+            "Entries in the list “never my face”, and of protected persons: an encrypted measurement of the face, made "
+            "from a photo that is destroyed at once",
+            "“永不使用我的面部”名单及受保护人员的条目：加密的人脸测量数据，由一张随即销毁的照片得出",
         ),
         Words(
-            "the person's removal from the list, limit on biometric data, or erasure",
-            "当事人从名单中移除、限制生物识别数据或要求删除时",
+            "the person's or a moderator's removal from the list, limit on biometric data, or erasure",
+            "当事人或审核员从名单中移除、限制生物识别数据或要求删除时",
         ),
         Words("measurement and key are destroyed", "销毁测量数据及其密钥"),
         Words(
-            "The person's own wish, by a tick of its own (GDPR 9(2)(a)).",
-            "当事人自己的意愿，单独勾选（GDPR 第9条第2款a项）。",
+            "The person's own wish, by a tick of its own (GDPR 9(2)(a)), or the ground a moderator recorded.",
+            "当事人自己的意愿，单独勾选（GDPR 第9条第2款a项），或审核员记录的依据。",
         ),
         _no_time,
         who="request",
@@ -229,6 +229,17 @@ RULES: dict[str, Rule] = {
         ),
         _years("MARK_RETENTION_YEARS"),
         who="nobody",
+    ),
+    "picture_lists": Rule(
+        Words(
+            "Lists of picture hashes that the operator imported: pictures that may not be used here",
+            "运营者导入的图片哈希名单：不得在此使用的图片",
+        ),
+        Words("the operator's removal of the list", "运营者移除该名单时"),
+        Words("hashes and key are destroyed; name and number of the list stay", "销毁哈希及其密钥；保留名单名称与编号"),
+        Words("Keep forbidden and harmful content out (GDPR 6(1)(f)).", "防止违禁和有害内容（GDPR 第6条第1款f项）。"),
+        _no_time,
+        who="operator",
     ),
     "verifications": Rule(
         Words("Answers to “what is this file?”; never the file", "“这是什么文件?”的答复；从不保存文件本身"),

@@ -1,4 +1,5 @@
-"""The list "never my face" on the worker's side: make an entry's descriptor from its photo, and compare uploads to it.
+"""The lists on the worker's side: make an entry of "never my face" from its photo, and compare uploads to that list
+and to the lists of picture hashes.
 
 Descriptors are in plain only here, in the memory of the task.
 """
@@ -6,6 +7,7 @@ Descriptors are in plain only here, in the memory of the task.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
@@ -15,14 +17,16 @@ from django.db import InterfaceError, OperationalError
 from consent import keys
 from webapp import storage
 from webapp.jobs import leases, workfolder
-from webapp.screening import face_list
+from webapp.screening import face_list, hash_lists
 from webapp.screening.listed import ListedFace
 from worker.gate import face_list as comparing
+from worker.gate import lists as picture_lists
 from worker.gate import signals
 from worker.gate.signals import Signal
 from worker.inference import registry
 from worker.inference.client import ensure_engine
 from worker.limits import MIN_FACE_PIXELS
+from worker.media.types import MediaInfo
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis, Track
 
@@ -89,6 +93,19 @@ def measure_listed(analysis: Analysis) -> Signal:
     except (keys.KeyStoreError, keys.TamperedError, ValueError) as error:
         logger.exception("The face list cannot be opened.")
         return signals.failed(comparing.KIND, getattr(error, "code", "list_unreadable"))
+
+
+def measure_lists(path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
+    """The gate's question whether a picture is on a list of hashes; nothing where no list is installed.
+
+    Raises MediaError and ChildError. A list that cannot be opened is no "no".
+    """
+    try:
+        installed = hash_lists.installed()
+        return [] if installed is None else [picture_lists.measure(path, info, analysis, installed)]
+    except (keys.KeyStoreError, keys.TamperedError, storage.StorageError, hash_lists.HashListError, OSError) as error:
+        logger.exception("The lists of picture hashes cannot be opened.")
+        return [signals.failed(picture_lists.KIND, str(getattr(error, "code", "") or "list_unreadable"))]
 
 
 def _only_face(analysis: Analysis) -> Track:

@@ -16,6 +16,13 @@ from worker.spec import MaskType
 
 MESH: Final = "mesh"
 """The built-in swapper, which needs no model but the built-in ones."""
+BUILTIN_DETECTOR: Final = "blazeface"
+"""The two built-in detectors, which always look together."""
+_BUILTIN: Final = {
+    "face_detector": BUILTIN_DETECTOR,
+    "face_landmarks": "face_mesh",
+    "face_embedding": "face_descriptor",
+}
 RECORD: Final = "store.json"
 """In an operator's folder: which SHA-256 is pinned for each model, and which licences were accepted."""
 _CARDS: Final = Path(__file__).with_name("inference") / "cards"
@@ -57,27 +64,19 @@ def _of_role(role: str) -> tuple[str, ...]:
 
 
 def neural_set(swapper: str, enhancer: str, there: Collection[str]) -> NeuralSet:
-    """The models with which `swapper` works, of those that are `there`. Raises ModelsMissingError.
-
-    Of several detectors the first of the registry is taken.
-    """
-
-    def first(role: str) -> str:
-        names = _of_role(role)
-        return next((name for name in names if name in there), names[0])
-
+    """The models with which `swapper` works, of those that are `there`. Raises ModelsMissingError."""
     entry = _MODELS.get(swapper)
     if entry is None:
         raise ModelsMissingError([swapper])
     found = NeuralSet(
-        detector=first("face_detector"),
-        landmarks=first("face_landmarks"),
+        detector=all_of("face_detector", there)[0],
+        landmarks=all_of("face_landmarks", there)[0],
         embedding=str(entry["contract"]["identity"]),
         swapper=swapper,
         enhancer=enhancer,
         converter=converter_of(swapper),
     )
-    missing = [name for name in found.names if name not in there]
+    missing = [name for name in found.names if name not in there and name not in _BUILTIN.values()]
     if missing:
         raise ModelsMissingError(missing)
     return found
@@ -128,6 +127,15 @@ def makers(swapper: str, enhancer: str, upscaler: str = "") -> tuple[str, ...]:
     An upscaler makes the faces too, and all else.
     """
     return tuple(filter(None, (converter_of(swapper), swapper, enhancer, upscaler)))
+
+
+def all_of(role: str, there: Collection[str]) -> tuple[str, ...]:
+    """The models of a role for which there is a built-in one: those that are `there`, best first, then the built-in.
+
+    The registry's order says which is the better one; what never looks at the picture is for who asks for it by name.
+    """
+    seeing = (name for name in _of_role(role) if name in there and "image" in _MODELS[name]["contract"])
+    return (*seeing, _BUILTIN[role])
 
 
 def installed(folder: Path) -> frozenset[str]:

@@ -18,6 +18,8 @@ MarkMode = Literal["default", "durable"]
 VideoCodec = Literal["h264", "hevc", "av1"]
 Preset = Literal["fast", "balanced", "slow"]
 Hardware = Literal["off", "decode", "encode"]
+Others = Literal["keep", "blur"]
+Blend = Literal["feather", "multiband", "poisson"]
 MaskType = Literal["auto", "box", "occlusion", "region", "area"]
 MaskArea = Literal["upper_face", "lower_face", "mouth"]
 MaskRegion = Literal[
@@ -160,6 +162,9 @@ class JobSpec:
     upscaler: str = ""  # a model of the role frame_upscaler; "" for none
     pixel_boost: int = 1  # times the swapper's own side that a face is made with
     model_set: str = "builtin"  # the id of the model files that do it
+    blend: Blend = "feather"  # how a face is joined to the picture round it
+    colour_match: bool = False  # give a model's face the colours of the target's; the built-in swapper always does
+    others: Others = "keep"  # what becomes of the faces that are not replaced
     codec: VideoCodec = "h264"
     crf: int = 18
     preset: Preset = "fast"
@@ -189,7 +194,13 @@ class JobSpec:
             raise SpecError(f"A pixel boost is 1 to {MOST_BOOST}, and above 1 with a neural swapper only.")
         if not 0 <= self.crf <= 51 or not 1 <= self.jpeg_quality <= 100:
             raise SpecError("Encoder quality is outside its scale (CRF 0 to 51, JPEG 1 to 100).")
-        for name, kind in (("codec", VideoCodec), ("preset", Preset), ("hardware", Hardware)):
+        for name, kind in (
+            ("codec", VideoCodec),
+            ("preset", Preset),
+            ("hardware", Hardware),
+            ("others", Others),
+            ("blend", Blend),
+        ):
             if getattr(self, name) not in get_args(kind):
                 raise SpecError(f"The {name} must be one of {', '.join(get_args(kind))}.")
         if self.codec == "av1" and self.output_mime == "video/quicktime":

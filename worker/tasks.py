@@ -29,13 +29,15 @@ from webapp.jobs.meanwhile import upkeep_meanwhile
 from webapp.jobs.models import Asset, Job
 from webapp.jobs.options import Options
 from webapp.screening import services as screening
+from webapp.screening.own_outputs import OwnOutputs
 from webapp.screening.stay_down import StayDownList
 from worker import rendering, spool
 from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
 from worker.gate import policy, profiles
+from worker.gate.signals import with_measured
 from worker.inference.client import ensure_engine
-from worker.listing import enrol_block, measure_listed
+from worker.listing import enrol_block, measure_listed, measure_lists
 from worker.materials import materialise
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
@@ -83,9 +85,16 @@ def screen_asset(asset_id: str) -> None:
         mark_keys, anchors = keys_of_house.mark_keys(), keys_of_house.anchors_pem()
         listed = StayDownList(asset.sha256)
         signals = measuring.measure(
-            path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors, listed=listed
+            path,
+            info,
+            analysis,
+            role=asset.role,
+            keys=mark_keys,
+            anchors_pem=anchors,
+            listed=listed,
+            outputs=OwnOutputs(str(asset.organisation_id)),
         )
-        signals.append(measure_listed(analysis))
+        signals = with_measured(signals, [measure_listed(analysis), *measure_lists(path, info, analysis)])
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
         with intake.stored_parts(asset) as parts:
@@ -137,7 +146,14 @@ def screen_job(job_id: str) -> None:
         relationships = [person.relationship for person in people]
         least = consent_levels.least([job.purpose], settings.PROFILE).level
         signals = measuring.measure_job(
-            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships, least=least
+            chosen,
+            target,
+            donor,
+            levels,
+            running.asset_profiles(job),
+            gaps=running.asset_gaps(job),
+            relationships=relationships,
+            least=least,
         )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 

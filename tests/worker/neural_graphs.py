@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from worker.faces.neural.points import INSIGHT106_TO_68
 from worker.inference import registry
 from worker.inference.store import ModelStore
 from worker.model_choice import RECORD
@@ -196,10 +197,69 @@ def enhancer(side: int = 512, *, half: bool = False, weight: bool = False) -> An
     return graph.model()
 
 
+def scrfd(*, half: bool = False, batched: bool = False, sized: bool = True) -> Any:
+    """scrfd_2.5g and retinaface_10g: by numbers, in the order of kinds and strides, and but `batched` without a batch.
+
+    Without `sized` the number of anchors is not stated, as in exports for pictures of any size.
+    """
+    graph = Graph(half=half)
+    seen = graph.input("input", 3, 640, 640)
+    centre, size = np.array(FACE[:2]), np.array(FACE[2:])
+    values = {(kind, s): np.zeros((2 * (640 // s) ** 2, n), np.float32) for kind, n in SCRFD.items() for s in STRIDES}
+    column, row = (int(value // 16) for value in centre)
+    place = 2 * (row * 40 + column) + 1  # the second anchor of the cell
+    corner = 16.0 * np.array([column, row])
+    values["score", 16][place] = 0.85
+    values["bbox", 16][place] = np.concatenate([corner - (centre - size / 2), centre + size / 2 - corner]) / 16
+    values["kps", 16][place] = ((np.array(POINTS) - corner) / 16).ravel()
+    for number, ((_, _), array) in enumerate(values.items()):
+        tensor = graph.constant_after(seen, array)
+        if not batched:  # cells outside, items inside: right for one item only
+            tensor = graph.op("Transpose", tensor, perm=[1, 0, 2])
+            tensor = graph.op("Reshape", tensor, graph.weight([-1, array.shape[1]], np.int64))
+        if half:
+            tensor = graph.op("Cast", tensor, to=TensorProto.FLOAT)
+        graph.nodes.append(helper.make_node("Identity", [tensor], [str(443 + 3 * number)]))
+        shape = [1] * batched + [len(array) if sized else "anchors", array.shape[1]]
+        graph.outputs.append(helper.make_tensor_value_info(str(443 + 3 * number), TensorProto.FLOAT, shape))
+    return graph.model()
+
+
+SCRFD = {"score": 1, "bbox": 4, "kps": 10}
+
+
+def peppa_wutz(*, half: bool = False) -> Any:
+    """As 2dfan4's landmarks, with a score of each."""
+    graph = Graph(half=half)
+    rows = fan_points()
+    rows[:, 2] = np.linspace(0.5, 1.0, 68)
+    graph.output(graph.constant_after(graph.input("input", 3, 256, 256), rows), "output", 68, 3)
+    return graph.model()
+
+
+def landmarks_2d106det(*, half: bool = False) -> Any:
+    """The plain face in a box whose longer side is two thirds of the square, -1..1; places without a twin lie at 0."""
+    graph = Graph(half=half)
+    points = np.zeros((106, 2), np.float32)
+    points[list(INSIGHT106_TO_68)] = (template_68() - 0.5) * np.array(FACE[2:]) / max(FACE[2:]) * 4 / 3
+    graph.output(graph.constant_after(graph.input("data", 3, 192, 192), points.ravel()), "fc1", 212)
+    return graph.model()
+
+
+def fan_68_5(*, half: bool = False) -> Any:
+    """The plain face, moved by the mean of the five points."""
+    graph = Graph(half=half)
+    mean = graph.op("ReduceMean", graph.input("input", 5, 2), axes=[1], keepdims=1)
+    graph.output(graph.op("Add", mean, graph.weight(template_68()[None])), "output", 68, 2)
+    return graph.model()
+
+
 def graph_of(name: str, *, half: bool = False) -> Any:
     """The stand-in of one model, by its name in the registry."""
     makers = {"yoloface_8n": yoloface_8n, "yunet": yunet, "2dfan4": landmarks_2dfan4}
-    makers["arcface_w600k_r50"] = arcface_w600k_r50
+    makers["arcface_w600k_r50"] = makers["auraface_v1"] = arcface_w600k_r50
+    makers |= {"scrfd_2.5g": scrfd, "retinaface_10g": scrfd}
+    makers |= {"peppa_wutz": peppa_wutz, "2d106det": landmarks_2d106det, "fan_68_5": fan_68_5}
     if name in makers:
         return makers[name](half=half)
     known = registry.operator_models()[name]

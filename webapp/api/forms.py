@@ -28,6 +28,8 @@ from worker.spec import (
     MOST_HEIGHT,
     MOST_MASK_PADDING,
     MOST_SCALE,
+    Blend,
+    Others,
     Preset,
     VideoCodec,
 )
@@ -205,6 +207,23 @@ class JobOptions(Strict):
     )
     enhancer = serializers.ChoiceField(
         choices=ENHANCERS, required=False, allow_blank=True, help_text="After the swap, with a model as swapper only."
+    )
+    blend = serializers.ChoiceField(
+        choices=get_args(Blend),
+        required=False,
+        help_text=(
+            "How the face is joined to the picture: feather, the default, fades it out; multiband hides the seam best "
+            "in uneven light; poisson takes the colours at the seam from the picture."
+        ),
+    )
+    colour_match = serializers.BooleanField(
+        required=False,
+        help_text="Give a model's face the colours of the one it replaces; the built-in swapper always does.",
+    )
+    others = serializers.ChoiceField(
+        choices=get_args(Others),
+        required=False,
+        help_text="Faces that are not replaced: keep them as they are, or blur every one of at least 64 pixels.",
     )
     enhancer_blend = serializers.IntegerField(
         min_value=0, max_value=100, required=False, help_text="How much of the enhanced face shows; default 80."

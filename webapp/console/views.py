@@ -17,6 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from consent import services as consents
+from webapp.console import evidence as found
 from webapp.console import looks, words
 from webapp.console.access import moderator
 from webapp.jobs import services as jobs
@@ -129,7 +130,8 @@ def _card(request: HttpRequest, review: Review) -> dict[str, Any]:
         "minutes": looks.minutes_left(request, review.pk),
         "pictures": pictures if shown else [],
         "about": evidence.asset or job,
-        "signals": [json.dumps(signal, sort_keys=True) for signal in evidence.signals],
+        "found": found.sentences(evidence.signals, shown=shown),
+        "signals": [json.dumps(each, sort_keys=True) for each in found.for_eyes(evidence.signals, shown=shown)],
         "name": name if shown else "",
         "reasons": [(code, words.reason(code, evidence.signals)) for code in evidence.reasons],
         "not_screened": [words.kind(code) for code in evidence.not_screened],

@@ -16,14 +16,29 @@ KINDS = {
     "identity": "identity",
     "provenance": "origin",
     "faces": "faces",
-    "our_mark": "our own mark",
+    "own_mark": "our own mark",
+    "credentials": "Content Credentials",
+    "alignment": "faces that lie as generated ones do",
+    "stay_down": "results that were withdrawn",
 }
 REASONS = {
     "rights_attested": "Nobody asked the replaced person: the job rests on the account's statement of rights.",
     "declared_synthetic": "The file says of itself that it was made or changed by AI.",
+    "declared_ai_generator": "It carries the traces of a picture generator.",
+    "declared_aigc": "It carries China's label for content made by AI.",
+    "possible_aigc": "It carries China's label for content that may be made by AI.",
+    "suspected_aigc": "It carries China's label for content that is suspected to be made by AI.",
+    "unreadable_aigc": "It carries a label for content made by AI that cannot be read.",
+    "metadata_too_large": "Its metadata are larger than any honest file's and were not read whole.",
+    "ffhq_alignment": "Its face lies exactly where face generators put it. Crops of real people in data sets lie so "
+    "too, so this alone proves nothing.",
+    "watched_picture": "It is near a picture on a list that the operator wants to be looked at.",
+    "listed_picture": "It is near a picture on a list of pictures that may not be used here.",
+    "is_our_output": "It is a result of this service already.",
+    "output_of_another_account": "It is a result that another organisation made here.",
     "identity_unsure": "The photos may not all show the person who was asked.",
     "assurance_too_low": "A permission is less sure than this use needs.",
-    "listed_face": "A face in it is near one on the list of people who want their face never to be used here. "
+    "listed_face": "A face in it is near one on the list of people whose face may not be used here. "
     "With the built-in descriptor one in 600 strangers is as near to any one entry by chance, so the likeness alone "
     "proves nothing: let it through only if this is clearly somebody else, or the person agreed themselves.",
     "assurance_missing": "Nobody answers for the depicted persons.",

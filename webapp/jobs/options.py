@@ -40,8 +40,10 @@ from worker.spec import (
     MOST_SCALE,
     PHOTO_MIMES,
     VIDEO_MIMES,
+    Blend,
     Label,
     MarkMode,
+    Others,
     Preset,
     VideoCodec,
 )
@@ -62,7 +64,9 @@ class Options(MaskOptions):
     `swapper` is "mesh", which is built in, or the name of a model that the operator has installed (see `model_choice`);
     with such a one `enhancer` may name another, "" for none, and `pixel_boost` makes the face with so many times the
     model's own pixels a side. `enhancer_blend` is how much of the enhanced face shows, in per cent; the masks say where
-    the new face does. An `upscaler` makes the whole result larger by its model's factor, whatever the swapper.
+    the new face does, `blend` how it is joined to the picture round it. An `upscaler` makes the whole result larger by
+    its model's factor, whatever the swapper. `others` says what becomes of the faces that are not replaced: they are
+    never touched, or on request made unrecognisable.
     For videos: `crf` is the quality on x264's scale whatever the `codec`, `preset` the work it may cost; `height` in
     pixels or else `scale` the size; `fps` the frames per second, None for the target's own; `trim_start` and `trim_end`
     in seconds the part that is kept. A photo has no use for them.
@@ -82,6 +86,9 @@ class Options(MaskOptions):
     crf: int = 18
     swapper: str = MESH
     enhancer: str = ""
+    blend: Blend = "feather"
+    colour_match: bool = False
+    others: Others = "keep"
     enhancer_blend: int = 80
     pixel_boost: int = 1
     upscaler: str = ""
@@ -113,6 +120,8 @@ class Options(MaskOptions):
             ("preset", get_args(Preset)),
             ("swapper", SWAPPERS),
             ("enhancer", ENHANCERS),
+            ("blend", get_args(Blend)),
+            ("others", get_args(Others)),
             ("upscaler", UPSCALERS),
         ):
             if getattr(options, name) not in allowed:
@@ -123,8 +132,9 @@ class Options(MaskOptions):
             raise _invalid("pixel_boost", f"left out with the swapper {MESH}, which has no size of its own")
         if options.swapper == MESH and options.masking() != MaskOptions().masking():
             raise _invalid("mask_types", f"left out with the swapper {MESH}, as all about masks: it has its own")
-        if type(options.political) is not bool:
-            raise _invalid("political", "true or false")
+        for name in ("political", "colour_match"):
+            if type(getattr(options, name)) is not bool:
+                raise _invalid(name, "true or false")
         if not isinstance(options.partner, str) or not (options.partner == "" or is_name(options.partner, longest=120)):
             raise _invalid("partner", "a name of at most 120 characters on one line")
         for name, low, high in (

@@ -60,6 +60,7 @@ class Answers:
     target_relationship: str = ""
     swapper: str = MESH
     enhancer: str = ""
+    blur_others: bool = False
     pixel_boost: str = "1"
     live_video: bool = False  # ask for the level L2 where policy does without
     basis: str = ""
@@ -121,6 +122,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "house_label": " / ".join(Options().notice().lines),
         "video_choices": choices_of(answers.video) if files.target.kind == "video" else [],
         "video_seconds": files.target.media.get("duration"),
+        "several_faces": len(files.target.faces) > 1,
         "mesh": MESH,
         "swappers": swappers,
         "enhancers": enhancers,
@@ -154,6 +156,7 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         target_relationship=text("target_relationship"),
         swapper=text("swapper") or MESH,
         enhancer=text("enhancer"),
+        blur_others="blur_others" in data,
         pixel_boost=text("pixel_boost") or "1",
         live_video="live_video" in data,
         basis=text("basis"),
@@ -262,6 +265,7 @@ def _make(
                     "label_language": answers.label_language,
                     "jurisdictions": answers.jurisdictions,
                     **answers.video.options(),
+                    "others": "blur" if answers.blur_others else "keep",
                     **_models(answers),
                 },
                 livemode=is_live(),

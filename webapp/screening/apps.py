@@ -17,7 +17,7 @@ class ScreeningConfig(AppConfig):
         from webapp import retention
         from webapp.jobs import hiding
         from webapp.jobs.upkeep import register_retention
-        from webapp.screening import face_list, forgetting, ledgered, stay_down
+        from webapp.screening import face_list, forgetting, hash_lists, ledgered, stay_down
 
         register_eraser("screening", forgetting.forget_person)
         retention.register("jobs", forgetting.forget_old, forgetting.forecast)
@@ -27,3 +27,4 @@ class ScreeningConfig(AppConfig):
         register_eraser("face list", face_list.forget_person)
         register_limit_effect(face_list.remove_all)
         register_retention(face_list.upkeep)
+        register_retention(hash_lists.upkeep)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,15 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.utils import timezone
 
-from consent import keys
+from consent import keys, ledger
 from consent.erasure import Line, Scope
 from consent.errors import ConsentError
 from consent.models import DataKey, Subject
 from consent.portal.models import Wishes
+from consent.subjects import plain_contact, subject_for
 from consent.texts import face_list_text
 from webapp import storage
+from webapp.accounts.models import User
 from webapp.jobs import intake, leases
 from webapp.outbox import services as outbox
 from webapp.screening.listed import ListedFace, listed_id
@@ -58,9 +60,56 @@ def enrol(
         raise ConsentError("notice_changed", "The text changed. Nothing was kept; read it again.", status=409)
     if not {name for name, _ in notice.boxes} <= ticks:
         raise ConsentError("tick_required", "Without your tick nothing is computed. Nothing was kept.")
-    _check_may_enrol(subject)
     entry = ListedFace(id=listed_id(), subject=subject, locale=notice.locale)
     entry.notice_version, entry.notice_sha256 = notice.version, notice.sha256
+    return _take_in(entry, file)
+
+
+def protect(file: Path, *, moderator: User, reason: str, contact: str = "", most: int | None = None) -> ListedFace:
+    """Have a protected person's face put on the list by a moderator, for a reason that is kept in the audit log.
+
+    With a `contact` the person finds the entry on their own pages, and their limit on biometric data holds. `most`
+    entries are on the list afterwards. Raises ConsentError: reason_required, moderator_required, list_full, and those
+    of `enrol`.
+    """
+    _check_moderator(moderator, reason)
+    if most is not None and ListedFace.objects.exclude(state=State.FAILED).count() >= most:
+        raise ConsentError(
+            "list_full",
+            f"With this face model at most {most} people can be told from strangers. Nothing was kept; remove one, or "
+            "install a model whose threshold was measured for one against many.",
+            status=409,
+        )
+    entry = ListedFace(id=listed_id(), subject=subject_for(plain_contact(contact)), protected=True)
+    return _take_in(entry, file, said=lambda: ledger.audit(str(moderator.pk), "face.protected", entry.pk, reason))
+
+
+def unprotect(entry_id: str, *, moderator: User, reason: str) -> ListedFace:
+    """Take a protected person off the list; people's own wishes are theirs. Raises ConsentError: reason_required,
+    moderator_required, entry_missing."""
+    _check_moderator(moderator, reason)
+    with transaction.atomic():
+        entry = ListedFace.objects.select_for_update().filter(pk=entry_id, protected=True).first()
+        if entry is None:
+            raise ConsentError("entry_missing", f"There is no protected person {entry_id}. Nothing was changed.")
+        ledger.audit(str(moderator.pk), "face.unprotected", entry.pk, reason)
+        remove(entry)
+    return entry
+
+
+def _check_moderator(moderator: User, reason: str) -> None:
+    if not (moderator.is_active and moderator.is_staff):
+        raise ConsentError(
+            "moderator_required", "Only a moderator enters protected persons. Nothing was changed.", status=403
+        )
+    if not reason.strip():
+        raise ConsentError("reason_required", "It needs its reason. Nothing was changed; add one.")
+
+
+def _take_in(entry: ListedFace, file: UploadedFile | Path, *, said: Callable[[], object] = lambda: None) -> ListedFace:
+    """Store the photo and the row, and send for the descriptor; `said` is called in the same transaction."""
+    subject = entry.subject
+    _check_may_enrol(subject)
     try:
         with intake.local_file(file) as plain:
             _check_size(plain)
@@ -73,6 +122,7 @@ def enrol(
                     _check_may_enrol(subject)
                     entry.queued_at = timezone.now()
                     entry.save(force_insert=True)
+                    said()
                     outbox.enqueue("task", {"name": TASK, "args": [entry.pk], "queue": QUEUE})
             except BaseException:
                 _destroy(entry)

@@ -18,6 +18,7 @@ class ListedFace(Sealed, Leased):
 
     `key_id` is a key of the entry's own; the photo lies under another one, which is destroyed with it as soon as the
     descriptor is there. `descriptor_sealed` holds the descriptor turned by the list's key (`worker.gate.face_list`).
+    `protected`: entered by a moderator, without a notice; the reason stands in the audit log.
     """
 
     class State(models.TextChoices):
@@ -34,8 +35,9 @@ class ListedFace(Sealed, Leased):
     list_key_id = models.CharField(max_length=40, blank=True, default="")  # what turned it
     photo_name = models.CharField(max_length=80, blank=True, default="")
     photo_key_id = models.CharField(max_length=40, blank=True, default="")
-    notice_version = models.CharField(max_length=12)
-    notice_sha256 = models.CharField(max_length=64)
+    protected = models.BooleanField(default=False)
+    notice_version = models.CharField(max_length=12, blank=True, default="")
+    notice_sha256 = models.CharField(max_length=64, blank=True, default="")
     locale = models.CharField(max_length=12, default="en")
     failure_code = models.CharField(max_length=60, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -86,5 +86,6 @@ class StayDownPicture(Banded):
         return f"a picture of {self.entry_id}"
 
 
-# In a module of its own; Django finds it by this import.
+# In modules of their own; Django finds them by these imports.
+from webapp.screening.hash_listed import HashList  # noqa: E402, F401
 from webapp.screening.listed import ListedFace  # noqa: E402, F401

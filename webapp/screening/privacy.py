@@ -50,6 +50,22 @@ RECORDS = {
         {"id": T, "entry": T, "pdq": Category.CONTENT, "grid_sealed": Category.CONTENT}
         | {f"band_{number}": Category.CONTENT for number in range(11)},
     ),
+    "screening.HashList": Record(
+        SCREENING,
+        "picture_lists",
+        {
+            "id": T,
+            "name": T,
+            "kind": T,
+            "entries": T,
+            "sha256": Category.CONTENT,
+            "source_sha256": Category.CONTENT,
+            "object_name": Category.CONTENT,  # where the encrypted hashes lie
+            "key_id": T,
+            "created_at": T,
+            "ended_at": T,
+        },
+    ),
     "screening.ListedFace": Record(
         PROTECTION_OF_FACES,
         "face_list",
@@ -63,6 +79,7 @@ RECORDS = {
             "list_key_id": ID,
             "photo_name": Category.FACE_IMAGE,  # where the encrypted photo lies, for as long as it waits to be read
             "photo_key_id": ID,
+            "protected": E,
             "notice_version": E,
             "notice_sha256": E,
             "locale": Category.LANGUAGE,

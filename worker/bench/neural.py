@@ -198,7 +198,7 @@ def device(space: Workspace, things: Material, folder: Path, choice: Choice) -> 
     analyse_image(decode_image(things.source), seen)
     names = choice.cards.neural_set(choice.swapper, choice.enhancer)
     picture = next(rgb for _, rgb in sample_frames(things.clips[0], count=1))
-    PhotoLooker(seen, space.models, NeuralModels(names.detector, names.landmarks, names.embedding)).faces(picture)
+    PhotoLooker(seen, space.models, NeuralModels((names.detector,), names.landmarks, names.embedding)).faces(picture)
     for name in filter(None, (choice.swapper, choice.enhancer)):
         seen.run(name, made_inputs(space.models.card(name), 1))
     whole = sum(_SHARES.values())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from watermark.bench.quality import psnr
 from worker.bench.report import Progress, Report, Table
+from worker.bench.steadiness import add_seams, add_steadiness
 from worker.bench.workspace import Workspace
 from worker.faces.analyse import analyse_image
 from worker.faces.landmarks import FACE_SCORE, FaceMesh
@@ -123,6 +124,11 @@ def bench_quality(
         report.stages[swapper] = {title: value for (title, _), value in zip(_METRICS[:3], _medians(full), strict=False)}
         columns = ("precision", "models", *(title for title, _ in _METRICS), "drift to fp32 %", "PSNR to fp32 dB")
         report.tables.append(Table(f"{swapper}: medians by precision", columns, tuple(lines)))
+    progress("a film, and seams", 1.0)
+    runner = LocalRunner(space.models_dir, providers=ProviderPolicy.parse(space.providers))
+    donor, target = list(pictures.values())[:2]
+    add_steadiness(report, runner, donor, target)
+    add_seams(report, runner, pictures)
     return report
 
 

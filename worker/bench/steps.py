@@ -50,9 +50,9 @@ def host_milliseconds(frames: int, swapper: str = "hyperswap_1a_256") -> dict[st
         lap("detector input")
         found = detector.decode(detected, scale)[0]
         lap("detector decode")
-        _, matrix = fan.prepare(planes, found.box)
+        _, placed = fan.prepare(planes, found)
         lap("landmark crop")
-        landmarks = fan.decode(located, matrix).points
+        landmarks = fan.decode(located, placed).points
         five = five_of(landmarks)
         lap("landmark decode")
         describer.prepare(planes, five)

@@ -24,6 +24,8 @@ TEMPLATES: Final[dict[str, tuple[tuple[float, float], ...]]] = {
     "arcface_128": ((0.3617, 0.4039), (0.6370, 0.4024), (0.5002, 0.5604), (0.3871, 0.7216), (0.6151, 0.7203)),
     "ffhq_512": ((0.3769, 0.4686), (0.6229, 0.4691), (0.5012, 0.6133), (0.3931, 0.7254), (0.6115, 0.7249)),
     "mtcnn_512": ((0.3656, 0.4673), (0.6331, 0.4659), (0.5002, 0.6194), (0.3903, 0.7760), (0.6118, 0.7748)),
+    # Ours: where DESCRIPTOR_TEMPLATE below puts the five points, for the built-in descriptor without a mesh.
+    "dlib_150": ((0.3273, 0.3067), (0.6673, 0.3067), (0.4773, 0.5573), (0.3560, 0.6907), (0.6373, 0.6920)),
 }
 
 # Eight mesh points and where dlib's own alignment puts them in its 150-pixel chip, symmetrised about the middle.

@@ -137,6 +137,35 @@ def paste(
     )
 
 
+def layers(
+    frame: Rgb,
+    place: Place,
+    points: Floats,
+    *,
+    texture: Rgb,
+    control: Floats,
+    fading: Floats,
+    colour: ColourMap,
+) -> tuple[Rgb, Floats]:
+    """The part `place` of the frame with the new face in full, uint8 [h, w, 3], and how much of it `paste` would show,
+    float32 [h, w] in 0..1; everything else as for `paste`. The frame stays as it is.
+    """
+    inside = points.copy()
+    inside[:, :2] -= np.array([place.x0, place.y0], np.float32)
+    own = Place(0, 0, place.x1 - place.x0, place.y1 - place.y0)
+    opaque = control.copy()
+    opaque[..., 0] = 1
+    full = frame[place.y0 : place.y1, place.x0 : place.x1].copy()
+    paste(full, own, inside, texture=texture, control=opaque, fading=np.ones_like(fading), colour=colour)
+    # What a white face leaves on black is the weight itself.
+    plain = control.copy()
+    plain[..., 1:] = 0
+    weight = np.zeros_like(full)
+    white = np.full((8, 8, 3), 255, np.uint8)
+    paste(weight, own, inside, texture=white, control=plain, fading=fading, colour=ColourMap.identity())
+    return full, weight[..., 0].astype(np.float32) / np.float32(255)
+
+
 def _on_grid(inside: Floats, place: Place, control: Floats, fading: Floats) -> Floats:
     """Control values where they fall in the frame, opacity faded: float32 [h, w, 5] on the coarse grid of `fading`.
 

@@ -47,7 +47,9 @@ _FULL: Final = _Net("blazeface_full", 192, ((4, 1),))
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
+    """A part of a picture, in its pixels."""
+
     x: int
     y: int
     width: int
@@ -67,7 +69,7 @@ class FaceDetector:
         Frames larger than the nets can resolve at `min_size` are also searched in overlapping tiles.
         """
         height, width = rgb.shape[:2]
-        whole = [_Window(0, 0, width, height)]
+        whole = [Window(0, 0, width, height)]
         found = self._look(rgb, _SHORT, whole, _SCORE) + self._look(rgb, _FULL, whole, _SCORE)
         for tiles in tile_levels(width, height, min_size):
             found += self._look(rgb, _FULL, tiles, _TILE_SCORE)
@@ -75,7 +77,7 @@ class FaceDetector:
         kept = [one for one in kept if float(one.box[2:].max()) >= min_size]
         return sorted(kept, key=lambda one: -float(one.box[2] * one.box[3]))
 
-    def _look(self, rgb: Rgb, net: _Net, windows: Sequence[_Window], least: float) -> list[Detection]:
+    def _look(self, rgb: Rgb, net: _Net, windows: Sequence[Window], least: float) -> list[Detection]:
         found: list[Detection] = []
         for batch in _chunks(windows, _TILE_BATCH):
             letterboxes = [_letterbox(rgb, window, net.size) for window in batch]
@@ -93,7 +95,7 @@ class FaceDetector:
         net: _Net,
         regressors: Floats,
         logits: Floats,
-        window: _Window,
+        window: Window,
         *,
         scale: float,
         offset: tuple[int, int],
@@ -121,22 +123,24 @@ class FaceDetector:
         )
 
 
-def tile_levels(width: int, height: int, min_size: int) -> Iterator[list[_Window]]:
-    """Grids of square windows, coarse to fine, until a face of `min_size` fills enough of a window to be found.
+def tile_levels(
+    width: int, height: int, min_size: int, smallest_share: float = _SMALLEST_SHARE
+) -> Iterator[list[Window]]:
+    """Grids of square windows, coarse to fine, until a face of `min_size` fills `smallest_share` of a window's side.
 
     Each level halves the window, so a face of any size between fits well into some window of some level; windows
     overlap by twice the size of the faces they are meant for.
     """
     longest = max(width, height)
-    wanted = min_size / _SMALLEST_SHARE
+    wanted = min_size / smallest_share
     side = longest / 2.0
     while side * 2.0 > wanted * 1.25:
         tile = round(max(side, wanted))
-        overlap = round(2 * tile * _SMALLEST_SHARE)
+        overlap = round(2 * tile * smallest_share)
         xs, ys = _starts(width, tile, overlap), _starts(height, tile, overlap)
         if len(xs) * len(ys) > _MOST_TILES:
             return
-        yield [_Window(x, y, min(tile, width), min(tile, height)) for y in ys for x in xs]
+        yield [Window(x, y, min(tile, width), min(tile, height)) for y in ys for x in xs]
         side /= 2.0
 
 
@@ -147,12 +151,12 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
     return [round(k * (length - tile) / (count - 1)) for k in range(count)]
 
 
-def _chunks(windows: Sequence[_Window], size: int) -> Iterator[Sequence[_Window]]:
+def _chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
     for start in range(0, len(windows), size):
         yield windows[start : start + size]
 
 
-def _letterbox(rgb: Rgb, window: _Window, size: int) -> tuple[Rgb, float, tuple[int, int]]:
+def _letterbox(rgb: Rgb, window: Window, size: int) -> tuple[Rgb, float, tuple[int, int]]:
     """The window scaled into a black square: (uint8 [size, size, 3], scale, (x, y) of the picture in the square)."""
     scale = size / max(window.width, window.height)
     width, height = max(1, round(window.width * scale)), max(1, round(window.height * scale))
@@ -165,20 +169,20 @@ def _letterbox(rgb: Rgb, window: _Window, size: int) -> tuple[Rgb, float, tuple[
 
 
 def suppress(found: Sequence[Detection]) -> list[Detection]:
-    """Non-maximum suppression, best score first.
-
-    Two boxes are one face when they overlap by more than 0.3 of their union, or when one holds most of the other:
-    the nets frame the same face differently, and a tile's border cuts faces.
-    """
+    """Non-maximum suppression, best score first, by `same_face`."""
     order = sorted(found, key=lambda one: -one.score)
     kept: list[Detection] = []
     for one in order:
-        if all(not _same_face(one.box, other.box) for other in kept):
+        if all(not same_face(one.box, other.box) for other in kept):
             kept.append(one)
     return kept
 
 
-def _same_face(a: Floats, b: Floats) -> bool:
+def same_face(a: Floats, b: Floats) -> bool:
+    """Whether two boxes are one face: they overlap by more than 0.3 of their union, or one holds most of the other.
+
+    Nets frame the same face differently, and a tile's border cuts faces.
+    """
     shared = intersection(a, b)
     area_a, area_b = float(a[2] * a[3]), float(b[2] * b[3])
     if shared <= 0:

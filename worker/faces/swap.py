@@ -4,18 +4,20 @@ Per frame: choose the photo, move the features, lay the target's face flat, comp
 and what covers the face, paste. State between frames is only smoothing, and only while the face stays in place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 
 from worker.faces import atlas, blend, colour, mask, raster, regions, select, shape
+from worker.faces.compose import compose
 from worker.faces.landmarks import box_of, pose_of
 from worker.faces.source import SourceFace, prepare_source
 from worker.faces.topology import TOPOLOGY
 from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Rgb
+from worker.spec import Blend
 
 __all__ = ["MeshSwapper", "SourceFace", "SwapOptions", "SwapReport", "prepare_source"]
 
@@ -32,6 +34,9 @@ _JUMP: Final = 0.5
 _GRAIN: Final = 0.9
 _PLAIN_SOFT: Final = cv2.GaussianBlur(atlas.CONTROL.plain.astype(np.float32), (0, 0), 1.5)
 
+_Done = Callable[[Rgb, blend.Place, Floats, Mapping[str, Any]], None]
+"""What is done with a new face: the frame, the place in it, the points there, and the look that `blend.paste` takes."""
+
 
 @dataclass(frozen=True)
 class SwapOptions:
@@ -39,13 +44,14 @@ class SwapOptions:
 
     `shape` 0..1: how far features move to the source's places. `light` 0..1: how much of the target's light is taken.
     `most_yaw_gap`: degrees of yaw beyond which a frame is refused. `smoothing` 0..1: share of the last frame's colour
-    and light that is kept (0 for a photo).
+    and light that is kept (0 for a photo). `blend`: how the face is joined to the picture, as `compose`.
     """
 
     shape: float = 0.5
     light: float = 0.85
     most_yaw_gap: float = select.YAW_REFUSE
     smoothing: float = 0.75
+    blend: Blend = "feather"
 
 
 @dataclass(frozen=True)
@@ -89,16 +95,37 @@ class MeshSwapper:
         Only pixels inside the report's box change. Raises FaceError `pose_gap` or `face_too_small`; the frame is then
         untouched.
         """
-        return self._follow(frame, landmarks, paste=True)
+        return self._follow(frame, landmarks, self._join)
 
     def look(self, frame: Rgb, landmarks: Floats) -> None:
         """Remember colour and light as `swap` does, and leave `frame` as it is: for the frames before a segment.
 
         Raises as `swap`.
         """
-        self._follow(frame, landmarks, paste=False)
+        self._follow(frame, landmarks, None)
 
-    def _follow(self, frame: Rgb, landmarks: Floats, *, paste: bool) -> SwapReport:
+    def layers(self, frame: Rgb, landmarks: Floats) -> tuple[Floats, Rgb, Floats]:
+        """What `swap` would join, with nothing changed: the report's box, and of that part the new face in full and how
+        much of it shows, as `blend.layers`. Raises as `swap`.
+        """
+        found: list[tuple[Rgb, Floats]] = []
+
+        def take(frame: Rgb, place: blend.Place, points: Floats, look: Mapping[str, Any]) -> None:
+            found.append(blend.layers(frame, place, points, **look))
+
+        report = self._follow(frame, landmarks, take)
+        if not found:
+            raise FaceError("no_face", "it lies outside the picture")
+        return report.box, *found[0]
+
+    def _join(self, frame: Rgb, place: blend.Place, points: Floats, look: Mapping[str, Any]) -> None:
+        if self._options.blend == "feather":  # in one pass, without layers in between
+            blend.paste(frame, place, points, **look)
+            return
+        part = frame[place.y0 : place.y1, place.x0 : place.x1]
+        part[:] = compose(part, *blend.layers(frame, place, points, **look), self._options.blend)
+
+    def _follow(self, frame: Rgb, landmarks: Floats, done: _Done | None) -> SwapReport:
         options = self._options
         box = box_of(landmarks)
         if not float(box[2:].max()) >= MIN_FACE_PIXELS:  # also where a coordinate is not a number
@@ -126,17 +153,14 @@ class MeshSwapper:
         self._memory = memory
         changed = np.array([place.x0, place.y0, place.x1 - place.x0, place.y1 - place.y0], np.float32)
         report = SwapReport(changed, choice.yaw_gap, choice.index)
-        if not paste:
-            return report
-        blend.paste(
-            frame,
-            place,
-            points,
-            texture=source.textures[_level(source, points)],
-            control=memory.control,
-            fading=blend.fade(points, place, mouth_kept, _LINE * line_kept),
-            colour=memory.colour,
-        )
+        if done is not None:
+            look = {
+                "texture": source.textures[_level(source, points)],
+                "control": memory.control,
+                "fading": blend.fade(points, place, mouth_kept, _LINE * line_kept),
+                "colour": memory.colour,
+            }
+            done(frame, place, points, look)
         return report
 
     def _compare(

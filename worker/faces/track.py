@@ -1,7 +1,8 @@
 """Faces through a video: found every few frames, followed by their own mesh in between, cut at scene changes.
 
-A track is one person in one shot. It never continues over a cut: who is shown in the next shot is for the descriptors
-to say, and a permission hangs on it.
+A track is one face for as long as it is surely the same. It never continues over a cut, and it ends where two faces
+touch, and where what it follows no longer looks like whom it began with: who is shown after that is for the descriptors
+to say (`persons`), and a permission hangs on it.
 """
 
 from collections.abc import Callable
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from worker.faces.detect import FaceDetector, intersection, overlap
 from worker.faces.embed import Descriptor, chip, distance
 from worker.faces.landmarks import FACE_SCORE, FaceMesh, box_of, pose_of
+from worker.faces.persons import Stretch
 from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, ModelRunner, Rgb
-from worker.limits import IDENTITY_PASS
+from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
 
 # New faces are looked for this often; every 15th frame at 25 a second.
 _DETECT_SECONDS: Final = 0.6
 _THOROUGH_EVERY: Final = 4
+# One that was just lost is looked for this often, in frames: behind a hand or somebody else it is soon back.
+_SEEK_EVERY: Final = 3
 # A lost face is taken up again under its number within this time, if its descriptor agrees.
 _RESUME_SECONDS: Final = 2.0
 _KEEP_CHIPS: Final = 5
@@ -28,6 +32,11 @@ _LEAST_OVERLAP: Final = 0.25
 _DUPLICATE: Final = 0.5
 # Followed faces may shrink a little below the size at which new ones are taken, or a face at the limit would flicker.
 _SHRINK: Final = 0.85
+# Shares of the smaller of two boxes that both cover: from the first two faces touch, below the second they have parted.
+_TOUCH, _PART = 0.12, 0.03
+_PART_FRAMES: Final = 4
+# A face that looks further aside, in degrees, is not asked whose it is.
+_MOST_TURNED: Final = 35.0
 
 
 @dataclass(frozen=True)
@@ -41,14 +50,41 @@ class TrackedFace:
     landmarks: Floats
 
 
+@dataclass(frozen=True)
+class _Chip:
+    """A face cut out of frame `index`; the more `worth`, the better it tells who it is."""
+
+    index: int
+    worth: float
+    picture: Rgb
+
+
 @dataclass
 class _Track:
     number: int
     landmarks: Floats
     score: float
     seen: float
-    chips: list[tuple[float, Rgb]] = field(default_factory=list)
+    first: int
+    last: int
+    frames: int = 0
+    follows: int | None = None
+    sure: int = 0  # the first frame of which it was not yet asked whose face it is
+    fresh: list[_Chip] = field(default_factory=list)  # cut since then, in order
+    known: list[tuple[float, Floats]] = field(default_factory=list)  # descriptors of the best before, best first
     looked: int = 0
+    touching: bool = False
+    parted: int = 0
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Correction:
+    """From frame `since` on, what was given the number `old` is the track `new`."""
+
+    old: int
+    since: int
+    new: int
 
 
 class CutDetector:
@@ -117,42 +153,134 @@ class VideoTracker:
         self._live: list[_Track] = []
         self._lost: list[_Track] = []
         self._all: dict[int, _Track] = {}
+        self._corrections: list[Correction] = []
         self._until_detection = 0
         self._detections = 0
         self.cuts: list[int] = []
+        self.settled = 0
+        """The number of the first frame of which a later one may still correct the track numbers."""
 
     def push(self, index: int, seconds: float, rgb: Rgb) -> list[TrackedFace]:
         """The faces of frame `index` at `seconds` (uint8 [H, W, 3] RGB), in the order of their track numbers.
 
-        Indices of frames that begin a new shot are added to `cuts`.
+        Indices of frames that begin a new shot are added to `cuts`; see also `settled` and `corrections`.
         """
         if self._cut.push(rgb):
             self.cuts.append(index)
+            self._ask_all(index)
             self._live, self._lost = [], []
             self._until_detection, self._detections = 0, 0
         before = len(self._live)
-        self._follow(rgb, seconds)
+        self._follow(rgb, index, seconds)
         if self._until_detection <= 0 or len(self._live) < before:
             # Small faces cost many tiles, so they are looked for more rarely than large ones.
             thorough = self._detections % _THOROUGH_EVERY == 0
-            self._detect(rgb, seconds, thorough)
+            self._ask_all(index)
+            self._detect(rgb, index, seconds, thorough)
             self._detections += 1
             self._until_detection = self._detect_every
         self._until_detection -= 1
+        if self._lost:
+            self._until_detection = min(self._until_detection, _SEEK_EVERY - 1)
+        self._part_touching(index)
         for track in self._live:
-            if index - track.looked >= self._detect_every // 3 or len(track.chips) == 0:
+            track.last, track.frames = index, track.frames + 1
+            if index - track.looked >= self._detect_every // 3 or not (track.fresh or track.known):
                 track.looked = index
-                self._keep_best(track, rgb)
+                self._look(track, rgb, index)
         horizon = seconds - _RESUME_SECONDS
         self._lost = [track for track in self._lost if track.seen >= horizon]
         faces = [TrackedFace(one.number, box_of(one.landmarks), one.score, one.landmarks) for one in self._live]
         return sorted(faces, key=lambda face: face.track)
 
+    def corrections(self) -> list[Correction]:
+        """What the last frame told about those before it, from `settled` of the frame before on; told once."""
+        told, self._corrections = self._corrections, []
+        return told
+
     def descriptors(self) -> dict[int, Floats]:
         """The descriptor float32 [128] of every track so far, the mean over its most frontal, large, sharp frames."""
-        return {number: self._describe(track) for number, track in self._all.items() if track.chips}
+        return {number: self._describe(track) for number, track in self._all.items() if track.fresh or track.known}
 
-    def _follow(self, rgb: Rgb, seconds: float) -> None:
+    def stretches(self) -> list[Stretch]:
+        """All tracks so far, as `persons.group` takes them."""
+        described = self.descriptors()
+        return [
+            Stretch(
+                *(one.number, one.first, one.last, one.frames, described.get(one.number)),
+                follows=one.follows,
+                doubtful=one.doubtful,
+            )
+            for one in self._all.values()
+            if one.frames
+        ]
+
+    def _ask_all(self, index: int) -> None:
+        """Ask of every live track whether what was seen since the last time is still whom it began with."""
+        self._live = [self._asked(track, index) for track in self._live]
+        self.settled = min((track.sure for track in self._live), default=index)
+
+    def _asked(self, track: _Track, index: int) -> _Track:
+        """The track itself, or the new one that what was followed lately belongs to."""
+        if not track.fresh:
+            return track
+        best = max(track.fresh, key=lambda chip: chip.worth)
+        last, good = self._descriptor.describe_chips([track.fresh[-1].picture, best.picture])
+        known = _mean(track.known)
+        if known is not None and distance(last, known) > IDENTITY_REVIEW and _faces_us(track.landmarks):
+            return self._changed(track, known, index)
+        if known is None or distance(good, known) <= IDENTITY_PASS:
+            track.known.append((best.worth, good))
+            track.known.sort(key=lambda one: -one[0])
+            del track.known[_KEEP_CHIPS:]
+        track.fresh, track.sure = [], track.fresh[-1].index + 1
+        return track
+
+    def _changed(self, track: _Track, known: Floats, index: int) -> _Track:
+        """The track of whom `track` has become; frames of which nobody knows whose they are get one of their own."""
+        described = self._descriptor.describe_chips([chip.picture for chip in track.fresh])
+        agree = [distance(now, known) <= IDENTITY_PASS for now in described]
+        last = max((place for place, same in enumerate(agree) if same), default=-1)
+        since = track.fresh[last].index + 1 if last >= 0 else track.sure
+        others = track.fresh[last + 1 :]
+        track.fresh = []
+        unsure = self._split(track, since, index)
+        new = self._split(unsure, others[0].index, index)
+        new.fresh = others
+        return new
+
+    def _split(self, track: _Track, since: int, index: int) -> _Track:
+        """A new track that goes on where `track` is now, from frame `since` on, as is told where that is past."""
+        new = self._begun(track.landmarks, since)
+        new.score, new.seen, new.last, new.looked = track.score, track.seen, track.last, track.looked
+        new.touching, new.parted, new.sure, new.doubtful = track.touching, track.parted, index, True
+        if since < index:
+            new.frames = index - since
+            track.frames, track.last = max(0, track.frames - new.frames), since - 1
+            self._corrections.append(Correction(track.number, since, new.number))
+        return new
+
+    def _part_touching(self, index: int) -> None:
+        """End the tracks of faces that begin to touch, and again when they have parted.
+
+        While they do, the mesh of the one behind may take the face of the one in front for its own.
+        """
+        boxes = [box_of(track.landmarks) for track in self._live]
+        for place, track in enumerate(self._live):
+            near = max((_covered(boxes[place], box) for other, box in enumerate(boxes) if other != place), default=0.0)
+            track.parted = track.parted + 1 if near < _PART else 0
+            begins, ends = near > _TOUCH and not track.touching, track.touching and track.parted >= _PART_FRAMES
+            if not (begins or ends):
+                continue
+            if not track.frames:  # begun in this very frame
+                track.touching = begins
+                continue
+            before = self._asked(track, index)
+            new = self._split(before, index, index)
+            new.follows, new.touching = before.number, begins
+            self._live[place] = new
+
+    def _follow(self, rgb: Rgb, index: int, seconds: float) -> None:
         kept: list[_Track] = []
         for track in sorted(self._live, key=lambda one: one.number):
             landmarks, score = self._mesh.locate(rgb, track.landmarks)
@@ -162,7 +290,7 @@ class VideoTracker:
                 track.landmarks, track.score, track.seen = landmarks, score, seconds
                 kept.append(track)
             else:
-                self._lost.append(track)
+                self._lost.append(self._asked(track, index))
         self._live = kept
 
     def _believable(self, before: Floats, now: Floats, score: float, shape: tuple[int, ...]) -> bool:
@@ -175,7 +303,7 @@ class VideoTracker:
             return False
         return overlap(box, last) > _LEAST_OVERLAP and 0.6 < float(box[3] / max(last[3], 1)) < 1.7
 
-    def _detect(self, rgb: Rgb, seconds: float, thorough: bool) -> None:
+    def _detect(self, rgb: Rgb, index: int, seconds: float, thorough: bool) -> None:
         least = self._min_size if thorough else max(self._min_size, max(rgb.shape[:2]) // 12)
         for found in self._detector.detect(rgb, min_size=round(0.8 * least)):
             if any(_same(found, track.landmarks) for track in self._live):
@@ -186,18 +314,19 @@ class VideoTracker:
                 continue
             if any(overlap(box, box_of(track.landmarks)) > _DUPLICATE for track in self._live):
                 continue
-            track = self._resumed(rgb, landmarks) or self._begun(landmarks)
+            track = self._resumed(rgb, landmarks) or self._begun(landmarks, index)
             track.landmarks, track.score, track.seen = landmarks, score, seconds
             self._live.append(track)
 
-    def _begun(self, landmarks: Floats) -> _Track:
-        track = _Track(number=len(self._all), landmarks=landmarks, score=0.0, seen=0.0)
+    def _begun(self, landmarks: Floats, index: int) -> _Track:
+        track = _Track(len(self._all), landmarks, score=0.0, seen=0.0, first=index, last=index, sure=index)
+        track.doubtful = self._detections > 0
         self._all[track.number] = track
         return track
 
     def _resumed(self, rgb: Rgb, landmarks: Floats) -> _Track | None:
         """The lost track of this shot whose descriptor is nearest, if it is near enough to be the same person."""
-        candidates = [track for track in self._lost if track.chips]
+        candidates = [track for track in self._lost if track.fresh or track.known]
         if not candidates:
             return None
         now = self._descriptor.describe(rgb, landmarks)
@@ -208,16 +337,35 @@ class VideoTracker:
         self._lost.remove(candidates[best])
         return candidates[best]
 
-    def _keep_best(self, track: _Track, rgb: Rgb) -> None:
+    def _look(self, track: _Track, rgb: Rgb, index: int) -> None:
         pose = pose_of(track.landmarks)
         size = float(box_of(track.landmarks)[2:].max())
         frontal = np.exp(-((pose.yaw / 25) ** 2) - (pose.pitch / 35) ** 2)
-        value = float(frontal * min(size, 250.0))
-        keep_best(track.chips, value, lambda: chip(rgb, track.landmarks))
+        found = chip(rgb, track.landmarks)
+        track.fresh.append(_Chip(index, float(frontal * min(size, 250.0)) * _sharpness(found), found))
 
     def _describe(self, track: _Track) -> Floats:
-        described = self._descriptor.describe_chips([aligned for _, aligned in track.chips])
-        return np.asarray(described.mean(axis=0), np.float32)
+        """The mean over the best of what is known and what came since."""
+        seen = list(track.known)
+        if track.fresh:
+            described = self._descriptor.describe_chips([chip_.picture for chip_ in track.fresh])
+            seen += [(chip_.worth, one) for chip_, one in zip(track.fresh, described, strict=True)]
+        seen.sort(key=lambda one: -one[0])
+        return np.asarray(np.mean([one for _, one in seen[:_KEEP_CHIPS]], axis=0), np.float32)
+
+
+def _mean(known: list[tuple[float, Floats]]) -> Floats | None:
+    return np.asarray(np.mean([one for _, one in known], axis=0), np.float32) if known else None
+
+
+def _faces_us(landmarks: Floats) -> bool:
+    """Whether a face looks so straight at the camera that its descriptor tells who it is."""
+    return abs(pose_of(landmarks).yaw) < _MOST_TURNED
+
+
+def _covered(box: Floats, other: Floats) -> float:
+    """How much of the smaller of two boxes both cover, 0..1."""
+    return intersection(box, other) / max(1.0, float(min(box[2] * box[3], other[2] * other[3])))
 
 
 def keep_best(chips: list[tuple[float, Rgb]], value: float, cut: Callable[[], Rgb]) -> None:
@@ -229,10 +377,15 @@ def keep_best(chips: list[tuple[float, Rgb]], value: float, cut: Callable[[], Rg
     if len(chips) >= _KEEP_CHIPS and 1.5 * value <= chips[-1][0]:
         return
     found = cut()
-    detail = float(np.std(cv2.Laplacian(cv2.cvtColor(found, cv2.COLOR_RGB2GRAY), cv2.CV_32F)))
-    chips.append((value * (0.5 + min(detail, 20.0) / 20.0), found))
+    chips.append((value * _sharpness(found), found))
     chips.sort(key=lambda kept: -kept[0])
     del chips[_KEEP_CHIPS:]
+
+
+def _sharpness(found: Rgb) -> float:
+    """0.5 for a blurred chip to 1.5 for a sharp one."""
+    detail = float(np.std(cv2.Laplacian(cv2.cvtColor(found, cv2.COLOR_RGB2GRAY), cv2.CV_32F)))
+    return 0.5 + min(detail, 20.0) / 20.0
 
 
 def _same(found: Detection, landmarks: Floats) -> bool:

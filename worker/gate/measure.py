@@ -6,7 +6,7 @@ Untrusted bytes are parsed in media children only; what arrives here are arrays 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,8 @@ from watermark.keys import MarkKey
 from worker.faces import select
 from worker.faces.landmarks import pose_of
 from worker.faces.types import Pose
-from worker.gate import signals, stay_down
+from worker.gate import alignment, own, provenance, signals, stay_down
+from worker.gate.declarations import program_named
 from worker.gate.signals import Signal
 from worker.media import client
 from worker.media.errors import MediaError
@@ -73,16 +74,19 @@ def measure(
     keys: Sequence[MarkKey],
     anchors_pem: str,
     listed: stay_down.Listed,
+    outputs: own.Outputs,
 ) -> list[Signal]:
-    """All signals of one upload: size, faces, markable, a mark of this house, Content Credentials, what stays down
-    (`listed`), and the gaps."""
+    """All signals of one upload: size, faces, markable, a mark of this house and which of our `outputs` it leads to,
+    Content Credentials, what the file declares, where the faces lie, what stays down (`listed`), and the gaps."""
     mark_id, reason, effort = _look(path, info, keys)
     found = [
         signals.dimensions(info.width, info.height, info.duration),
         signals.faces(role, [track.size for track in analysis.tracks]),
         signals.markable(reason),
-        signals.own_mark(mark_id, effort),
-        _credentials(path, info.mime, anchors_pem),
+        signals.own_mark(mark_id, effort, outputs.by_mark(mark_id) if mark_id is not None else None),
+        _credentials(path, info.mime, anchors_pem, outputs),
+        provenance.measure(path),
+        alignment.measure(analysis),
     ]
     return [*found, stay_down.measure(path, info, found, listed), *signals.not_installed()]
 
@@ -149,12 +153,14 @@ def measure_job(
     levels: Sequence[str],
     profiles: Sequence[str],
     *,
+    gaps: Collection[str] | None,
     relationships: Sequence[str] = (),
     least: str = "L1",
 ) -> list[Signal]:
     """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
 
-    `profiles`: under which each asset was let through. `relationships`: what each person is to the account. `least`:
+    `profiles`: under which each asset was let through, `gaps`: kinds that one of them was
+    not screened for, None for all. `relationships`: what each person is to the account. `least`:
     the level of assurance that the use needs.
     """
     return [
@@ -163,7 +169,7 @@ def measure_job(
         signals.assurance(levels, least),
         signals.asset_profiles(profiles),
         signals.relationships(relationships),
-        *signals.not_installed(),
+        *signals.carried(gaps),
     ]
 
 
@@ -242,13 +248,20 @@ class _Looked:
             yield seconds, frame
 
 
-def _credentials(path: Path, mime: str, anchors_pem: str) -> Signal:
+def _credentials(path: Path, mime: str, anchors_pem: str, outputs: own.Outputs) -> Signal:
     try:
         found = Credentials.from_dict(client.read_credentials(path, mime, anchors_pem))
     except (MediaError, ValueError) as error:
         return signals.failed("credentials", getattr(error, "code", "unreadable"))
+    agents = (action.agent for action in found.actions)
     return signals.credentials(
-        found.state, is_ours=found.is_ours, issuer=found.issuer or None, source_types=found.digital_source_types
+        found.state,
+        is_ours=found.is_ours,
+        issuer=found.issuer or None,
+        # That of an ingredient counts as well: a generated picture that was edited since is still one.
+        source_types=[*found.digital_source_types, *([found.ai_source_type] if found.ai_source_type else [])],
+        ai_generator=next((name for name in map(program_named, (found.generator, *agents)) if name), ""),
+        output=own.of_manifest(outputs, found.label, found.mark_ids) if found.is_ours else None,
     )
 
 

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from worker.gate import rules_lists, rules_origin
+from worker.gate.findings import Finding, Verdict
 from worker.gate.profiles import Profile
 from worker.gate.signals import NOT_SCREENED, Signal
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW, MIN_FACE_PIXELS, MOST_TURNED_AWAY
 
-POLICY_VERSION = "2026-11.3"
+POLICY_VERSION = "2026-11.4"
 
-Verdict = Literal["accept", "review", "reject"]
 SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 
 LEVELS = ("L1", "L2", "L3", "L4")  # of assurance, as in consent.levels (a test compares the two)
 
-SOURCE_NEEDS = ("stay_down", "dimensions", "faces", "own_mark", "credentials", "listed_face")
+SOURCE_NEEDS = (
+    "stay_down",
+    "dimensions",
+    "faces",
+    "own_mark",
+    "credentials",
+    "listed_face",
+    "provenance",
+    "alignment",
+)
 TARGET_NEEDS = (*SOURCE_NEEDS, "markable")  # only a target becomes an output, which must carry the mark
 JOB_NEEDS = ("identity", "pose", "assurance", "asset_profiles", "relationship")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one rule says: a verdict, its stable code, and a sentence for the uploader."""
-
-    verdict: Verdict
-    code: str
-    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,11 @@ def decide_asset(signals: Iterable[Signal], profile: Profile, role: str) -> Gate
     Face forgery is left to the job, where the consents are known (but in the profile `strict`).
     """
     leave = () if profile.forgery_with_l2 == "review" else ("face_forgery",)
-    return _decide(tuple(signals), profile, SOURCE_NEEDS if role == "source" else TARGET_NEEDS, leave)
+    signals = tuple(signals)
+    needs = SOURCE_NEEDS if role == "source" else TARGET_NEEDS
+    # What can be screened for here is decided on like the rest; what cannot is left to the profile.
+    installed = [each.kind for each in signals if each.kind in NOT_SCREENED and each.status != "not_installed"]
+    return _decide(signals, profile, (*needs, *(kind for kind in installed if kind in RULES)), leave)
 
 
 def decide_job(signals: Iterable[Signal], profile: Profile) -> GateDecision:
@@ -121,20 +125,6 @@ def _markable(signal: Signal, profile: Profile) -> list[Finding]:
         return []
     message = "The picture cannot carry the invisible mark, so no result of it could be published. Use a larger one."
     return [Finding("reject", "not_markable", message)]
-
-
-def _own_mark(signal: Signal, profile: Profile) -> list[Finding]:
-    if not signal.value["found"]:
-        return []
-    return [Finding("reject", "is_our_output", "The file is a result of this service already. Use the original.")]
-
-
-def _credentials(signal: Signal, profile: Profile) -> list[Finding]:
-    if signal.value["is_ours"]:
-        return [Finding("reject", "is_our_output", "The file is a result of this service already. Use the original.")]
-    if signal.value["declared_synthetic"]:
-        return [Finding("review", "declared_synthetic", "The file says of itself that it was made or changed by AI.")]
-    return []
 
 
 def _listed_face(signal: Signal, profile: Profile) -> list[Finding]:
@@ -222,8 +212,11 @@ RULES: Mapping[str, Callable[[Signal, Profile], list[Finding]]] = {
     "dimensions": _dimensions,
     "faces": _faces,
     "markable": _markable,
-    "own_mark": _own_mark,
-    "credentials": _credentials,
+    "own_mark": rules_origin.own_mark,
+    "credentials": rules_origin.credentials,
+    "provenance": rules_origin.provenance,
+    "alignment": rules_origin.alignment,
+    "lists": rules_lists.lists,
     "listed_face": _listed_face,
     "identity": _identity,
     "pose": _pose,

@@ -5,19 +5,22 @@ Pure: the task measures, this module turns the measurements into records, `polic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["measured", "not_installed", "error"]
 
-# Kinds that need a model or a list this version does not ship; each is recorded as not screened, never passed over.
+# Kinds that need a model or a list which may be absent; each is then recorded as not screened, never passed over.
 NOT_SCREENED = ("nsfw", "age", "face_forgery", "ai_image", "lists")
+ASSETS = "assets"
+"""The tool of a signal that says what the screening of a job's assets said."""
 SYNTHETIC_SOURCES = (
     "trainedAlgorithmicMedia",
     "compositeWithTrainedAlgorithmicMedia",
     "algorithmicallyEnhanced",
     "algorithmicMedia",
+    "compositeSynthetic",
 )
 
 
@@ -36,8 +39,20 @@ class Signal:
 
 
 def not_installed() -> list[Signal]:
-    """The explicit gaps of this version."""
+    """The explicit gaps where nothing of these kinds was looked for."""
     return [Signal(kind, "not_installed") for kind in NOT_SCREENED]
+
+
+def carried(gaps: Collection[str] | None) -> list[Signal]:
+    """What the screening of its assets says about a job: `gaps` are kinds one was not screened for, None means all."""
+    open_kinds = NOT_SCREENED if gaps is None else gaps
+    return [Signal(k, "not_installed" if k in open_kinds else "measured", {}, ASSETS) for k in NOT_SCREENED]
+
+
+def with_measured(found: Sequence[Signal], newer: Sequence[Signal]) -> list[Signal]:
+    """`found` with what was measured since in the place of its gaps."""
+    kinds = {each.kind for each in newer}
+    return [*(each for each in found if each.kind not in kinds), *newer]
 
 
 def failed(kind: str, code: str) -> Signal:
@@ -66,14 +81,31 @@ def markable(reason: str | None) -> Signal:
     return Signal("markable", "measured", {"ok": reason is None, "reason": reason}, "watermark")
 
 
-def own_mark(mark_id: bytes | None, effort: str) -> Signal:
-    """Was a mark of this house found in the upload? Its id is kept, so that a reviewer can follow it."""
-    value = {"found": mark_id is not None, "mark_id": mark_id.hex() if mark_id is not None else None, "effort": effort}
+def own_mark(mark_id: bytes | None, effort: str, output: Mapping[str, str] | None = None) -> Signal:
+    """Was a mark of this house found in the upload? Its id and the `output` it leads to (`own.Outputs`) are kept, so
+    that a reviewer can follow it."""
+    value = {
+        "found": mark_id is not None,
+        "mark_id": mark_id.hex() if mark_id is not None else None,
+        "effort": effort,
+        "output": dict(output or {}),
+    }
     return Signal("own_mark", "measured", value, "watermark")
 
 
-def credentials(state: str, *, is_ours: bool, issuer: str | None, source_types: Sequence[str]) -> Signal:
-    """What the upload's Content Credentials say; `source_types` are IPTC digital source types (names or URIs)."""
+def credentials(
+    state: str,
+    *,
+    is_ours: bool,
+    issuer: str | None,
+    source_types: Sequence[str],
+    ai_generator: str = "",
+    output: Mapping[str, str] | None = None,
+) -> Signal:
+    """What the upload's Content Credentials say; `source_types` are IPTC digital source types (names or URIs).
+
+    `ai_generator`: the picture generator that they name; `output`: the one of ours they lead to (`own.Outputs`).
+    """
     names = [str(each).rstrip("/").rsplit("/", 1)[-1] for each in source_types]
     value = {
         "state": state,
@@ -81,6 +113,8 @@ def credentials(state: str, *, is_ours: bool, issuer: str | None, source_types: 
         "issuer": issuer,
         "source_types": names,
         "declared_synthetic": any(name in SYNTHETIC_SOURCES for name in names),
+        "ai_generator": ai_generator,
+        "output": dict(output or {}),
     }
     return Signal("credentials", "measured", value, "c2pa")
 

@@ -57,7 +57,7 @@ def measure(path: Path, info: MediaInfo, found: Sequence[Signal], listed: Listed
     looked, alike = 0, False
     for picture in _pictures(path, info):
         looked += 1
-        for turned in _ways(picture):
+        for turned in pdq.ways(picture):
             value, quality = pdq.hash_picture(turned)
             if quality < LEAST_QUALITY:
                 break
@@ -83,11 +83,3 @@ def _small(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return rgb
     size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _ways(rgb: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """The picture as it is, turned by quarters, and each of the four mirrored."""
-    for turns in range(4):
-        turned = np.ascontiguousarray(np.rot90(rgb, turns))
-        yield turned
-        yield np.ascontiguousarray(turned[:, ::-1])

@@ -39,7 +39,7 @@ def adopt_names(
     """Give tensors of the border the names of the contract, where an exporter called them otherwise ("683").
 
     Only where the shape says without a doubt which is which: one tensor without a name of the contract has it, and one
-    name wants it. What stays unclear is for `check` to refuse.
+    name wants it. What stays unclear is for `adopt_order`, or for `check` to refuse.
     """
     for values, wanted in ((_real_inputs(model), inputs), (list(model.graph.output), outputs)):
         free = [value for value in values if value.name not in wanted and value.type.tensor_type.shape.dim]
@@ -48,6 +48,32 @@ def adopt_names(
             fitting = [value for value in free if _fits(value, shape)]
             if len(fitting) == 1 and list(absent.values()).count(shape) == 1:
                 _rename(model, fitting[0].name, name)
+
+
+def adopt_order(model: ModelProto, outputs: Mapping[str, tuple[int, ...]]) -> None:
+    """Name outputs by their order where all bear other names, and give a batch axis to those exported without one.
+
+    Only where there are as many as the contract has and every one fits: several maps of one kind cannot be told apart
+    by an exporter's numbers, and where axes are free not by their shape.
+    """
+    values = list(model.graph.output)
+    known = sum(value.name in outputs for value in values)
+    if len(values) != len(outputs) or known not in (0, len(values)):
+        return
+    names = [value.name if known else name for value, name in zip(values, outputs, strict=True)]
+    if all(_fits_alone(value, outputs[name]) for value, name in zip(values, names, strict=True)):
+        found = [(value.name, value.type.tensor_type.elem_type) for value in values]
+        writer = GraphWriter(f"{ADDED}batch_axis_")
+        del model.graph.output[:]
+        for name, (old, kind) in zip(names, found, strict=True):
+            inside = f"{ADDED}single_{name}"
+            _rename(model, old, inside)
+            writer.apply("Reshape", inside, writer.integers(-1, *outputs[name]), output=name)
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [1, *outputs[name]]))
+        writer.write_into(model)
+    elif not known and all(_fits(value, outputs[name]) for value, name in zip(values, names, strict=True)):
+        for value, name in zip(values, names, strict=True):
+            _rename(model, value.name, name)
 
 
 def fix_constants(model: ModelProto, constants: Mapping[str, float]) -> None:
@@ -175,6 +201,12 @@ def _fits(value: ValueInfoProto, shape: tuple[int, ...]) -> bool:
     if len(sizes) != len(shape) + 1 or sizes[0] not in (1, None):
         return False
     return all(size in (other, None) for size, other in zip(sizes[1:], shape, strict=True))
+
+
+def _fits_alone(value: ValueInfoProto, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has `shape` without a batch axis."""
+    sizes = _sizes(value)
+    return len(sizes) == len(shape) and all(size in (other, None) for size, other in zip(sizes, shape, strict=True))
 
 
 def _rename(model: ModelProto, old: str, new: str) -> None:

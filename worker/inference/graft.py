@@ -22,6 +22,7 @@ YUNET_INPUT: Final = 640
 YUNET_STRIDES: Final = (8, 16, 32)
 _POINTS: Final = 5
 _LEAST_SQUARE: Final = 1e-12  # keeps a vector of nothing from being divided by nothing
+_SCRFD_ANCHORS: Final = 2
 
 
 def yoloface_faces(model: ModelProto, *, score: float, overlap: float, faces: int) -> None:
@@ -58,6 +59,32 @@ def yunet_faces(model: ModelProto, *, score: float, overlap: float, faces: int) 
     points = writer.apply("Add", joined["kps"], writer.constant(np.tile(cells, (1, _POINTS))))
     points = writer.apply("Mul", points, stride)
     scores = writer.apply("Transpose", writer.apply("Mul", joined["cls"], joined["obj"]), perm=[0, 2, 1])
+    _best_faces(writer, boxes, scores, points, score=score, overlap=overlap, faces=faces)
+    writer.write_into(model)
+    _set_outputs(model, {"boxes": (faces, 4), "scores": (faces,), "points": (faces, _POINTS, 2)})
+
+
+def scrfd_faces(model: ModelProto, *, score: float, overlap: float, faces: int) -> None:
+    """score, bbox and kps of strides 8, 16 and 32, two anchors a cell -> boxes, scores, points.
+
+    Both anchors lie on the cell's upper left corner. A box is told by the distances of its left, upper, right and lower
+    side from there, a point by its offset, all in strides (Guo et al. 2021, arXiv:2105.04714; InsightFace's export).
+    """
+    writer = GraphWriter(_PREFIX)
+    joined = {
+        kind: writer.apply("Concat", *_outputs(model, *(f"{kind}_{stride}" for stride in YUNET_STRIDES)), axis=1)
+        for kind in ("score", "bbox", "kps")
+    }
+    cells, strides = (np.repeat(values, _SCRFD_ANCHORS, axis=0) for values in yunet_grid())
+    stride = writer.constant(strides)
+    before, behind = _columns(writer, joined["bbox"], 0, 2), _columns(writer, joined["bbox"], 2, 4)
+    middle = writer.apply("Mul", writer.apply("Sub", behind, before), writer.constant(0.5))
+    centres = writer.apply("Mul", writer.apply("Add", middle, writer.constant(cells)), stride)
+    sizes = writer.apply("Mul", writer.apply("Add", before, behind), stride)
+    boxes = writer.apply("Concat", centres, sizes, axis=2)
+    points = writer.apply("Add", joined["kps"], writer.constant(np.tile(cells, (1, _POINTS))))
+    points = writer.apply("Mul", points, stride)
+    scores = writer.apply("Transpose", joined["score"], perm=[0, 2, 1])
     _best_faces(writer, boxes, scores, points, score=score, overlap=overlap, faces=faces)
     writer.write_into(model)
     _set_outputs(model, {"boxes": (faces, 4), "scores": (faces,), "points": (faces, _POINTS, 2)})
@@ -152,6 +179,7 @@ def unit_length(model: ModelProto, *, output: str) -> None:
 EDITS: Final[Mapping[str, Callable[..., None]]] = {
     "yoloface_faces": yoloface_faces,
     "yunet_faces": yunet_faces,
+    "scrfd_faces": scrfd_faces,
     "heatmap_peaks": heatmap_peaks,
     "embedding_map": embedding_map,
     "class_map": class_map,

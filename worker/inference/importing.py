@@ -154,6 +154,7 @@ def _edit(known: OperatorModel, plain: Any, scratch: Path, threads: int) -> tupl
     from worker.inference import borders, graft
 
     borders.adopt_names(plain, known.inputs, known.outputs)
+    borders.adopt_order(plain, known.outputs)
     borders.check(plain, known.inputs, known.outputs, known.constants)
     borders.fix_constants(plain, known.constants)
     borders.keep_only(plain, known.outputs)

@@ -276,6 +276,18 @@ def read_credentials(
     )
 
 
+def read_declarations(path: Path) -> dict[str, Any]:
+    """Return what the file says of its own making, as the gate's reader of metadata finds it. Raises MediaError."""
+    with _opened(path, None) as (fd, kind):
+        return call(
+            "worker.gate.declarations:read_entry",
+            {"container": kind.container},
+            fds=[fd],
+            limits=_PROBE_LIMITS,
+            timeout=_PROBE_SECONDS,
+        )
+
+
 def read_store(store: bytes, anchors_pem: str, *, tsa_anchors_pem: str = "") -> dict[str, Any]:
     """Return what a manifest store of our records says, as `read_credentials`; of no file."""
     payload = {

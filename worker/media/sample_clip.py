@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ def make_clip(
     """
     with Image.open(photo) as opened:
         picture = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-    canvas = _canvas(picture, size)
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream: Any = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast"})
         stream.width, stream.height = size
@@ -35,14 +35,23 @@ def make_clip(
         codec.color_primaries = codec.color_trc = codec.colorspace = 1
         codec.color_range = 1
         tone: Any = container.add_stream("aac", rate=_SAMPLE_RATE, layout="mono") if sound else None
-        for index in range(max(1, round(seconds * fps))):
-            frame = av.VideoFrame.from_ndarray(_view(canvas, size, index / fps), "rgb24")
+        for index, view in enumerate(views(picture, max(1, round(seconds * fps)), size=size, fps=fps)):
+            frame = av.VideoFrame.from_ndarray(view, "rgb24")
             planar = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range=1)
             planar.pts, planar.time_base = index, Fraction(1, fps)
             container.mux(stream.encode(planar))
         container.mux(stream.encode(None))
         if tone is not None:
             _write_tone(container, tone, seconds)
+
+
+def views(
+    picture: NDArray[np.uint8], count: int, *, size: tuple[int, int] = (1280, 720), fps: int = 25
+) -> Iterator[NDArray[np.uint8]]:
+    """The pictures of such a clip, uint8 [height, width, 3] RGB, of a photo uint8 [H, W, 3]."""
+    canvas = _canvas(picture, size)
+    for index in range(count):
+        yield _view(canvas, size, index / fps)
 
 
 def _canvas(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

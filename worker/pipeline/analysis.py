@@ -18,7 +18,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -68,12 +68,13 @@ MESH: Final = Form()
 @dataclass(frozen=True)
 class FrameFace:
     """One face in one frame: `box` float32 [4] x, y, width, height, `landmarks` float32 [478, 3] or as the `Form` says,
-    both in pixels."""
+    both in pixels. `strength` 0..1 is how much of its replacement shows; it is not stored."""
 
     track: int
     score: float
     box: NDArray[np.float32]
     landmarks: NDArray[np.float32]
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class AnalysedFrame:
 
 @dataclass(frozen=True)
 class Track:
-    """One person through a shot, or one face of a photo (then `id` is its index, largest first).
+    """One person through a film, or one face of a photo (then `id` is its index, largest first).
 
     The representative frame is `best_index` at `best_seconds`: there the face has `box` (x, y, width, height in
     pixels) and looks `yaw` degrees aside. `size` is the longer side of that box. `descriptor` holds as many
@@ -108,7 +109,11 @@ class Track:
 
 @dataclass(frozen=True)
 class AnalysisSummary:
-    """All of an analysis but the landmarks. `media` is a `MediaInfo` as a dict, `cuts` are seconds of new shots."""
+    """All of an analysis but the landmarks. `cuts` are seconds of new shots.
+
+    Frames of the file hold numbers of stretches in which a face was followed without doubt; `persons` names the track
+    that each belongs to, where that is not of the same number (`faces.persons.UNSURE`: none).
+    """
 
     kind: str
     model_set: str
@@ -121,6 +126,7 @@ class AnalysisSummary:
     warnings: tuple[str, ...] = ()
     peak_rss: int = 0
     form: Form = MESH
+    persons: Mapping[int, int] = field(default_factory=dict)
 
     def to_dict(self, *, descriptors: bool = True) -> dict[str, Any]:
         """A JSON-able copy; without `descriptors` it holds nothing biometric and may be shown or logged."""
@@ -150,6 +156,7 @@ class AnalysisSummary:
                 warnings=tuple(str(warning) for warning in raw["warnings"]),
                 peak_rss=int(raw.get("peak_rss", 0)),
                 form=form,
+                persons={int(number): int(person) for number, person in raw.get("persons", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AnalysisError(str(error)) from error
@@ -270,7 +277,7 @@ class Analysis:
         except BaseException:
             writer.abort()
             raise
-        writer.finish(self._summary)
+        writer.finish(replace(self._summary, persons={}))  # the frames were read with their tracks' numbers
 
     def part(self, holds: Callable[[float], bool], size: tuple[int, int]) -> Analysis:
         """The same analysis whose `frames` are those that `holds` (of seconds), scaled to `size` (width, height).
@@ -303,17 +310,17 @@ class Analysis:
 
     def _found(self, first: int) -> Iterator[AnalysedFrame]:
         """As `frames`, of the whole file."""
-        waiting, form = b"", self._summary.form
+        waiting, summary = b"", self._summary
         for packed in self._chunks():
             if first and waiting and _first_index(packed) > first:
-                yield from (frame for frame in _unpack(waiting, form) if frame.index >= first)
+                yield from (frame for frame in _unpack(waiting, summary) if frame.index >= first)
                 first, waiting = 0, b""
             if first:
                 waiting = packed
             else:
-                yield from _unpack(packed, form)
+                yield from _unpack(packed, summary)
         if waiting:
-            yield from (frame for frame in _unpack(waiting, form) if frame.index >= first)
+            yield from (frame for frame in _unpack(waiting, summary) if frame.index >= first)
 
     def times(self) -> NDArray[np.float64] | None:
         """Seconds of every frame, float64 [frames]; None where frames without faces were left out (older analyses).
@@ -401,7 +408,8 @@ def _read_form(file: BinaryIO) -> Form:
         raise AnalysisError("form") from error
 
 
-def _unpack(packed: bytes, form: Form) -> Iterator[AnalysedFrame]:
+def _unpack(packed: bytes, summary: AnalysisSummary) -> Iterator[AnalysedFrame]:
+    form, persons = summary.form, summary.persons
     try:
         data = _inflate(packed)
         at = 0
@@ -417,7 +425,7 @@ def _unpack(packed: bytes, form: Form) -> Iterator[AnalysedFrame]:
                 low, step = np.array(numbers[4:7], np.float32), np.array(numbers[7:10], np.float32)
                 low, step = low[: form.axes], step[: form.axes]
                 landmarks = (low + step * values).astype(np.float32)
-                faces.append(FrameFace(track, score, np.array(numbers[:4], np.float32), landmarks))
+                faces.append(FrameFace(persons.get(track, track), score, np.array(numbers[:4], np.float32), landmarks))
             yield AnalysedFrame(index, seconds, tuple(faces))
     except (struct.error, ValueError) as error:
         raise AnalysisError(str(error)) from error

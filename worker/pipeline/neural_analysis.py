@@ -17,6 +17,7 @@ from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner
 from worker.media.planes import Planes, PlanesPool
 from worker.media.video import Stamp, VideoReader
+from worker.model_choice import all_of
 from worker.pipeline.analysis import AnalysisSummary, AnalysisWriter, Form
 from worker.pipeline.photo_analysis import SMALLEST_TOLD, Report, Seen, read_photo, write_photo
 from worker.pipeline.stages import Stage, Stages
@@ -70,9 +71,16 @@ def analyse_neural(
     raise_if_stopped: Callable[[], None],
     threads: int = 2,
 ) -> AnalysisSummary:
-    """Analyse a photo or a video with the first detector of `models`. Raises MediaError, ModelError, OSError."""
-    detector = next((card.name for card in models.extra.values() if card.role == "face_detector"), "yoloface_8n")
-    names = NeuralModels(detector=detector)
+    """Analyse a photo with all detectors that there are, or a video with the best one, which looks at every frame.
+
+    Raises MediaError, ModelError, OSError.
+    """
+    detectors = all_of("face_detector", models.extra)
+    names = NeuralModels(
+        detectors if photo else detectors[:1],
+        all_of("face_landmarks", models.extra)[0],
+        all_of("face_embedding", models.extra)[0],
+    )
     if photo:
         return analyse_photo_neural(path, out, runner, models, names=names, report=report)
     return analyse_video_neural(
@@ -95,7 +103,7 @@ def analyse_photo_neural(
     report("decode", 0, 1)
     rgb, facts = read_photo(path)
     report("detect", 0, 1)
-    faces = looker.faces(rgb) or looker.faces(rgb, min_size=SMALLEST_TOLD)
+    faces = looker.faces(rgb) or looker.faces(rgb, min_size=SMALLEST_TOLD, turned="never")
     seen = [Seen(one.score, one.box, one.landmarks, yaw_of(one.landmarks), one.descriptor) for one in faces]
     form = Form(FAN_POINTS, 2, looker.descriptor_size)
     return write_photo(out, seen, models.id(), rgb.shape, warnings=facts["warnings"], report=report, form=form)

@@ -21,6 +21,7 @@ from worker.faces.neural.crops import Frame
 from worker.faces.neural.donors import DonorPhoto, Identity, identity_of, sharpness_at
 from worker.faces.neural.embeddings import ArcFace, apart
 from worker.faces.neural.enhancers import Enhancer
+from worker.faces.neural.join import Joiner, Look
 from worker.faces.neural.masks import Mask
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.photo import PhotoLooker
@@ -63,6 +64,7 @@ class PendingPaste:
     five: Floats
     box: Floats
     mask: PendingMask | None = None
+    strength: float = 1.0
 
     def go_on(self, frame: Frame) -> PendingEnhancement | NeuralJudged | None:
         """See `NeuralTrackSwapper.finish`."""
@@ -78,6 +80,7 @@ class PendingEnhancement:
     matrix: NDArray[np.float64]
     judged: NeuralJudged | None
     mask: Mask | None = None
+    strength: float = 1.0
 
     def go_on(self, frame: Frame) -> NeuralJudged | None:
         """See `FaceEnhancer.finish`."""
@@ -116,10 +119,11 @@ class NeuralTrackSwapper:
         enhancer_blend: int = 80,
         pixel_boost: int = 1,
         masking: Masking | None = None,
+        look: Look | None = None,
     ) -> None:
         """`swapper` and `enhancer` name models of the roles face_swapper and face_enhancer; `identity` was read for
         this swapper. `pixel_boost` is how many times the model's side the face has (see `Swapper`), `enhancer_blend`
-        how much of the enhanced face shows, in per cent, `masking` where the face shows.
+        how much of the enhanced face shows, in per cent, `masking` where the face shows, `look` how it is joined.
 
         Raises ModelError "model_missing" if one of them or the model of the embedding is not in `models`.
         """
@@ -129,7 +133,7 @@ class NeuralTrackSwapper:
         self._swapper = Swapper(card, boost=pixel_boost)
         self._describer = ArcFace(models.card(card.contract.identity))
         self._masks = MaskStep(runner, models, masking or Masking(), self._swapper.side)
-        self._paster = Paster(self._swapper.side, feather=self._masks.feather)
+        self._joiner = Joiner(Paster(self._swapper.side, feather=self._masks.feather), self._swapper, look or Look())
         enhanced = bool(enhancer) and enhancer_blend > 0
         self._enhancer = FaceEnhancer(runner, models, enhancer, blend=enhancer_blend / 100) if enhanced else None
         self._identity = identity
@@ -161,7 +165,7 @@ class NeuralTrackSwapper:
         source = self._identity.source
         runs = tuple(self._runner.submit(self._model, self._swapper.prepare(tile, source)) for tile in tiles)
         mask = self._masks.begin(frame, matrix, face.landmarks)
-        return PendingPaste(self, runs, matrix, index, five, box, mask)
+        return PendingPaste(self, runs, matrix, index, five, box, mask, face.strength)
 
     def finish(self, pending: PendingPaste, frame: Frame) -> PendingEnhancement | NeuralJudged | None:
         """Wait for the swapped face and paste it into `frame`, in place; what to judge where this frame is a sample.
@@ -170,11 +174,12 @@ class NeuralTrackSwapper:
         """
         outputs = [run.result() for run in pending.runs]
         mask = None if pending.mask is None else pending.mask.result()
-        square = self._swapper.decode(outputs, planar=isinstance(frame, Planes))
         around = Box.around(_corners(pending.box), _MARGIN, _size_of(frame))
-        sampled = self._samples.due(pending.index)
+        # A face that is half faded is half somebody else; the next one is judged in its place.
+        sampled = pending.strength >= 1 and self._samples.due(pending.index)
         before = _rgb(frame, around).copy() if around is not None and sampled else None
-        if self._paster.paste(frame, pending.matrix, square, mask=None if mask is None else mask.swap) is None:
+        shown = None if mask is None else mask.swap
+        if self._joiner.join(frame, pending.matrix, outputs, mask=shown, share=pending.strength) is None:
             return None
         self._replaced += 1
         judged = None
@@ -183,7 +188,9 @@ class NeuralTrackSwapper:
             judged = NeuralJudged(self, around, before, five, float(pending.box[2:].max()))
         if self._enhancer is None:
             return judged
-        return self._enhancer.begin(frame, pending.five, judged, mask=mask, matrix=pending.matrix)
+        return self._enhancer.begin(
+            frame, pending.five, judged, mask=mask, matrix=pending.matrix, strength=pending.strength
+        )
 
     def judge(self, runner: ModelRunner, judged: NeuralJudged, frame: Frame) -> None:
         """Judge a sampled face in the finished frame: label and mark are in it, as in what people will see."""
@@ -228,7 +235,14 @@ class FaceEnhancer:
         self._paster = Paster(self._enhancer.image.side, opacity=blend)
 
     def begin(
-        self, frame: Frame, five: Floats, judged: NeuralJudged | None, *, mask: FaceMask | None, matrix: align.Affine
+        self,
+        frame: Frame,
+        five: Floats,
+        judged: NeuralJudged | None,
+        *,
+        mask: FaceMask | None,
+        matrix: align.Affine,
+        strength: float = 1.0,
     ) -> PendingEnhancement:
         """Cut out and submit the face at `five` float32 [5, 2], once it is swapped. Raises ModelError.
 
@@ -236,13 +250,13 @@ class FaceEnhancer:
         """
         inputs, to = self._enhancer.prepare(frame, five)
         shown = None if mask is None else mask.moved(matrix, to, self._enhancer.image.side)
-        return PendingEnhancement(self, self._runner.submit(self._model, inputs), to, judged, shown)
+        return PendingEnhancement(self, self._runner.submit(self._model, inputs), to, judged, shown, strength)
 
     def finish(self, pending: PendingEnhancement, frame: Frame) -> NeuralJudged | None:
         """Wait for the restored face and blend it into `frame`, in place; gives `judged`. Raises ModelError."""
         outputs = pending.run.result()
         square = self._enhancer.decode(outputs, planar=isinstance(frame, Planes))
-        self._paster.paste(frame, pending.matrix, square, mask=pending.mask)
+        self._paster.paste(frame, pending.matrix, square, mask=pending.mask, share=pending.strength)
         return pending.judged
 
 
@@ -253,7 +267,7 @@ def load_identities(spec: JobSpec, runner: ModelRunner, models: ModelSet) -> dic
     Raises MediaError for an unreadable photo, FaceError `no_face` or `source_unusable`, ModelError `model_missing`.
     """
     chosen = models.neural_set(spec.swapper, spec.enhancer)
-    looker = PhotoLooker(runner, models, NeuralModels(chosen.detector, chosen.landmarks, chosen.embedding))
+    looker = PhotoLooker(runner, models, NeuralModels((chosen.detector,), chosen.landmarks, chosen.embedding))
     identities = {}
     for swap in spec.swaps:
         photos = []
@@ -289,18 +303,26 @@ def plan_neural_swaps(
             raise PipelineError("target_missing", f"track {target}")
         if small[target] > len(seen) / 2:
             raise FaceError("face_too_small", f"{small[target]} of {len(seen)} frames")
-        plans[target] = NeuralTrackSwapper(
-            runner,
-            models,
-            spec.swapper,
-            identities[target],
-            frames_to_judge(seen),
-            enhancer=spec.enhancer,
-            enhancer_blend=spec.enhancer_blend,
-            pixel_boost=spec.pixel_boost,
-            masking=spec.masking,
-        )
+        plans[target] = track_swapper(spec, identities[target], frames_to_judge(seen), runner, models)
     return plans
+
+
+def track_swapper(
+    spec: JobSpec, identity: Identity, judged_frames: frozenset[int], runner: ModelRunner, models: ModelSet
+) -> NeuralTrackSwapper:
+    """What swaps one face of the job `spec`. Raises ModelError "model_missing"."""
+    return NeuralTrackSwapper(
+        runner,
+        models,
+        spec.swapper,
+        identity,
+        judged_frames,
+        enhancer=spec.enhancer,
+        enhancer_blend=spec.enhancer_blend,
+        pixel_boost=spec.pixel_boost,
+        masking=spec.masking,
+        look=Look(spec.blend, spec.colour_match),
+    )
 
 
 def _size_of(frame: Frame) -> tuple[int, int]:

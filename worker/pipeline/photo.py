@@ -12,6 +12,7 @@ from watermark.fingerprint import take
 from watermark.image import embed_pattern
 from watermark.labels import LabelRenderer
 from watermark.pattern import MarkPattern
+from worker.faces.anonymise import hide
 from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelRunner
 from worker.media import image
@@ -76,6 +77,11 @@ def run_photo(
     clock.lap("decode")
     faces = {face.track: face for frame in analysis.frames() for face in frame.faces}
     report("swap", 0, 1)
+    targets = {swap.target for swap in spec.swaps}
+    if spec.others == "blur":
+        for track, face in faces.items():
+            if track not in targets:
+                hide(rgb, face.landmarks)
     swapped = []
     for swap in spec.swaps:
         if swap.target not in faces:

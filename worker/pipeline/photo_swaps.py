@@ -18,7 +18,7 @@ from worker.inference.types import ModelRunner
 from worker.model_choice import MESH
 from worker.pipeline.analysis import FrameFace
 from worker.pipeline.errors import PipelineError
-from worker.pipeline.neural_swapping import NeuralTrackSwapper, PendingEnhancement, load_identities
+from worker.pipeline.neural_swapping import PendingEnhancement, load_identities, track_swapper
 from worker.pipeline.reports import quality_record
 from worker.pipeline.sources import load_sources
 from worker.spec import JobSpec
@@ -45,12 +45,13 @@ class _Mesh:
     def __init__(self, spec: JobSpec, runner: ModelRunner) -> None:
         self._runner = runner
         self._sources = load_sources(spec, runner)
+        self._options = SwapOptions(smoothing=0.0, blend=spec.blend)
         self._before: Rgb | None = None  # the photo before the first swap
 
     def swap(self, rgb: Rgb, face: FrameFace) -> Judge:
         sources = self._sources[face.track]
         before = self._before = rgb.copy() if self._before is None else self._before
-        done = MeshSwapper(sources, SwapOptions(smoothing=0.0)).swap(rgb, face.landmarks)
+        done = MeshSwapper(sources, self._options).swap(rgb, face.landmarks)
         source = sources[done.source_index]
 
         def judged(after: Rgb) -> dict[str, Any]:
@@ -78,17 +79,8 @@ class _Neural:
         self._identities = load_identities(spec, runner, models)
 
     def swap(self, rgb: Rgb, face: FrameFace) -> Judge:
-        plan = NeuralTrackSwapper(
-            self._runner,
-            self._models,
-            self._spec.swapper,
-            self._identities[face.track],
-            frozenset({0}),
-            enhancer=self._spec.enhancer,
-            enhancer_blend=self._spec.enhancer_blend,
-            pixel_boost=self._spec.pixel_boost,
-            masking=self._spec.masking,
-        )
+        identity = self._identities[face.track]
+        plan = track_swapper(self._spec, identity, frozenset({0}), self._runner, self._models)
         begun = plan.begin(rgb, face, 0)
         if begun is None:
             raise FaceError("face_too_small")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ from worker.pipeline.analysis import Analysis, FrameFace
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.reports import quality_record
 from worker.pipeline.segments import TrackFacts
-from worker.spec import JobSpec
+from worker.spec import Blend, JobSpec
 
 _MARGIN: Final = 0.3
 """How far around the landmarks the rectangle reaches, as a share of the face: the swap moves features a little."""
@@ -54,9 +55,9 @@ class TrackSwapper:
     later: tuple[str, ...] = ()
     looks_back = True
 
-    def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int]) -> None:
+    def __init__(self, sources: Sequence[SourceFace], judged_frames: frozenset[int], blend: Blend = "feather") -> None:
         self._sources = tuple(sources)
-        self._swapper = MeshSwapper(sources, SwapOptions(most_yaw_gap=180.0))
+        self._swapper = MeshSwapper(sources, SwapOptions(most_yaw_gap=180.0, blend=blend))
         self._samples = Samples(judged_frames)
         self.start_anew()
 
@@ -97,10 +98,13 @@ class TrackSwapper:
                 raise
             self._left_alone += 1
             return None
+        if face.strength < 1:
+            rgb = cv2.addWeighted(rgb, face.strength, before, 1 - face.strength, 0)
         planes.paste(box, rgb, before)
         self._replaced += 1
         self._widest_gap = max(self._widest_gap, done.yaw_gap)
-        if not self._samples.due(index):
+        # A face that is half faded is half somebody else; the next one is judged in its place.
+        if face.strength < 1 or not self._samples.due(index):
             return None
         return Judged(self, box, before, inside, self._sources[done.source_index], done.yaw_gap)
 
@@ -177,7 +181,7 @@ def plan_swaps(
             raise FaceError("pose_gap", f"{fit.turned} of {count} frames, up to {fit.widest:.0f} degrees")
         if small[target] > count / 2:
             raise FaceError("face_too_small", f"{small[target]} of {count} frames")
-        plans[target] = TrackSwapper(sources[target], frames_to_judge(indices[target]))
+        plans[target] = TrackSwapper(sources[target], frames_to_judge(indices[target]), spec.blend)
     return plans
 
 

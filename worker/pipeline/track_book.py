@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.faces.neural.points import yaw_of
+from worker.faces.persons import UNSURE
 from worker.faces.track import TrackedFace
 from worker.pipeline.analysis import Track
 
@@ -47,6 +48,20 @@ class TrackBook:
             if score > entry.best_score:
                 entry.best_score, entry.best_index, entry.best_seconds = score, index, seconds
                 entry.box, entry.yaw = (x, y, width, height), yaw
+
+    def merge(self, persons: Mapping[int, int]) -> None:
+        """Put the tracks of one person together: `persons` names it for each number, as `faces.persons.group`."""
+        for number in sorted(self._entries):
+            person = persons.get(number, number)
+            if person == number:
+                continue
+            own = self._entries.pop(number)
+            if person == UNSURE:
+                continue
+            entry = self._entries[person]
+            better = own if own.best_score > entry.best_score else entry
+            first, last = min(own.first, entry.first), max(own.last, entry.last)
+            self._entries[person] = replace(better, first=first, last=last, frames=own.frames + entry.frames)
 
     def tracks(self, descriptors: Mapping[int, NDArray[np.float32]]) -> tuple[Track, ...]:
         """Return the tracks in the order of their numbers; `descriptors` is float32 [D] per track."""

@@ -21,6 +21,7 @@ from watermark.fingerprint import Fingerprint, take
 from watermark.labels import LabelRenderer
 from watermark.pattern import MarkPattern
 from watermark.video import Embedder
+from worker.faces.anonymise import hide_in
 from worker.faces.neural.upscalers import Upscaler, enlarge_planes
 from worker.inference.registry import BUILTIN, ModelSet
 from worker.inference.types import ModelRunner
@@ -32,7 +33,7 @@ from worker.media.planes import Planes, PlanesPool
 from worker.media.timing import Shown, Timeline, exact_rate, first_frame
 from worker.media.video import Stamp, VideoReader
 from worker.media.window import SAME_TIME, Window
-from worker.pipeline.analysis import Analysis, FrameFace
+from worker.pipeline.analysis import Analysis
 from worker.pipeline.cursor import FrameCursor
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.overlay import PlanarLabel
@@ -49,7 +50,7 @@ from worker.pipeline.segments import (
     run_in_start,
     times_of,
 )
-from worker.pipeline.smoothed import SmoothedFaces
+from worker.pipeline.smoothed import Seen, SmoothedFaces
 from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.swapping import sum_up
 from worker.pipeline.track_plans import Judgeable, TrackPlan, UnderWay, plan_tracks
@@ -69,7 +70,7 @@ class _Item:
     shown: Shown
     frame: Any
     leads: bool = False
-    faces: tuple[FrameFace, ...] = ()
+    seen: Seen = field(default_factory=Seen)
     planes: Planes | None = None
     under_way: list[UnderWay] = field(default_factory=list)
     judged: list[Judgeable] = field(default_factory=list)
@@ -394,10 +395,10 @@ class _Run:
         start = run_in_start(segment, owner.cuts) if looks_back else segment.first
         for shown, frame in owner.shown(start, segment.last):
             index = shown.stamp.index
-            faces = owner.faces.of(index)
+            seen = owner.faces.of(index)
             leads = index < segment.first
-            if faces or not leads:
-                yield _Item(shown, frame, leads, faces)
+            if seen.targets or not leads:
+                yield _Item(shown, frame, leads, seen)
 
     def _convert(self, item: _Item) -> _Item:
         item.planes = self._owner.pool.take(self._chain.raise_if_stopped)
@@ -411,7 +412,10 @@ class _Run:
         if item.shown.stamp.index in self._cuts:
             for plan_ in self._owner.plans.values():
                 plan_.reset()
-        for face in item.faces:
+        if self._owner.spec.others == "blur" and not item.leads:
+            for face in item.seen.others:
+                hide_in(item.planes, face.landmarks)
+        for face in item.seen.targets:
             swapper = self._owner.plans[face.track]
             if item.leads:
                 swapper.look(item.planes, face)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from worker.faces.track import TrackedFace, VideoTracker
+from worker.faces.embed import distance
+from worker.faces.persons import described, group
+from worker.faces.track import Correction, TrackedFace, VideoTracker
 from worker.faces.types import Floats, ModelRunner
+from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
 from worker.media.entries import check_sound
 from worker.media.magic import HEAD_BYTES, sniff
 from worker.media.planes import Planes, PlanesPool
@@ -19,6 +23,9 @@ from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.track_book import TrackBook
 
 _DEPTH = 2
+# How much nearer than anybody else two stretches of a film must be to count as one person: half of what two photos of
+# one person usually are apart.
+_MARGIN = 0.1
 
 
 @dataclass
@@ -69,6 +76,7 @@ class Record:
         self._cuts: list[float] = []
         self._frames = 0
         self._last = 0.0
+        self._waiting: deque[tuple[Stamp, list[TrackedFace]]] = deque()
 
     def pictures(self) -> Iterator[tuple[Stamp, Any]]:
         """The pictures of the video; its sound is decoded on the way, to know that it can be. Raises MediaError."""
@@ -78,20 +86,50 @@ class Record:
             elif kind == "sound":
                 check_sound(item)
 
-    def add(self, stamp: Stamp, faces: Sequence[TrackedFace], *, begins_shot: bool) -> None:
-        """Write down the next frame. Frames without faces too: by their times a segment's start is found."""
+    def add(
+        self,
+        stamp: Stamp,
+        faces: Sequence[TrackedFace],
+        *,
+        begins_shot: bool,
+        corrections: Sequence[Correction] = (),
+        settled: int | None = None,
+    ) -> None:
+        """Write down the next frame. Frames without faces too: by their times a segment's start is found.
+
+        `corrections` are carried out on the frames that wait; those before number `settled` no longer do, None: none.
+        """
         if begins_shot:
             self._cuts.append(stamp.seconds)
-        self._book.add(stamp.index, stamp.seconds, faces)
-        found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
-        self._writer.add(AnalysedFrame(stamp.index, stamp.seconds, found))
+        for correction in corrections:
+            for earlier, found in self._waiting:
+                if earlier.index >= correction.since:
+                    found[:] = [replace(f, track=correction.new) if f.track == correction.old else f for f in found]
+        self._waiting.append((stamp, list(faces)))
+        while self._waiting and (settled is None or self._waiting[0][0].index < settled):
+            self._write(*self._waiting.popleft())
         self._frames += 1
         self._last = stamp.seconds
         self._report("track", stamp.index + 1, self._reader.frames)
 
-    def finish(self, model_set: str, descriptors: Mapping[int, Floats], form: Form = MESH) -> AnalysisSummary:
-        """Write the summary and let the file appear. Raises OSError."""
+    def _write(self, stamp: Stamp, faces: Sequence[TrackedFace]) -> None:
+        self._book.add(stamp.index, stamp.seconds, faces)
+        found = tuple(FrameFace(one.track, one.score, one.box, one.landmarks) for one in faces)
+        self._writer.add(AnalysedFrame(stamp.index, stamp.seconds, found))
+
+    def finish(
+        self,
+        model_set: str,
+        descriptors: Mapping[int, Floats],
+        form: Form = MESH,
+        persons: Mapping[int, int] | None = None,
+    ) -> AnalysisSummary:
+        """Write the summary and let the file appear; `persons` names the track of each number. Raises OSError."""
+        while self._waiting:
+            self._write(*self._waiting.popleft())
         width, height = self._reader.size
+        persons = {number: person for number, person in (persons or {}).items() if person != number}
+        self._book.merge(persons)
         summary = AnalysisSummary(
             kind="video",
             model_set=model_set,
@@ -103,6 +141,7 @@ class Record:
             cuts=tuple(self._cuts),
             warnings=tuple(self._reader.warnings),
             form=form,
+            persons=persons,
         )
         self._writer.finish(summary)
         return summary
@@ -134,7 +173,13 @@ def _follow(
         cuts = len(tracker.cuts)
         faces = tracker.push(stamp.index, stamp.seconds, planes.to_rgb())
         pool.give(planes)
-        record.add(stamp, faces, begins_shot=len(tracker.cuts) > cuts)
+        record.add(
+            stamp,
+            faces,
+            begins_shot=len(tracker.cuts) > cuts,
+            corrections=tracker.corrections(),
+            settled=tracker.settled,
+        )
         return item
 
     chain: Stages[_Item] = Stages(
@@ -144,4 +189,6 @@ def _follow(
         raise_if_stopped=raise_if_stopped,
     )
     chain.run(_Item(*picture) for picture in record.pictures())
-    return record.finish(model_set, tracker.descriptors())
+    stretches = tracker.stretches()
+    persons = group(stretches, distance, same=IDENTITY_PASS, margin=_MARGIN, other=IDENTITY_REVIEW)
+    return record.finish(model_set, described(stretches, persons), persons=persons)

@@ -7,10 +7,13 @@ from django.test import Client
 
 from consent.models import AuditRecord, LedgerEntry
 from tests.webapp import cast
+from webapp.console import words
 from webapp.jobs import intake, leases
 from webapp.jobs.models import Asset
 from webapp.screening import services as screening
 from webapp.screening.models import Review, ScreeningRecord
+from worker.gate import alignment, lists, provenance, rules_origin, signals
+from worker.gate.declarations import Declaration
 
 pytestmark = pytest.mark.django_db
 
@@ -141,3 +144,44 @@ def test_only_pictures_of_the_review_are_shown(cleo: cast.Account, review: Revie
     assert mod.get(f"/console/reviews/{review.pk}/{other.pk}/0.jpg").status_code == 404
     assert mod.get("/console/reviews/%00/x/0.jpg").status_code == 404
     assert mod.post("/console/reviews/rev_none", {"decision": "release", "reason": "x"}).status_code == 404
+
+
+def test_what_the_gate_found_is_told_in_sentences_and_the_files_own_words_after_a_reason(cleo: cast.Account) -> None:
+    hit = {"list": "banned", "kind": "watch", "line": 7, "distance": 12, "what": "face", "seconds": 3.25}
+    said = [
+        Declaration("aigc", "suspected", "xmp", "ContentProducer Zhang San"),
+        Declaration("generator", "ComfyUI", "png_text", "prompt"),
+        Declaration("camera", "<b>Canon</b>", "exif", "Model"),
+    ]
+    found = [
+        provenance.measured(said, unread=["png_text: too_large", "xmp: malformed"]),
+        lists.measured([hit], names=["banned"], entries=9, looked=4),
+        alignment.measured(square=True, offset=0.004, share=1.0),
+        signals.own_mark(b"\1" * 8, "full", {"output": "out_1", "job": "job_1", "owner": "another"}),
+        signals.credentials("valid", is_ours=False, issuer="x", source_types=["trainedAlgorithmicMedia"]),
+    ]
+    review = reviewed(cleo, cast.ready(cleo, "target"))
+    ScreeningRecord.objects.filter(pk=review.screening_id).update(signals=[each.to_dict() for each in found])
+    _, mod = cast.moderator()
+    before = mod.get("/console/reviews").content.decode()
+    assert "Zhang San" not in before
+    assert "Canon" not in before
+    look(mod, review)
+    html = mod.get("/console/reviews").content.decode()
+    for text in (
+        "China&#x27;s AIGC label (XMP) says that it is suspected to be made by AI (ContentProducer Zhang San).",
+        "It carries what ComfyUI leaves in the pictures it makes (a text chunk of the PNG).",
+        "A face in it is near line 7 of the list “banned” (watch) at 3.2 s: 12 of 256 bits differ",
+        "A block of metadata (a text chunk of the PNG) is larger than any honest one",
+        "where face generators put it",
+        "It is the result out_1 of job job_1, of another organisation.",
+        "Content Credentials say that AI made or changed it (valid).",
+    ):
+        assert text in html, text
+    assert "<b>Canon" not in html
+
+
+def test_every_code_of_these_rules_has_words() -> None:
+    codes = {*rules_origin.CODES, "ffhq_alignment", "watched_picture", "listed_picture", "is_our_output"}
+    for code in (*codes, "output_of_another_account"):
+        assert code in words.REASONS

@@ -56,7 +56,7 @@ def test_a_corner_that_a_rule_demands_is_not_given_up(settings: Any) -> None:
 
 def test_a_model_can_be_chosen_once_all_that_it_needs_is_there(settings: Any, tmp_path: Path) -> None:
     chosen = Options.from_mapping({"swapper": "inswapper_128", "enhancer": "gfpgan_1.4"})
-    for missing in ("yoloface_8n", "2dfan4"):
+    for missing in ("arcface_w600k_r50", "inswapper_128"):
         settings.OPERATOR_MODELS_DIR = tmp_path / "away"
         with pytest.raises(JobsError, match=missing) as refused:
             chosen.check_models()

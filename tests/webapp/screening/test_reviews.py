@@ -13,6 +13,7 @@ from django.utils import timezone
 from consent import ledger
 from consent.ledger import verifying
 from consent.ledger.models import LedgerEntry
+from tests.worker.gate.clean import clean_upload
 from webapp.jobs import intake, running
 from webapp.jobs.models import Asset, Job
 from webapp.screening import forgetting, services
@@ -23,17 +24,7 @@ pytestmark = pytest.mark.django_db
 
 
 def decided(profile: str, **changes: Any) -> policy.GateDecision:
-    found = {
-        "dimensions": signals.dimensions(512, 512, None),
-        "faces": signals.faces("target", [180.0]),
-        "markable": signals.markable(None),
-        "own_mark": signals.own_mark(None, "full"),
-        "stay_down": signals.stay_down("", 0),
-        "credentials": signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
-        "listed_face": signals.listed_face([], entries=0, threshold=0.0, one_to_many=False, chance=0.0),
-        **changes,
-    }
-    return policy.decide_asset([*found.values(), *signals.not_installed()], profiles.named(profile), "target")
+    return policy.decide_asset(clean_upload(**changes), profiles.named(profile), "target")
 
 
 def screening(stage: Any) -> Asset:

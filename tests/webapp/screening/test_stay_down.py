@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from consent import services as consents
 from tests.webapp import publishing
+from tests.worker.gate.clean import clean_upload
 from webapp import keys_of_house
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Output
@@ -85,16 +86,11 @@ def test_a_withdrawn_output_is_refused_in_every_guise_and_other_pictures_are_not
 
 def test_the_gate_refuses_and_says_why_without_naming_anybody() -> None:
     def decided(value: str) -> policy.GateDecision:
-        clean = [
-            signals.dimensions(512, 512, None),
-            signals.faces("target", [180.0]),
-            signals.markable(None),
-            signals.own_mark(b"\x01" * 8 if value == "mark" else None, "full"),
-            signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
-            signals.listed_face([], entries=0, threshold=0.0, one_to_many=False, chance=0.0),
-            signals.stay_down(value, 1),
-        ]
-        return policy.decide_asset([*clean, *signals.not_installed()], profiles.named("evaluation"), "target")
+        found = clean_upload(
+            own_mark=signals.own_mark(b"\x01" * 8 if value == "mark" else None, "full"),
+            stay_down=signals.stay_down(value, 1),
+        )
+        return policy.decide_asset(found, profiles.named("evaluation"), "target")
 
     assert decided("").decision == "accept"
     for value in ("mark", "picture"):

@@ -18,7 +18,7 @@ from worker.faces.neural.embeddings import ArcFace, apart, unit
 from worker.faces.neural.enhancers import Enhancer
 from worker.faces.neural.landmarks import Fan2d
 from worker.faces.neural.paste import Paster, feathered
-from worker.faces.neural.points import five_of, yaw_of, yaw_of_five
+from worker.faces.neural.points import NeuralDetection, five_of, yaw_of, yaw_of_five
 from worker.faces.neural.swappers import Swapper
 from worker.inference import registry
 from worker.inference.importing import import_folder
@@ -104,7 +104,9 @@ def test_what_was_written_is_read_back_to_the_byte(layout, colours, values):
 def test_every_contract_of_the_set_has_the_published_numbers():
     others = ("face_swapper", "face_converter")  # see test_swappers
     others += ("face_occluder", "face_parser", "frame_upscaler", "content_filter")  # see test_masks and its neighbours
-    images = {name: card.contract.image for name, card in CARDS.items() if card.role not in others}
+    images = {
+        name: card.contract.image for name, card in CARDS.items() if card.contract.image and card.role not in others
+    }
     assert {name: (image.input, image.side, image.framing, image.colours) for name, image in images.items()} == {
         "yoloface_8n": ("input", 640, "letterbox", "BGR"),
         "yunet": ("input", 640, "letterbox", "BGR"),
@@ -119,6 +121,11 @@ def test_every_contract_of_the_set_has_the_published_numbers():
         "gpen_bfr_512": ("input", 512, "ffhq_512", "RGB"),
         "gpen_bfr_1024": ("input", 1024, "ffhq_512", "RGB"),
         "gpen_bfr_2048": ("input", 2048, "ffhq_512", "RGB"),
+        "scrfd_2.5g": ("input", 640, "letterbox", "BGR"),
+        "retinaface_10g": ("input", 640, "letterbox", "BGR"),
+        "peppa_wutz": ("input", 256, "box", "RGB"),
+        "2d106det": ("data", 192, "box", "RGB"),
+        "auraface_v1": ("input", 112, "arcface_112_v2", "RGB"),
     }
     white = np.full((1, 1, 3), 255, np.uint8)
     extremes = {}
@@ -126,11 +133,13 @@ def test_every_contract_of_the_set_has_the_published_numbers():
         small = replace(image, side=1)
         tensor = TensorWriter(small).tensor.ravel()[0], TensorWriter(small).write(white).ravel()[0]
         extremes[name] = (round(float(tensor[0]), 3), round(float(tensor[1]), 3))
-    shares = ("yoloface_8n", "2dfan4")
-    assert extremes == {
-        name: (0.0, 255.0) if name == "yunet" else (0.0, 1.0) if name in shares else (-1.0, 1.0) for name in images
-    }
-    assert images["2dfan4"].share == 195 / 256
+    shares = ("yoloface_8n", "2dfan4", "peppa_wutz")
+    wanted = dict.fromkeys(images, (-1.0, 1.0)) | dict.fromkeys(shares, (0.0, 1.0))
+    wanted |= dict.fromkeys(("yunet", "2d106det"), (0.0, 255.0))
+    wanted |= dict.fromkeys(("scrfd_2.5g", "retinaface_10g"), (-0.996, 0.996))  # 127.5 / 128
+    assert extremes == wanted
+    assert images["2dfan4"].share == images["peppa_wutz"].share == 195 / 256
+    assert images["2d106det"].share == pytest.approx(1 / 1.5)
 
 
 # -- crops ---------------------------------------------------------------------------------------------------------
@@ -203,7 +212,7 @@ def test_a_detector_that_saw_a_wide_frame_has_black_below_a_narrow_one():
 # -- what comes back -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["yoloface_8n", "yunet"])
+@pytest.mark.parametrize("name", ["yoloface_8n", "yunet"])  # the others: test_neural_detectors
 def test_a_detected_face_is_told_in_pixels_of_the_frame(runner, name):
     detector = PointDetector(runner.models.card(name))
     inputs, scale = detector.prepare(textured())
@@ -217,8 +226,8 @@ def test_a_detected_face_is_told_in_pixels_of_the_frame(runner, name):
 def test_landmarks_are_told_in_pixels_of_the_frame_with_the_mean_peak(runner):
     fan = Fan2d(runner.models.card("2dfan4"))
     box = np.array([780, 315, 360, 450], np.float32)
-    inputs, matrix = fan.prepare(textured(), box)
-    found = fan.decode(runner.run("2dfan4", inputs), matrix)
+    inputs, placed = fan.prepare(textured(), NeuralDetection(box, 0.9, FIVE))
+    found = fan.decode(runner.run("2dfan4", inputs), placed)
     np.testing.assert_allclose(found.points, box[:2] + graphs.template_68() * box[2:], atol=0.05)
     assert found.score == pytest.approx(0.75 / 0.9, abs=1e-3)
 

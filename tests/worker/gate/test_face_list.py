@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.worker.gate.clean import clean_upload
 from worker.gate import face_list, policy, profiles, signals
 from worker.gate.face_list import FaceList, chance, pack, turned
 from worker.inference import registry
@@ -97,20 +98,6 @@ def test_a_broken_entry_is_no_empty_list() -> None:
             FaceList.of([pack(descriptors(1)[0], KEY), wrong], KEY)
 
 
-def clean(**changes: Any) -> list[signals.Signal]:
-    found = {
-        "dimensions": signals.dimensions(512, 512, None),
-        "faces": signals.faces("target", [180.0]),
-        "markable": signals.markable(None),
-        "own_mark": signals.own_mark(None, "full"),
-        "credentials": signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
-        "stay_down": signals.stay_down("", 0),
-        "listed_face": signals.listed_face([], entries=3, threshold=0.45, one_to_many=False, chance=0.005),
-        **changes,
-    }
-    return [*(each for each in found.values() if each is not None), *signals.not_installed()]
-
-
 @pytest.mark.parametrize("profile", ["evaluation", "standard", "strict"])
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_a_hit_asks_a_person_in_every_profile_and_role(profile: str, role: str) -> None:
@@ -120,11 +107,13 @@ def test_a_hit_asks_a_person_in_every_profile_and_role(profile: str, role: str) 
         (None, "listed_face_missing"),
         (signals.failed("listed_face", "x"), "listed_face_error"),
     ):
-        decision = policy.decide_asset(clean(listed_face=found), profiles.named(profile), role)
+        signals_of = [each for each in clean_upload() if each.kind != "listed_face"]
+        signals_of += [found] if found is not None else []
+        decision = policy.decide_asset(signals_of, profiles.named(profile), role)
         assert decision.decision == "review"
         assert first in decision.reasons
         assert "list" not in decision.message.lower()  # the uploader is not told who is on it
-    accepted = policy.decide_asset(clean(), profiles.named("evaluation"), role)
+    accepted = policy.decide_asset(clean_upload(), profiles.named("evaluation"), role)
     assert accepted.decision == "accept"
 
 
@@ -136,7 +125,7 @@ def test_only_a_model_measured_for_one_against_many_may_refuse(monkeypatch: pyte
     rows = descriptors(5)
     found = face_list.measure(analysis(rows[0]), listed(rows))
     assert found.value["threshold"] == 0.3
-    decision = policy.decide_asset(clean(listed_face=found), profiles.named("evaluation"), "target")
+    decision = policy.decide_asset(clean_upload(listed_face=found), profiles.named("evaluation"), "target")
     assert (decision.decision, decision.reasons) == ("reject", ("listed_face",))
 
 

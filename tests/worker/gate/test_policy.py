@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.worker.gate.clean import clean_upload, screened
 from worker.gate import policy, profiles, signals
 from worker.gate.signals import Signal
 
 EVALUATION, STANDARD, STRICT = (profiles.named(name) for name in ("evaluation", "standard", "strict"))
-
-
-def clean_asset(**changes: Signal) -> list[Signal]:
-    """Signals of an upload with nothing wrong; `changes` replaces kinds."""
-    found = {
-        "dimensions": signals.dimensions(512, 512, None),
-        "faces": signals.faces("target", [180.0]),
-        "markable": signals.markable(None),
-        "own_mark": signals.own_mark(None, "full"),
-        "credentials": signals.credentials("none", is_ours=False, issuer=None, source_types=[]),
-        "listed_face": signals.listed_face([], entries=0, threshold=0.0, one_to_many=False, chance=0.0),
-        "stay_down": signals.stay_down("", 0),
-    }
-    return [*{**found, **changes}.values(), *signals.not_installed()]
 
 
 def clean_job(
@@ -42,13 +28,8 @@ def clean_job(
     ]
 
 
-def screened(found: list[Signal]) -> list[Signal]:
-    """As if every kind that is not installed had been measured."""
-    return [replace(each, status="measured") if each.status == "not_installed" else each for each in found]
-
-
 def test_a_clean_upload_is_accepted_in_evaluation_and_its_gaps_are_named() -> None:
-    decision = policy.decide_asset(clean_asset(), EVALUATION, "target")
+    decision = policy.decide_asset(clean_upload(), EVALUATION, "target")
     assert (decision.decision, decision.reasons) == ("accept", ())
     assert decision.not_screened == signals.NOT_SCREENED
     assert decision.label_required
@@ -56,7 +37,7 @@ def test_a_clean_upload_is_accepted_in_evaluation_and_its_gaps_are_named() -> No
 
 @pytest.mark.parametrize("profile", [STANDARD, STRICT])
 def test_in_production_what_was_not_screened_goes_to_a_person(profile: profiles.Profile) -> None:
-    decision = policy.decide_asset(clean_asset(), profile, "target")
+    decision = policy.decide_asset(clean_upload(), profile, "target")
     assert decision.decision == "review"
     assert "not_screened_nsfw" in decision.reasons
     assert ("not_screened_face_forgery" in decision.reasons) == (profile is STRICT)
@@ -64,7 +45,7 @@ def test_in_production_what_was_not_screened_goes_to_a_person(profile: profiles.
 
 def test_a_wholly_screened_upload_is_accepted_in_every_profile_and_needs_no_label() -> None:
     for profile in (EVALUATION, STANDARD, STRICT):
-        decision = policy.decide_asset(screened(clean_asset()), profile, "target")
+        decision = policy.decide_asset(screened(clean_upload()), profile, "target")
         assert decision.decision == "accept"
         assert not decision.label_required
 
@@ -97,7 +78,7 @@ def test_a_wholly_screened_upload_is_accepted_in_every_profile_and_needs_no_labe
     ],
 )
 def test_each_finding_has_its_decision_and_its_code(kind: str, signal: Signal, expected: str, code: str) -> None:
-    decision = policy.decide_asset(clean_asset(**{kind: signal}), EVALUATION, "target")
+    decision = policy.decide_asset(clean_upload(**{kind: signal}), EVALUATION, "target")
     assert (decision.decision, decision.reasons[0]) == (expected, code)
     assert decision.message
 
@@ -105,7 +86,7 @@ def test_each_finding_has_its_decision_and_its_code(kind: str, signal: Signal, e
 @pytest.mark.parametrize("kind", policy.TARGET_NEEDS)
 @pytest.mark.parametrize("profile", [EVALUATION, STANDARD, STRICT])
 def test_a_signal_that_is_missing_or_broken_is_never_an_acceptance(kind: str, profile: profiles.Profile) -> None:
-    without = [each for each in clean_asset() if each.kind != kind]
+    without = [each for each in clean_upload() if each.kind != kind]
     assert policy.decide_asset(without, profile, "target").decision == "review"
     broken = [*without, signals.failed(kind, "timeout")]
     decision = policy.decide_asset(broken, profile, "target")
@@ -114,7 +95,7 @@ def test_a_signal_that_is_missing_or_broken_is_never_an_acceptance(kind: str, pr
 
 
 def test_a_source_photo_need_not_carry_a_mark() -> None:
-    found = clean_asset(markable=signals.markable("too_small"))
+    found = clean_upload(markable=signals.markable("too_small"))
     assert policy.decide_asset(found, EVALUATION, "source").decision == "accept"
 
 

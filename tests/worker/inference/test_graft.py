@@ -223,3 +223,40 @@ def test_a_vector_is_scaled_to_length_one_whoever_else_reads_it():
 def test_a_picture_is_not_scaled_to_length_one():
     with pytest.raises(ValueError, match="no vector"):
         graft.unit_length(passing({"output": (3, 4, 4)}, 11), output="output")
+
+
+def decode_scrfd(raw: dict[str, NDArray[np.float32]], item: int):
+    boxes, scores, points = [], [], []
+    for stride in (8, 16, 32):
+        cells = 640 // stride
+        for place in range(2 * cells * cells):
+            row, column = divmod(place // 2, cells)
+            corner = np.array([column, row], np.float32) * stride
+            scores.append(raw[f"score_{stride}"][item, place, 0])
+            left, upper, right, lower = raw[f"bbox_{stride}"][item, place] * stride
+            low, high = corner - (left, upper), corner + (right, lower)
+            boxes.append(np.concatenate([(low + high) / 2, high - low]))
+            points.append((raw[f"kps_{stride}"][item, place].reshape(5, 2) * stride + corner).ravel())
+    return np.stack(boxes).astype(np.float32), np.array(scores, np.float32), np.stack(points).astype(np.float32)
+
+
+@pytest.mark.parametrize("opset", [11, 18])
+def test_scrfd_decodes_in_the_graph_as_outside(opset):
+    rng = np.random.default_rng(opset)
+    shapes = {
+        f"{kind}_{stride}": (2 * (640 // stride) ** 2, size)
+        for kind, size in (("score", 1), ("bbox", 4), ("kps", 10))
+        for stride in (8, 16, 32)
+    }
+    raw = {name: rng.random((2, *shape)).astype(np.float32) for name, shape in shapes.items()}
+    for stride in (8, 16, 32):
+        raw[f"bbox_{stride}"] *= 4
+        raw[f"score_{stride}"] **= 8
+    raw["score_8"][1] = raw["score_16"][1] = raw["score_32"][1] = 0.4  # no face in the second picture
+    model = passing(shapes, opset)
+    graft.scrfd_faces(model, score=SCORE, overlap=OVERLAP, faces=FACES)
+    found = run(model, {f"raw_{name}": values for name, values in raw.items()})
+    wanted = [expected(*decode_scrfd(raw, item)) for item in range(2)]
+    assert np.count_nonzero(wanted[0]["scores"]) > 50
+    assert not found["scores"][1].any()
+    compare(found, wanted, 2e-3)

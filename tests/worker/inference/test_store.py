@@ -293,3 +293,46 @@ def test_a_role_is_matched_by_the_graph_alone(store, tmp_path):
     path = tmp_path / "some.onnx"
     onnx.save(graphs.yunet(), path)
     assert store.add_file(path, "face_detector", quiet, pin=True).card.name == "yunet"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["scrfd_2.5g", "retinaface_10g", "peppa_wutz", "2d106det", "fan_68_5", "arcface_w600k_r50", "auraface_v1"],
+)
+def test_every_detector_landmark_and_embedding_model_is_installed_as_its_licence_allows(store, host, name):
+    known = registry.operator_models()[name]
+    host.files[known.file] = graphs.graph_of(name).SerializeToString()
+    if not known.card.commercial_use:
+        with refused("licence_not_accepted"):
+            store.install(name, quiet, mirror=host.url, pin=True)
+        assert not host.asked
+        store.accept_licence(name, "research of our own", "ada")
+    assert store.install(name, quiet, mirror=host.url, pin=True).state == "good"
+    assert store.models().card(name).original == sha256(host.files[known.file])
+    host.files[known.file] = graphs.enhancer().SerializeToString()
+    store.remove(name)
+    store.forget(name)
+    with refused("model_unfit"):  # another graph than its contract's
+        store.install(name, quiet, mirror=host.url, pin=True)
+    assert left(store) == []
+
+
+def test_licences_of_detectors_landmarks_and_embeddings_are_those_of_their_publishers():
+    roles = ("face_detector", "face_landmarks", "face_embedding")
+    found = {
+        name: (known.card.licence, known.card.commercial_use)
+        for name, known in registry.operator_models().items()
+        if known.card.role in roles
+    }
+    assert found == {
+        "yoloface_8n": ("GPL-3.0", True),
+        "yunet": ("MIT", True),
+        "scrfd_2.5g": ("Non-Commercial", False),
+        "retinaface_10g": ("Non-Commercial", False),
+        "2dfan4": ("MIT", True),
+        "peppa_wutz": ("Apache-2.0", True),
+        "2d106det": ("Non-Commercial", False),
+        "fan_68_5": ("OpenRAIL-M", True),
+        "arcface_w600k_r50": ("Non-Commercial", False),
+        "auraface_v1": ("Apache-2.0", True),
+    }

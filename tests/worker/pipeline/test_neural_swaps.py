@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +16,11 @@ from worker.faces.align import TEMPLATES
 from worker.faces.errors import FaceError
 from worker.faces.neural.donors import Identity
 from worker.faces.neural.embeddings import apart, unit
+from worker.faces.neural.join import Joiner, Look
+from worker.faces.neural.paste import Paster
 from worker.faces.neural.photo import PhotoLooker
+from worker.faces.neural.points import five_of
+from worker.faces.neural.swappers import Swapper
 from worker.faces.neural.track import NeuralModels
 from worker.inference.importing import import_folder
 from worker.inference.registry import ModelSet
@@ -25,7 +30,7 @@ from worker.media.planes import Planes
 from worker.media.sample_clip import make_clip
 from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, Form, FrameFace
 from worker.pipeline.errors import PipelineError
-from worker.pipeline.neural_analysis import analyse_photo_neural, analyse_video_neural
+from worker.pipeline.neural_analysis import analyse_neural, analyse_photo_neural, analyse_video_neural
 from worker.pipeline.neural_swapping import NeuralTrackSwapper, load_identities, plan_neural_swaps
 from worker.pipeline.segments import TrackFacts
 from worker.pipeline.swapping import sum_up
@@ -132,7 +137,7 @@ def test_both_sizes_of_swapper_are_driven_alike(runner, models, name):
 
 @pytest.mark.parametrize("name", GAINS)
 def test_what_a_swapper_takes_of_the_donors_photos_is_what_its_runs_get(tmp_path, runner, models, samples, name):
-    spec = replace(job(tmp_path, [samples / "grace_hopper.jpg"]), swapper=name)
+    spec = replace(job(tmp_path, [samples / "astronaut.jpg"]), swapper=name)
     (identity,) = load_identities(spec, runner, models).values()
     contract = models.card(name).contract
     assert identity.source.shape == contract.inputs["source"]
@@ -335,6 +340,41 @@ def test_a_plan_is_made_from_the_stored_landmarks_and_refuses_what_cannot_become
     assert small.value.code == "face_too_small"
 
 
+def test_photos_are_looked_at_by_all_detectors_and_clips_by_the_best(tmp_path, runner, models, samples):
+    beside = tmp_path / "beside.png"
+    rgb = cv2.imread(str(samples / "astronaut.jpg"))
+    cv2.imwrite(str(beside), np.concatenate([np.full_like(rgb, 90), rgb], axis=1))
+    before = dict.fromkeys(("yoloface_8n", "yunet", "blazeface_full"), 0)
+
+    class Counting:
+        def run(self, model, inputs):
+            return self.submit(model, inputs).result()
+
+        def submit(self, model, inputs):
+            before[model] = before.get(model, 0) + 1
+            return Done(runner.run(model, inputs))
+
+    def report(stage, done, total):
+        pass
+
+    options = {"report": report, "raise_if_stopped": lambda: None}
+    summary = analyse_neural(beside, tmp_path / "a", Counting(), models, photo=True, **options)
+    assert min(before[name] for name in ("yoloface_8n", "yunet", "blazeface_full")) >= 1
+    # The stand-ins see their one face; the real one, aside from it, only the built-in detectors.
+    assert len(summary.tracks) == 2
+    assert {len(track.descriptor or ()) for track in summary.tracks} == {512}
+    without = models.only(["arcface_w600k_r50"])
+    summary = analyse_neural(beside, tmp_path / "b", runner, without, photo=True, **options)
+    (track,) = summary.tracks  # the built-in detectors and mesh
+    assert track.box[0] > 512
+    clip = tmp_path / "clip.mp4"
+    make_clip(samples / "astronaut.jpg", clip, seconds=0.2, size=(320, 180))
+    before.clear()
+    analyse_neural(clip, tmp_path / "c", Counting(), models, photo=False, **options)
+    assert before["yoloface_8n"] >= 4
+    assert not before.keys() & {"yunet", "blazeface_full"}
+
+
 @pytest.mark.parametrize("every", [1, 4])
 def test_a_clip_is_analysed_by_neural_models_and_its_analysis_drives_a_swap(tmp_path, runner, models, samples, every):
     clip = tmp_path / "clip.mp4"
@@ -363,3 +403,42 @@ def test_a_clip_is_analysed_by_neural_models_and_its_analysis_drives_a_swap(tmp_
     np.testing.assert_allclose(found[0].faces[0].landmarks, points, atol=0.1)
     plans = plan_neural_swaps(job(tmp_path, [samples / "grace_hopper.jpg"]), analysis, {0: DONOR}, runner, models)
     assert plans[0].begin(grey(), found[0].faces[0], 0) is not None
+
+
+@pytest.mark.parametrize("frame", [grey(), np.full((480, 640, 3), 120, np.uint8)], ids=["planes", "picture"])
+def test_a_faded_face_changes_the_frame_by_its_share_and_is_not_judged(runner, models, frame):
+    def middle(target):
+        return int(target.y[240, 320] if isinstance(target, Planes) else target[240, 320, 0])
+
+    def change(strength):
+        target = grey() if isinstance(frame, Planes) else frame.copy()
+        before = middle(target)
+        judged = whole(swapper(runner, models, judged=frozenset({0})), target, replace(face(), strength=strength))
+        return middle(target) - before, judged
+
+    (full, judged), (half, not_judged) = change(1.0), change(0.5)
+    assert full > 4
+    assert abs(half - full / 2) <= 1
+    assert judged is not None
+    assert not_judged is None
+
+
+@pytest.mark.parametrize("blend", ["feather", "multiband", "poisson"])
+@pytest.mark.parametrize("matched", [False, True])
+def test_however_a_face_is_joined_a_swapper_that_gives_back_its_input_leaves_the_frame(
+    runner, models, samples, blend, matched
+):
+    picture = cv2.cvtColor(cv2.imread(str(samples / "astronaut.jpg")), cv2.COLOR_BGR2RGB)
+    look = Look(blend, matched)
+    same = Swapper(models.card(SWAPPER))
+    tiles, matrix = same.tiles(picture, five_of(face().landmarks))
+    output = tiles[0].astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+    frame = picture.copy()
+    box = Joiner(Paster(same.side), same, look).join(frame, matrix, [{same.image.output: output}])
+    assert box is not None
+    away = np.abs(frame.astype(int) - picture)
+    # A square that is cut out and put back is sampled twice; Lab in bytes rounds colours.
+    assert np.percentile(away, 99) <= 6
+    outside = np.ones(picture.shape[:2], bool)
+    outside[box.top : box.bottom, box.left : box.right] = False
+    np.testing.assert_array_equal(frame[outside], picture[outside])

@@ -1,6 +1,6 @@
 """Who somebody is, as a direction."""
 
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -13,11 +13,14 @@ from worker.inference.registry import ModelCard
 class ArcFace:
     """An identity as a direction in 512 dimensions (Deng et al. 2019, arXiv:1801.07698)."""
 
+    same_apart: ClassVar[float] = 0.5
+    """`apart` up to which a face that was just lost is taken for the same person."""
+
     def __init__(self, card: ModelCard) -> None:
         self.card: Final = card
         self.image: Final = image_of(card)
         self._writer = TensorWriter(self.image)
-        (self._output,) = card.contract.outputs
+        ((self._output, (self.size,)),) = card.contract.outputs.items()
 
     def prepare(self, frame: Frame, five: Floats) -> Tensors:
         """The inputs for the face with the points `five` float32 [5, 2]."""
@@ -34,6 +37,20 @@ class ArcFace:
     def decode_raw(self, outputs: Tensors, *, item: int = 0) -> Floats:
         """The same as the net gives it, of whatever length: what some swappers and converters were trained with."""
         return np.asarray(outputs[self._output][item], np.float32)
+
+
+class BuiltinDescriptor(ArcFace):
+    """The built-in descriptor (dlib's) as a direction too: 128 dimensions, in which everybody is near everybody.
+
+    Its own distance is Euclidean, between vectors that differ little in length; this is 0.45 of it, see `faces.embed`.
+    """
+
+    same_apart: ClassVar[float] = 0.05
+
+
+def describer_of(card: ModelCard) -> ArcFace:
+    """What reads the model of this card, of the role face_embedding. KeyError for an adapter that is not known."""
+    return {"": ArcFace, "builtin": BuiltinDescriptor}[card.contract.adapter](card)
 
 
 def unit(vector: Floats) -> Floats:

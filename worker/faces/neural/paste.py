@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from worker.faces import align
 from worker.faces.align import Affine
 from worker.faces.neural.crops import Frame, corners_in_frame, to_chroma
-from worker.faces.types import Rgb
+from worker.faces.types import Floats, Rgb
 from worker.media.planes import Box, Planes
 
 FEATHER: Final = 0.15  # of the side: how far the square fades towards its edges
@@ -34,12 +34,24 @@ class Paster:
         """The part of a frame of `size` (width, height) that a square by `matrix` (frame to square) can change."""
         return Box.around(corners_in_frame(matrix, self._outline), 0.0, size)
 
-    def paste(self, frame: Frame, matrix: Affine, square: Rgb, *, mask: NDArray[np.uint8] | None = None) -> Box | None:
+    def weight(self, mask: NDArray[np.uint8] | None = None) -> Floats:
+        """How much of each pixel of a square shows, float32 [side, side] in 0..1; `mask` as for `paste`."""
+        return self._weights(mask)[1].astype(np.float32) / np.float32(255)
+
+    def paste(
+        self,
+        frame: Frame,
+        matrix: Affine,
+        square: Rgb,
+        *,
+        mask: NDArray[np.uint8] | None = None,
+        share: float = 1.0,
+    ) -> Box | None:
         """Blend uint8 [side, side, 3] into the frame where `matrix` (frame to square) took it from, in place.
 
         The square is Y'CbCr for planes, RGB for a picture. `mask` uint8 [side, side] says how much of each of its
-        pixels may show, 255 for all; the feather takes from that too. Gives the rectangle that may have changed, None
-        if the square lies outside. ValueError for a mask of another size.
+        pixels may show, 255 for all; the feather takes from that too, and `share` 0..1 from all of it. Gives the
+        rectangle that may have changed, None if the square lies outside. ValueError for a mask of another size.
         """
         if mask is not None and mask.shape != (self._side, self._side):
             raise ValueError(f"a mask of {list(mask.shape)} for a square of {self._side} pixels")
@@ -55,12 +67,12 @@ class Paster:
             chroma = to_chroma(matrix)
             corner = (box.left // 2, box.top // 2)
             luma = [(frame.y[box.top : box.bottom, box.left : box.right], parts[0])]
-            _blend(luma, matrix, (box.left, box.top), weights)
+            _blend(luma, matrix, (box.left, box.top), weights, share)
             pair = [(frame.u[rows, columns], parts[1]), (frame.v[rows, columns], parts[2])]
-            _blend(pair, chroma, corner, weights)
+            _blend(pair, chroma, corner, weights, share)
         else:
             region = frame[box.top : box.bottom, box.left : box.right]
-            _blend([(region, square)], matrix, (box.left, box.top), weights)
+            _blend([(region, square)], matrix, (box.left, box.top), weights, share)
         return box
 
     def _weights(self, mask: NDArray[np.uint8] | None) -> dict[int, Rgb]:
@@ -78,7 +90,9 @@ def feathered(side: int, feather: float = FEATHER, opacity: float = 1.0) -> Rgb:
     return np.asarray(np.rint(np.outer(share, share) * 255 * opacity), np.uint8)
 
 
-def _blend(parts: list[tuple[Rgb, Rgb]], matrix: Affine, corner: tuple[int, int], weights: dict[int, Rgb]) -> None:
+def _blend(
+    parts: list[tuple[Rgb, Rgb]], matrix: Affine, corner: tuple[int, int], weights: dict[int, Rgb], share: float
+) -> None:
     """Blend pairs of (region of the frame, whole square) of one size, the region's corner at `corner`."""
     moved = matrix * 1.0
     moved[:, 2] += matrix[:, :2] @ corner
@@ -97,7 +111,7 @@ def _blend(parts: list[tuple[Rgb, Rgb]], matrix: Affine, corner: tuple[int, int]
         # frame + (face - frame) * weight, which leaves the frame's own value where the weight is 0.
         change = cv2.subtract(face, region, dtype=cv2.CV_16S)
         wide = weight if region.ndim == 2 else cv2.merge([weight, weight, weight])
-        cv2.multiply(change, wide, dst=change, scale=1 / 255, dtype=cv2.CV_16S)
+        cv2.multiply(change, wide, dst=change, scale=share / 255, dtype=cv2.CV_16S)
         cv2.add(region, change, dst=region, dtype=cv2.CV_8U)
 
 

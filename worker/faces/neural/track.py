@@ -14,12 +14,11 @@ from typing import Final
 
 import numpy as np
 
-from worker.faces.align import Affine
 from worker.faces.detect import intersection, overlap
 from worker.faces.neural.crops import Frame, cut, framing
-from worker.faces.neural.detectors import PointDetector
-from worker.faces.neural.embeddings import ArcFace, apart, unit
-from worker.faces.neural.landmarks import Fan2d
+from worker.faces.neural.detectors import Detecting, detector_of
+from worker.faces.neural.embeddings import apart, describer_of, unit
+from worker.faces.neural.landmarks import LandmarkFinder, Placed, landmark_finder
 from worker.faces.neural.points import Landmarks68, NeuralDetection, box_of_points, five_of, yaw_of_five
 from worker.faces.track import CutDetector, TrackedFace, keep_best
 from worker.faces.types import MIN_FACE_PIXELS, Floats, Rgb
@@ -33,17 +32,15 @@ _SAME: Final = 0.25
 # A face that the detector misses is followed by its landmarks alone for at most this long.
 _UNSEEN_SECONDS: Final = 0.6
 _RESUME_SECONDS: Final = 2.0
-# 1 - cosine up to which a lost face is taken up again under its number.
-_RESUME_APART: Final = 0.5
 _LOOK_EVERY: Final = 5  # frames, for a better picture to describe the track by
 _SHRINK: Final = 0.85
 
 
 @dataclass(frozen=True)
 class NeuralModels:
-    """The names of the models that an analysis uses."""
+    """The names of the models that an analysis uses; several detectors look in union."""
 
-    detector: str = "yoloface_8n"
+    detectors: tuple[str, ...] = ("yoloface_8n",)
     landmarks: str = "2dfan4"
     embedding: str = "arcface_w600k_r50"
 
@@ -55,7 +52,7 @@ class PendingFrame:
     index: int
     seconds: float
     begins_shot: bool
-    detection: tuple[Pending, float] | None
+    detection: Detecting | None
     found: tuple[NeuralDetection, ...] = ()
     looks: "list[_Look]" = field(default_factory=list)
 
@@ -63,7 +60,7 @@ class PendingFrame:
 @dataclass(frozen=True)
 class _Look:
     run: Pending
-    matrix: Affine
+    placed: Placed
 
 
 @dataclass
@@ -78,6 +75,11 @@ class _Track:
     looked: int = -_LOOK_EVERY
     chips: list[tuple[float, Rgb]] = field(default_factory=list)
 
+    @property
+    def last_seen(self) -> NeuralDetection:
+        """Where to look for it next, as a detector would tell it."""
+        return NeuralDetection(self.around, self.score, five_of(self.landmarks))
+
 
 class NeuralTracker:
     """Follows all faces of a video; see the module for who calls what."""
@@ -91,16 +93,19 @@ class NeuralTracker:
         detect_every: int = 1,
         min_size: int = MIN_FACE_PIXELS,
     ) -> None:
-        """`detect_every` in frames, `min_size` in pixels. Raises ModelError "model_missing"."""
+        """`detect_every` in frames, `min_size` in pixels. Raises ModelError "model_missing".
+
+        Landmarks by which no face can be followed make every frame one with a detector.
+        """
         names = names or NeuralModels()
         self._runner = runner
-        self._detector = PointDetector(models.card(names.detector))
-        self._fan = Fan2d(models.card(names.landmarks))
+        self._detector = detector_of(runner, models, names.detectors)
+        self._finder = landmark_finder(models.card(names.landmarks))
         # Landmarks are prepared in `locate` and in `finish`, and a tensor is one thread's.
-        self._late_fan = Fan2d(models.card(names.landmarks))
-        self._describer = ArcFace(models.card(names.embedding))
+        self._late_finder = landmark_finder(models.card(names.landmarks))
+        self._describer = describer_of(models.card(names.embedding))
         self._aligned = self._describer.image
-        self._detect_every = max(1, detect_every)
+        self._detect_every = max(1, detect_every) if self._finder.follows else 1
         self._min_size = min_size
         self._cut = CutDetector()
         self._until_detection = 0
@@ -112,16 +117,14 @@ class NeuralTracker:
     @property
     def descriptor_size(self) -> int:
         """How many numbers a descriptor has."""
-        (shape,) = self._describer.card.contract.outputs.values()
-        return shape[0]
+        return self._describer.size
 
     def begin(self, index: int, seconds: float, frame: Frame) -> PendingFrame:
         """Look whether frame `index` at `seconds` begins a shot, and submit the detector where it is due."""
         begins = self._cut.push_luma(frame.y) if isinstance(frame, Planes) else self._cut.push(frame)
         detection = None
         if begins or self._until_detection <= 0:
-            inputs, scale = self._detector.prepare(frame)
-            detection = (self._runner.submit(self._detector.card.name, inputs), scale)
+            detection = self._detector.submit(frame, round(_SHRINK * self._min_size))
             self._until_detection = self._detect_every
         self._until_detection -= 1
         return PendingFrame(index, seconds, begins, detection)
@@ -130,11 +133,8 @@ class NeuralTracker:
         """Wait for the detector, if it was asked, and submit the landmarks of what it found."""
         if pending.detection is None:
             return
-        run, scale = pending.detection
-        found = self._detector.decode(run.result(), scale)
-        least = _SHRINK * self._min_size
-        pending.found = tuple(one for one in found if float(one.box[2:].max()) >= least)
-        pending.looks = [self._look(self._fan, frame, one.box) for one in pending.found]
+        pending.found = tuple(pending.detection.result())
+        pending.looks = [self._look(self._finder, frame, one) for one in pending.found]
 
     def finish(self, pending: PendingFrame, frame: Frame) -> list[TrackedFace]:
         """Wait for the landmarks and continue the tracks: the frame's faces in the order of their track numbers.
@@ -145,7 +145,7 @@ class NeuralTracker:
             self.cuts.append(pending.index)
             self._live, self._lost = [], []
         shape = _shape_of(frame)
-        faces = [self._fan.decode(look.run.result(), look.matrix) for look in pending.looks]
+        faces = [self._finder.decode(look.run.result(), look.placed) for look in pending.looks]
         kept = [
             (points, found)
             for points, found in zip(faces, pending.found, strict=True)
@@ -164,9 +164,9 @@ class NeuralTracker:
         """The embedding float32 [D], length 1, of every track so far: the mean over its best frames."""
         return {number: self._describe(track) for number, track in self._all.items() if track.chips}
 
-    def _look(self, fan: Fan2d, frame: Frame, box: Floats) -> _Look:
-        inputs, matrix = fan.prepare(frame, box)
-        return _Look(self._runner.submit(fan.card.name, inputs), matrix)
+    def _look(self, finder: LandmarkFinder, frame: Frame, found: NeuralDetection) -> _Look:
+        inputs, placed = finder.prepare(frame, found)
+        return _Look(self._runner.submit(finder.card.name, inputs), placed)
 
     def _large_enough(self, points: Floats, shape: tuple[int, int]) -> bool:
         box = box_of_points(points)
@@ -199,9 +199,12 @@ class NeuralTracker:
                 live.append(track)
             else:
                 unseen.append(track)
-        looks = [self._look(self._late_fan, frame, track.around) for track in unseen]
+        if not self._late_finder.follows:
+            self._lost += unseen
+            unseen = []
+        looks = [self._look(self._late_finder, frame, track.last_seen) for track in unseen]
         for track, look in zip(unseen, looks, strict=True):
-            points = self._late_fan.decode(look.run.result(), look.matrix)
+            points = self._late_finder.decode(look.run.result(), look.placed)
             if self._followed(track, points, pending, frame, live):
                 _move(track, points, pending.seconds)
                 live.append(track)
@@ -244,7 +247,7 @@ class NeuralTracker:
         now = self._embed([self._chip(frame, points)])[0]
         distances = [apart(now, self._describe(track)) for track in candidates]
         best = int(np.argmin(distances))
-        if distances[best] > _RESUME_APART:
+        if distances[best] > self._describer.same_apart:
             return None
         self._lost.remove(candidates[best])
         return candidates[best]
