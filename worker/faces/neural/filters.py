@@ -1,6 +1,6 @@
 """Whether a picture shows what a content filter looks for: three nets of different kinds, of which two must agree.
 
-How each is read, and from which value on it says yes, is what FaceFusion 3.5 does (its content_analyser.py); none of
+How each is read, and from which value on it says yes, is what FaceFusion does (its content_analyser.py); none of
 these numbers was measured by us. Each net sees the whole picture in the middle of its square, the rest black.
 """
 

@@ -38,7 +38,7 @@ CLASSES: Final[Mapping[MaskRegion, int]] = {
 """The numbers of CelebAMask-HQ's classes (Lee et al. 2020, arXiv:1907.11922, in the order of its parsers)."""
 
 # A mask is softened by this share of its side, then what lies above one half is stretched to the whole range: the edge
-# moves inward and never outward. FaceFusion 3.5 does it with 5 pixels of a square of 256.
+# moves inward and never outward. FaceFusion does it with 5 pixels of a square of 256.
 _SOFT: Final = 5 / 256
 # In the 68 points of the 300-W markup: the nose's lower edge, the outer lips, the brows.
 _NOSE_BASE: Final = slice(31, 36)
