@@ -19,7 +19,7 @@ from watermark.pattern import MarkPattern
 from worker.inference.client import connect
 from worker.media.errors import MediaError
 from worker.media.sample_clip import make_clip
-from worker.pipeline import video
+from worker.pipeline import segment_renderer, video
 from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.run import analyse, join_job, run_job, segment_worker
@@ -179,15 +179,15 @@ def test_a_segment_differs_from_an_unsplit_run_by_one_step_at_most(
 ) -> None:
     """Before the mark, whose strength is measured anew in each segment; see `RUN_IN` for fewer frames."""
     taken: dict[int, NDArray[np.uint8]] = {}
-    encode = video._Run._encode
+    encode = segment_renderer._Run._encode
 
     def keep(self: Any, item: Any) -> Any:
         if item.planes is not None:
             taken[item.shown.stamp.index] = item.planes.buffer.copy()
         return encode(self, item)
 
-    monkeypatch.setattr(video._Run, "_encode", keep)
-    monkeypatch.setattr(video._Run, "_mark", lambda self, item: item)
+    monkeypatch.setattr(segment_renderer._Run, "_encode", keep)
+    monkeypatch.setattr(segment_renderer._Run, "_mark", lambda self, item: item)
     out = film_spec.output_path.with_name("part.mp4")
 
     def frames(segment: Segment) -> dict[int, NDArray[np.uint8]]:
