@@ -56,7 +56,7 @@ def test_a_job_is_made_from_the_first_page_to_the_links(
     assert page.url == f"{live_server}/jobs/{job.pk}"
 
     # Somebody answers: the open page shows it without being touched.
-    consents.view_consent(job.donor_consent)
+    consents.view_consent(cast.donor(job))
     expect(page.get_by_text("Opened, no answer yet")).to_be_visible(timeout=10_000)
     # The only thing the browser reported is the answer 422 to the form that lacked something.
     assert [text for text in complaints if "422" not in text] == []

@@ -51,12 +51,12 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 def work(cleo: cast.Account) -> Job:
     """A published result under a permission of Ada's."""
     job = cast.published(cleo).job
-    subject = job.donor_consent.subject
+    subject = cast.donor(job).subject
     from consent.subjects import contact_hmac
 
     sealed = subject.seal("contact", ADA)
     type(subject).objects.filter(pk=subject.pk).update(contact_hmac=contact_hmac(ADA), contact_sealed=sealed)
-    services.give_consent(job.donor_consent, **cast.whole_answer(job.donor_consent, "Ada Byron"))
+    services.give_consent(cast.donor(job), **cast.whole_answer(cast.donor(job), "Ada Byron"))
     outbox.relay()
     mail.outbox.clear()
     return job
@@ -84,7 +84,7 @@ def test_every_screen_fits_and_axe_finds_nothing(
     page = context.new_page()
     page.goto(f"{live_server}/me")
     shots = Path(os.environ.get("TEST_SCREENSHOTS") or tmp_path)
-    consent_id = work.donor_consent_id
+    consent_id = cast.donor(work).pk
 
     def check(name: str) -> None:
         for scheme, width in (("light", 360), ("dark", 1280)):
@@ -101,9 +101,7 @@ def test_every_screen_fits_and_axe_finds_nothing(
 
     check("ask")
     enter(page, live_server)
-    ListedFace.objects.create(
-        subject=work.donor_consent.subject, key_id="key_x", state="failed", failure_code="no_face"
-    )
+    ListedFace.objects.create(subject=cast.donor(work).subject, key_id="key_x", state="failed", failure_code="no_face")
     screens = {
         "home": "/me",
         "home-zh": "/me?lang=zh-hans",
@@ -164,7 +162,7 @@ def test_all_of_it_works_without_scripts(browser: Browser, live_server: object, 
     page.get_by_role("link", name="Withdraw").click()
     page.get_by_role("button", name="Yes, withdraw").click()
     expect(page.get_by_text("Hidden, because permission was withdrawn.")).to_be_visible()
-    assert Consent.objects.get(pk=work.donor_consent_id).state == "withdrawn"
+    assert Consent.objects.get(pk=cast.donor(work).pk).state == "withdrawn"
 
     page.get_by_role("link", name="Back to the overview").click()
     page.get_by_role("link", name="Erase my data").click()

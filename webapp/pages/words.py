@@ -178,6 +178,11 @@ ADVICE = {
 }
 
 
+def face(index: int) -> str:
+    """How a face of a target is called."""
+    return f"face {index + 1}"
+
+
 def hidden(output: Output | None) -> str:
     """Why a published result is not shown any more, with the day; "" if it is, or if there is none."""
     if output is None or output.permission not in HIDDEN or output.permission_changed_at is None:

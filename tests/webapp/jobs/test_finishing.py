@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from consent.ledger.models import LedgerEntry
 from tests.watermark.provenance.strangers import foreign
-from tests.webapp import publishing
+from tests.webapp import cast, publishing
 from tests.webapp.conftest import Stage
 from watermark import native_signing
 from watermark.manifest import FORMATS
@@ -64,13 +64,13 @@ def test_the_manifest_names_the_place_of_the_donors_permission_in_the_ledger(
     stage: Stage, grace: NDArray[np.uint8], clip: Path, tmp_path: Path
 ) -> None:
     job, made = render(stage, "image/jpeg", tmp_path, grace, clip)
-    given = LedgerEntry.objects.get(event__consent=job.donor_consent, event__type="given")
+    given = LedgerEntry.objects.get(event__consent=cast.donor(job), event__type="given")
     assert given.seq is None
     output, _ = publishing.published(stage, job, made)
     given.refresh_from_db()
     assert given.seq is not None  # publishing did not wait for the scheduler, and invented nothing
     assert b"ledger_index" in bytes(output.manifest_store)
-    assert finishing.ledger.given_index(job.donor_consent_id) == given.seq
+    assert finishing.ledger.given_index(cast.donor(job).pk) == given.seq
 
 
 def test_what_an_account_may_ask_for_is_what_can_be_published() -> None:
