@@ -228,7 +228,10 @@ class _Asking:
     def _donor(self, said: PairAnswers) -> Consent:
         """The first of a donor's pairs has their name; the question is about all of them."""
         own = [each.pair for each in self.answers.pairs if each.pair.donor == said.pair.donor]
-        photos = {asset.pk: consents.PhotoRef(asset.pk, asset.sha256, face) for p in own for asset, face in p.sources}
+        # By content: the same file sent twice is one photo of theirs.
+        photos = {
+            asset.sha256: consents.PhotoRef(asset.pk, asset.sha256, face) for p in own for asset, face in p.sources
+        }
         self.place, self._end = "donor", said.pair.suffix
         return self._ask(
             "face_donor",
