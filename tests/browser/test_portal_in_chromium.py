@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from consent import services
 from consent.models import Consent
+from tests.browser.conftest import Axe
 from tests.webapp import cast
 from webapp.jobs.models import Job
 from webapp.outbox import services as outbox
@@ -23,8 +22,6 @@ from webapp.screening.listed import ListedFace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-AXE = "axe-core@4.14.1"  # MPL-2.0, for tests only
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 TARGETS = """() => [...document.querySelectorAll(
     '.button, main input:not([type=hidden]), main select, a.way, a.back, a.language, summary')]
@@ -32,19 +29,6 @@ TARGETS = """() => [...document.querySelectorAll(
   .filter(box => box.width > 0 && box.height > 0 && box.height < 43.5).length"""
 LINK = re.compile(r"/me/in/[\w-]+\?lang=\S+")
 ADA = "ada@example.org"
-
-
-@pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """axe-core's script."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed, so axe-core cannot be fetched")
-    folder = tmp_path_factory.mktemp("axe")
-    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder), AXE]
-    fetched = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    if fetched.returncode:
-        pytest.skip(f"axe-core cannot be fetched: {fetched.stderr[-200:]}")
-    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -78,7 +62,7 @@ def enter(page: Page, server: object) -> None:
 
 
 def test_every_screen_fits_and_axe_finds_nothing(
-    axe: str, browser: Browser, live_server: object, work: Job, tmp_path: Path
+    axe: Axe, browser: Browser, live_server: object, work: Job, tmp_path: Path
 ) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, reduced_motion="reduce", bypass_csp=True)
     page = context.new_page()
@@ -93,10 +77,7 @@ def test_every_screen_fits_and_axe_finds_nothing(
             page.screenshot(path=shots / f"portal-{name}-{width}.png", full_page=True)
             assert page.evaluate(OVERFLOW) <= 0, (name, width)
             assert page.evaluate(TARGETS) == 0, (name, width)
-            page.evaluate(axe)
-            found = page.evaluate("rules => axe.run(document, { runOnly: rules })", RULES)
-            told = [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
-            assert told == [], (name, width)
+            assert axe(page) == [], (name, width)
         assert page.locator("h1").count() == 1, name
 
     check("ask")
