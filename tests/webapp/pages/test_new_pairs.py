@@ -106,7 +106,7 @@ def test_each_pair_gets_its_own_people(draft: Draft) -> None:
     ]
     assert rows == [(0, [draft.photos[0].pk], "Ada"), (2, [draft.photos[1].pk], "Eve")]
     assert [cast.replaced(job, place).name for place in (0, 1)] == ["Ben", "Fay"]
-    assert [cast.replaced(job, place).target_face for place in (0, 1)] == [0, 2]
+    assert [cast.replaced(job, place).targets[0]["face"] for place in (0, 1)] == [0, 2]
     assert cast.donor(job, 1).photo_sha256s == [draft.photos[1].sha256]
     html = draft.cleo.browser.get(answer["Location"]).content.decode()
     assert len(set(re.findall(r'value="(http[^"]+/c/[^"]+)"', html))) == 4

@@ -182,7 +182,7 @@ def test_limiting_biometrics_holds_and_destroys_the_pictures_with_their_descript
     ada.browser.post("/me/limit", {"limit": "1"})
     assert services.facts_of(ada.consent).restricted
     source = Asset.objects.get(pk=ada.consent.photos[0]["asset_id"])
-    target = Asset.objects.get(pk=ben.consent.target_asset_id)
+    target = Asset.objects.get(pk=ben.consent.targets[0]["asset_id"])
     assert source.erased_at is not None
     assert source.faces == []
     assert target.erased_at is None
