@@ -230,21 +230,6 @@ class Consent(Sealed):
         """The SHA-256s of the donor's photos this consent binds to."""
         return [photo["sha256"] for photo in self.photos]
 
-    @property
-    def target_asset_id(self) -> str:
-        """The first target's upload, "" where any target is allowed."""
-        return str(self.targets[0]["asset_id"]) if self.targets else ""
-
-    @property
-    def target_sha256(self) -> str:
-        """The first target's SHA-256, "" where any target is allowed."""
-        return str(self.targets[0]["sha256"]) if self.targets else ""
-
-    @property
-    def target_face(self) -> int | None:
-        """The face or track in the first target, None where any target is allowed."""
-        return int(self.targets[0]["face"]) if self.targets else None
-
 
 class Event(models.Model):
     """What happened to a consent. Append-only: the database itself refuses UPDATE and DELETE. No personal data."""

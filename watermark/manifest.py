@@ -71,6 +71,9 @@ _CREATED = ["c2pa.actions", "c2pa.soft-binding", "c2pa.ingredient", "cawg.traini
 _HARMLESS = frozenset({UNTRUSTED})
 
 
+Role = Literal["face_donor", "target_person"]
+
+
 class ManifestError(Exception):
     """A manifest could not be made. `code`: manifest_invalid, manifest_format, manifest_destination, manifest_source,
     manifest_signing, manifest_verification."""
@@ -102,11 +105,20 @@ class IngredientFile:
 
 @dataclass(frozen=True)
 class ConsentRef:
-    """One permission behind the output: an opaque record id (cns_…, or att_… for a rights attestation)."""
+    """One permission behind the output: an opaque record id (cns_…, or att_… for a rights attestation).
+
+    `ledger_index` is its place in the ledger, where it has one.
+    """
 
     record: str
-    role: Literal["face_donor", "target_person"]
+    role: Role
     status: str = "given"
+    ledger_index: int | None = None
+
+    def to_dict(self) -> dict[str, str | int]:
+        """As the assertion says it."""
+        said: dict[str, str | int] = {"record": self.record, "role": self.role, "status": self.status}
+        return said if self.ledger_index is None else {**said, "ledger_index": self.ledger_index}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +140,6 @@ class ManifestRequest:
     livemode: bool
     status_url: str
     screening_ref: str = ""
-    ledger_index: int | None = None
     title: str = ""
     claim_version: str = PRODUCT_VERSION
     when: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -149,7 +160,7 @@ class ManifestRequest:
         checks: list[tuple[str, bool]] = [
             ("mark_id must be 8 bytes", len(self.mark_id) == 8),
             ("at least one source photo and one permission are needed", bool(self.sources and self.consent_refs)),
-            ("a ledger index is not negative", self.ledger_index is None or self.ledger_index >= 0),
+            ("a ledger index is not negative", all((ref.ledger_index or 0) >= 0 for ref in self.consent_refs)),
             ("when must name its time zone", self.when.tzinfo is not None),
             ("the face donor's consent is missing", any(ref.role == "face_donor" for ref in self.consent_refs)),
             ("status_url must be a plain http(s) address", bool(_URL.fullmatch(self.status_url))),
@@ -389,11 +400,10 @@ def _consent(request: ManifestRequest) -> dict[str, Any]:
     """Our own assertion: opaque ids and states as they were at publication; `status_url` says what holds now.
 
     `input_manifests` names every manifest found in an input, whether it declared AI, and whether it is kept whole.
-    `ledger_index` is the place of the consents in the ledger, where there is one. `made_with` stands here because the
-    conformance programme knows no such parameter of an action.
+    `made_with` stands here because the conformance programme knows no such parameter of an action.
     """
     data: dict[str, Any] = {
-        "records": [{"record": ref.record, "role": ref.role, "status": ref.status} for ref in request.consent_refs],
+        "records": [ref.to_dict() for ref in request.consent_refs],
         "policy_version": request.policy_version,
         "screening": {"record": request.screening_ref, "not_screened": list(request.not_screened)},
         "profile": request.profile,
@@ -413,8 +423,6 @@ def _consent(request: ManifestRequest) -> dict[str, Any]:
     ]
     if request.model_set:
         data["made_with"] = {"model_set": request.model_set, "models": [name for name in request.models if name]}
-    if request.ledger_index is not None:
-        data["ledger_index"] = request.ledger_index
     if referred:
         data["input_manifests"] = referred
     return data

@@ -21,7 +21,7 @@ from consent import keys
 from consent import services as consents
 from consent.challenge import clips
 from consent.challenge import services as asking
-from consent.models import Challenge
+from consent.models import Challenge, Consent
 from webapp import keys_of_house, storage
 from webapp.jobs import challenges, leases, workfolder
 from webapp.jobs.meanwhile import upkeep_meanwhile
@@ -70,6 +70,7 @@ def check_challenge(challenge_id: str) -> None:
             path,
             actions=challenge.actions,
             references=references,
+            every=challenge.consent.role == Consent.Role.TARGET_PERSON,
             engine_socket=ensure_engine(settings.HOME),
             work_dir=writable,
             should_stop=lease.lost,

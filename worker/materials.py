@@ -25,11 +25,14 @@ def materialise(job: Job, folder: Path) -> JobSpec:
     analysis = folder / "analysis"
     fetch(job.target.object_name, job.target.key_id, target, job.target.sha256)
     storage.materialise(job.target.analysis_name, job.target.key_id, analysis)
-    photos = []
-    for each in job.jobsource_set.select_related("asset"):
-        path = folder / f"source-{each.position}"
-        fetch(each.asset.object_name, each.asset.key_id, path, each.asset.sha256)
-        photos.append(SourcePhoto(path=path, sha256=each.asset.sha256, face=each.face))
+    swaps = []
+    for swap in job.swaps.all():
+        photos = []
+        for each in swap.photos.select_related("asset"):
+            path = folder / f"source-{swap.position}-{each.position}"
+            fetch(each.asset.object_name, each.asset.key_id, path, each.asset.sha256)
+            photos.append(SourcePhoto(path=path, sha256=each.asset.sha256, face=each.face))
+        swaps.append(Swap(target=swap.target_face, sources=tuple(photos)))
     writable = folder / "out"
     writable.mkdir(mode=0o700)
     options = Options.from_mapping(job.options)
@@ -45,7 +48,7 @@ def materialise(job: Job, folder: Path) -> JobSpec:
         analysis_path=analysis,
         output_path=writable / f"output.{EXTENSIONS[mime]}",
         output_mime=mime,
-        swaps=(Swap(target=job.target_face, sources=tuple(photos)),),
+        swaps=tuple(swaps),
         mark_mode="durable" if min(width, height) < SMALL else options.mark_mode,
         label=options.label(),
         aigc=keys_of_house.aigc(bytes(job.mark_id or b"")) if options.notice().aigc else "",

@@ -128,27 +128,38 @@ def screen_job(job_id: str) -> None:
     with lease, workfolder.work_folder(job_id) as folder, job_endings(job_id, owner, lease):
         profile = profiles.named(settings.PROFILE)
         # Only now are the files known; what does not fit is refused before anybody waits for it.
-        face = chosen_face(job.target, job.target_face)
+        swaps = list(job.swaps.select_related("donor_consent").prefetch_related("photos__asset"))
         options = Options.from_mapping(job.options)
-        options.check_target(job.target.kind, job.target.media, face_facts(job.target, face))
-        donor = measuring.Confirmed.of(job.donor_consent.photos)
-        chosen = []
-        for each in job.jobsource_set.select_related("asset"):
-            chosen_face(each.asset, each.face)
-            path = folder / f"analysis-{each.position}"
-            storage.materialise(each.asset.analysis_name, each.asset.key_id, path)
-            chosen.append(measuring.Chosen(each.asset.sha256, each.face, Analysis.load(path)))
-        levels = [job.donor_consent.assurance, job.target_consent.assurance if job.target_consent else "attested"]
-        path = folder / "analysis-target"
-        storage.materialise(job.target.analysis_name, job.target.key_id, path)
-        target = measuring.Chosen(job.target.sha256, job.target_face, Analysis.load(path))
-        people = [job.donor_consent, *([job.target_consent] if job.target_consent else [])]
+        for swap in swaps:
+            face = chosen_face(job.target, swap.target_face)
+            options.check_target(job.target.kind, job.target.media, face_facts(job.target, face))
+            for photo in swap.photos.all():
+                chosen_face(photo.asset, photo.face)
+
+        analyses = {}
+        for asset in job.inputs():
+            path = folder / f"analysis-{asset.pk}"
+            storage.materialise(asset.analysis_name, asset.key_id, path)
+            analyses[asset.pk] = Analysis.load(path)
+
+        def chosen(asset: Asset, face: int) -> measuring.Chosen:
+            return measuring.Chosen(asset.sha256, face, analyses[asset.pk])
+
+        pairs = [
+            measuring.Pair(
+                [chosen(photo.asset, photo.face) for photo in swap.photos.all()],
+                chosen(job.target, swap.target_face),
+                measuring.Confirmed.of(swap.donor_consent.photos),
+            )
+            for swap in swaps
+        ]
+        people = job.consents()
+        levels = [person.assurance for person in people]
+        levels += ["attested"] * job.swaps.filter(target_attestation__isnull=False).count()
         relationships = [person.relationship for person in people]
         least = consent_levels.least([job.purpose], settings.PROFILE).level
         signals = measuring.measure_job(
-            chosen,
-            target,
-            donor,
+            pairs,
             levels,
             running.asset_profiles(job),
             gaps=running.asset_gaps(job),

@@ -170,10 +170,10 @@ def send(challenge_id: str, *, delay: float = 0) -> None:
 
 
 def wanted_faces(challenge: Challenge) -> list[tuple[str, int]]:
-    """(asset, face) of the pictures that the clip must match: the photos the person confirmed, or the target."""
+    """(asset, face) of the pictures that the clip must match: the photos the person confirmed, or every target."""
     consent = challenge.consent
     if consent.role == Consent.Role.TARGET_PERSON:
-        return [(consent.target_asset_id, int(consent.target_face or 0))]
+        return [(str(target["asset_id"]), int(target["face"])) for target in consent.targets]
     yes = Yes.kept(consent)
     return [(photo["asset_id"], int(photo["face"])) for photo in (yes.photos if yes else consent.photos)]
 

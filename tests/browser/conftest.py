@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.core.cache import cache
@@ -12,6 +13,11 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.webapp import cast
 
+Axe = Callable[[Page], list[tuple[str, str]]]
+
+AXE = "axe-core@4.14.1"  # MPL-2.0, for tests only
+# What WCAG 2.2 level AA asks, and axe's own good practice.
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
     "--no-sandbox",
@@ -42,6 +48,26 @@ def browser() -> Iterator[Browser]:
         yield started
         started.close()
     os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> Axe:
+    """`axe(page)` is what axe-core finds wrong with a page: (rule, where), each rule once. Needs `bypass_csp`."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed, so axe-core cannot be fetched")
+    folder = tmp_path_factory.mktemp("axe")
+    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder), AXE]
+    fetched = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if fetched.returncode:
+        pytest.skip(f"axe-core cannot be fetched: {fetched.stderr[-200:]}")
+    script = (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+
+    def look(page: Page) -> list[tuple[str, str]]:
+        page.evaluate(script)
+        found = page.evaluate("rules => axe.run(document, { runOnly: rules })", RULES)
+        return [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
+
+    return look
 
 
 @pytest.fixture

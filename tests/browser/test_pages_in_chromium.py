@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from consent import services as consents
+from tests.browser.conftest import Axe
 from tests.webapp import cast
 from tests.worker import neural_graphs as graphs
 from webapp.jobs.models import Asset, Job
@@ -58,7 +60,7 @@ def test_a_job_is_made_from_the_first_page_to_the_links(
     assert page.url == f"{live_server}/jobs/{job.pk}"
 
     # Somebody answers: the open page shows it without being touched.
-    consents.view_consent(job.donor_consent)
+    consents.view_consent(cast.donor(job))
     expect(page.get_by_text("Opened, no answer yet")).to_be_visible(timeout=10_000)
     # The only thing the browser reported is the answer 422 to the form that lacked something.
     assert [text for text in complaints if "422" not in text] == []
@@ -212,3 +214,100 @@ def test_the_choices_about_the_face_open_fit_every_width_and_are_sent(
     assert (options["mask_types"], options["upscaler"]) == (["region"], "real_esrgan_x2")
     assert "glasses" not in options["mask_regions"]
     assert len(options["mask_regions"]) == 9
+
+
+def several(cleo: cast.Account) -> str:
+    """The way to the faces of a target of three, with a photo of each of two people."""
+    photos = [cast.ready(cleo, "source", path=cast.SAMPLES / name) for name in ("astronaut.jpg", "grace_hopper.jpg")]
+    target = cast.ready(cleo, "target", faces=3)
+    return f"/new/faces?{'&'.join(f'source={photo.pk}' for photo in photos)}&target={target.pk}"
+
+
+def test_two_people_are_swapped_by_the_keyboard_alone(
+    page: Page, cleo: cast.Account, live_server: object, complaints: list[str]
+) -> None:
+    page.goto(f"{live_server}{several(cleo)}")
+    expect(page.get_by_role("checkbox", name="Face 3")).to_be_checked()
+    page.get_by_role("checkbox", name="Face 1").focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Go on to permission").press("Enter")
+    first, third = (page.get_by_role("group", name=f"Which photos replace Face {number}?") for number in (1, 3))
+    first.get_by_role("checkbox", name="Photo 2").press("Space")
+    page.get_by_role("button", name="Go on to permission").press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("every face needs at least one photo")
+    expect(first.get_by_role("checkbox", name="Photo 2")).to_be_checked()
+    third.get_by_role("checkbox", name="Photo 1").press("Space")
+    page.get_by_role("button", name="Go on to permission").press("Enter")
+
+    expect(page.get_by_text("1 other face in it stays as it is.")).to_be_visible()
+    page.locator("#donor_name").fill("Ada")
+    page.locator("#target_name").fill("Ben")
+    page.locator("#donor_name_2").fill("Eve")
+    second = page.locator("section", has=page.locator("#target-title_2"))
+    second.get_by_label("The same person as Face 1").press("Space")
+    expect(page.locator("#target_name_2")).to_be_hidden()
+    expect(page.locator("#target_name")).to_be_visible()  # each pair's choice moves its own half
+    second.get_by_label("I hold the rights").press("Space")
+    expect(page.locator("#statement_2")).to_be_visible()
+    expect(page.locator("#statement")).to_be_hidden()
+    second.get_by_label("Ask the person").press("Space")
+    page.locator("#target_name_2").fill("Fay")
+    page.get_by_label("Personal").check()
+    for name in cast.DECLARED:
+        page.locator(f"#tick_{name}").check()
+    page.get_by_role("button", name="Ask for permission and make the job").press("Enter")
+    for name in ("Ada", "Ben", "Eve", "Fay"):
+        expect(page.get_by_label(f"Link for {name}")).to_be_visible()
+    assert [swap.target_face for swap in Job.objects.get().swaps.all()] == [0, 2]
+    assert complaints == []
+
+
+def test_the_pages_of_several_faces_fit_every_width_and_axe_finds_nothing(
+    axe: Axe, page: Page, browser: Browser, cleo: cast.Account, live_server: object, tmp_path: Path
+) -> None:
+    way = several(cleo)
+    photos = Asset.objects.filter(role="source").order_by("pk").values_list("pk", flat=True)
+    faces = f"{way}&target_face=0&target_face=2"
+    chosen = f"{faces}&photo_0={photos[0]}&photo_2={photos[1]}"
+    shared = f"{faces}&photo_0={photos[0]}&photo_2={photos[0]}"
+    screens = {
+        "faces": faces,
+        "pairs": faces.replace("/faces?", "/pairs?"),
+        "permission": chosen.replace("/faces?", "/permission?"),
+        "shared": shared.replace("/faces?", "/permission?"),
+    }
+    shots = Path(os.environ.get("TEST_SCREENSHOTS") or tmp_path)
+    state = page.context.storage_state()
+    for scheme, width in (("light", 360), ("dark", 1440)):
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, storage_state=state, bypass_csp=True
+        )
+        tab = context.new_page()
+        for name, address in screens.items():
+            tab.goto(f"{live_server}{address}")
+            tab.screenshot(path=shots / f"several-{name}-{width}.png", full_page=True)
+            assert tab.evaluate(OVERFLOW) <= 0, (name, width)
+            assert tab.evaluate(TARGETS) == 0, (name, width)
+            assert tab.evaluate(UNNAMED) == [], name
+            assert axe(tab) == [], (name, width)
+        context.close()
+
+
+def test_two_people_are_swapped_without_javascript(
+    context: BrowserContext, page: Page, cleo: cast.Account, live_server: object
+) -> None:
+    assert context.browser is not None
+    plain = context.browser.new_context(java_script_enabled=False, storage_state=context.storage_state())
+    tab = plain.new_page()
+    tab.goto(f"{live_server}{several(cleo)}")
+    tab.get_by_role("checkbox", name="Face 2").check()
+    tab.get_by_role("button", name="Go on to permission").click()
+    for number, photo in ((2, 1), (3, 2)):
+        group = tab.get_by_role("group", name=f"Which photos replace Face {number}?")
+        group.get_by_role("checkbox", name=f"Photo {photo}").check()
+    tab.get_by_role("button", name="Go on to permission").click()
+    tab.locator("#donor_name_2").fill("Eve")
+    tab.locator("#target_name_2").fill("Fay")
+    ask_ada_and_ben(tab)
+    expect(tab.get_by_label("Link for Fay")).to_be_visible()
+    plain.close()

@@ -72,7 +72,7 @@ def test_the_account_sees_what_the_end_of_a_permission_did_and_confirms_its_dele
     page: Page, cleo: cast.Account, live_server: object, end: str
 ) -> None:
     output = cast.published(cleo)
-    donor = output.job.donor_consent
+    donor = cast.donor(output.job)
     consents.give_consent(donor, **cast.whole_answer(donor, "Ada Byron"))
     if end == "withdrawn":
         consents.withdraw_consent(donor)
@@ -107,5 +107,5 @@ def test_the_wizard_asks_what_the_person_is_to_the_account(page: Page, cleo: cas
     expect(page.get_by_role("img", name="QR code of the link for Ada")).to_be_visible()
     from webapp.jobs.models import Job
 
-    donor = Job.objects.get().donor_consent
+    donor = cast.donor(Job.objects.get())
     assert (donor.relationship, donor.intended_use) == ("employee", "A poster for the summer play")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.browser.conftest import Axe
 from tests.browser.test_pages_in_chromium import OVERFLOW, TARGETS, UNNAMED
 from tests.webapp import cast
 from tests.webapp.verify.conftest import Published, grace_published, publish, save
@@ -25,9 +24,6 @@ from webapp.verify.models import Verification
 pytestmark = pytest.mark.django_db(transaction=True)
 __all__ = ["grace_published", "publish"]
 
-AXE = "axe-core@4.14.1"  # MPL-2.0, for tests only
-# What WCAG 2.2 level AA asks, and axe's own good practice.
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 DROP = """([name, type, bytes]) => {
   const carried = new DataTransfer();
   carried.items.add(new File([new Uint8Array(bytes)], name, { type }));
@@ -59,24 +55,6 @@ def reader() -> None:
         browser_reader.install()
     except browser_reader.ReaderError as error:
         pytest.skip(f"@contentauth/c2pa-web cannot be fetched: {error.code}")
-
-
-@pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """axe-core's script."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed, so axe-core cannot be fetched")
-    folder = tmp_path_factory.mktemp("axe")
-    fetched = subprocess.run(
-        ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder), AXE],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if fetched.returncode:
-        pytest.skip(f"axe-core cannot be fetched: {fetched.stderr[-200:]}")
-    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -302,7 +280,7 @@ def test_it_works_without_javascript(browser: Browser, live_server: object, cleo
 
 def test_all_screens_fit_both_widths_and_axe_finds_nothing(
     reader: None,
-    axe: str,
+    axe: Axe,
     browser: Browser,
     live_server: object,
     grace_published: Published,
@@ -323,10 +301,7 @@ def test_all_screens_fit_both_widths_and_axe_finds_nothing(
                 assert page.evaluate(OVERFLOW) <= 0, (name, width)
                 assert page.evaluate(TARGETS) == 0, (name, width)
                 assert page.evaluate(UNNAMED) == [], name
-                page.evaluate(axe)
-                found = page.evaluate("rules => axe.run(document, { runOnly: rules })", RULES)
-                told = [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
-                assert told == [], (name, width, scheme)
+                assert axe(page) == [], (name, width, scheme)
             context.close()
 
 

@@ -51,9 +51,18 @@ def asset(asset_id: str) -> dict[str, Any]:
 
 
 def ask(
-    role: str, source: str | None = None, target: str | None = None, *, give: bool = True, max_outputs: int = 1
+    role: str,
+    source: str | None = None,
+    target: str | None = None,
+    *,
+    place: int = 0,
+    give: bool = True,
+    max_outputs: int = 1,
 ) -> str:
-    """Cleo asks a person, who (with `give`) agrees to all of it; returns the consent's id."""
+    """Cleo asks a person about the target's face in `place`, who (with `give`) agrees to all of it; the consent's id.
+
+    Without a target, a donor is asked for any.
+    """
     from consent import services as consents
     from webapp.jobs.models import Asset
 
@@ -64,7 +73,7 @@ def ask(
         photos = [consents.PhotoRef(asset_id=found.pk, sha256=found.sha256, face=0)]
     if target:
         found = Asset.objects.get(pk=target)
-        target_ref = consents.TargetRef(asset_id=found.pk, sha256=found.sha256, face=found.faces[0]["index"])
+        target_ref = consents.TargetRef(asset_id=found.pk, sha256=found.sha256, face=found.faces[place]["index"])
     consent, _ = consents.request_consent(
         organisation_id=cleo.organisation.pk,
         organisation_name=cleo.organisation.name,
@@ -150,7 +159,12 @@ def uses(consent_id: str) -> dict[str, int]:
 
 
 def submit(source: str, target: str, donor: str, person: str, options: dict[str, Any] | None = None) -> str:
-    """Cleo submits the job; returns its id."""
+    """Cleo submits a job of one replacement; returns its id."""
+    return submit_pairs(target, [[source, 0, donor, person]], options)
+
+
+def submit_pairs(target: str, pairs: list[list[Any]], options: dict[str, Any] | None = None) -> str:
+    """Cleo submits a job; each pair is a source, the place of the target's face, and the two consents. Its id."""
     from consent import services as consents
     from consent.models import Consent
     from webapp.jobs import services
@@ -162,16 +176,21 @@ def submit(source: str, target: str, donor: str, person: str, options: dict[str,
         made_by=str(cleo.pk),
         ticks={name: True for name, _ in consents.declaration_text("en").boxes},
     )
-    target_asset = Asset.objects.get(pk=target)
+    scene = Asset.objects.get(pk=target)
+    swaps = [
+        services.SwapWanted(
+            scene.faces[place]["index"],
+            [(Asset.objects.get(pk=source), 0)],
+            Consent.objects.get(pk=donor),
+            Consent.objects.get(pk=person),
+        )
+        for source, place, donor, person in pairs
+    ]
     made = services.submit_job(
         cleo.organisation,
         cleo,
-        target=target_asset,
-        target_face=target_asset.faces[0]["index"],
-        sources=[(Asset.objects.get(pk=source), 0)],
-        donor_consent=Consent.objects.get(pk=donor),
-        target_consent=Consent.objects.get(pk=person),
-        target_attestation=None,
+        target=scene,
+        swaps=swaps,
         declaration=declared,
         purpose="personal",
         options=options or {},

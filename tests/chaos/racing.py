@@ -2,8 +2,9 @@
 
 `python racing.py threads|processes FIRST_SEED ROUNDS`, with DATABASE_URL and KEYS_URL set; says "held" at the end.
 Each round has fresh people and five jobs on two permissions of at most three results: two about to be published, two
-ready to be run, one whose publication two workers attempt. Everybody starts at one barrier; small pauses drawn from
-the seed move the withdrawals to and fro among the others.
+ready to be run, one whose publication two workers attempt. Three of the jobs replace a second face, on the permissions
+of two more people. Everybody starts at one barrier; small pauses drawn from the seed move the withdrawals to and fro
+among the others.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ _stage: Any = None
 
 
 def stage() -> Any:
-    """The cast of the web side's tests, with two files that passed their screening."""
+    """The cast of the web side's tests, with a target of two faces that passed its screening."""
     from django.conf import settings
 
-    from tests.webapp.conftest import Stage
+    from tests.webapp.conftest import TWO_FACES, Stage
 
     global _stage  # noqa: PLW0603 - one per process
     if _stage is None:
         folder = Path(tempfile.mkdtemp(dir=os.environ["RACE_FOLDER"]))
         settings.STORAGE_URL = f"file://{folder / 'objects'}"
         _stage = Stage(folder)
-        _stage.source, _stage.target = _stage.ready("source"), _stage.ready("target")
+        _stage.target = _stage.ready("target", faces=TWO_FACES)
     return _stage
 
 
@@ -54,13 +55,14 @@ def round_of(seed: int, threads: bool) -> Counter[str]:
 
     dice = random.Random(seed)
     house = stage()
-    donor = house.ask("face_donor", house.source, max_outputs=MOST)
-    person = house.ask("target_person", house.target, max_outputs=MOST)
+    pairs = [house.pair(house.target, face, most=MOST) for face in (0, 1)]
+    people = [consent for pair in pairs for consent in pair.consents]
+    donor = people[0]
 
-    def submit() -> Any:
-        return house.submit(source=house.source, target=house.target, donor_consent=donor, target_consent=person)
+    def submit(faces: int) -> Any:
+        return house.submit(target=house.target, swaps=pairs[:faces])
 
-    made = [house.screened(submit()) for _ in range(5)]
+    made = [house.screened(submit(faces)) for faces in (1, 2, 2, 1, 2)]
     for job in made[:3]:
         house.run(job)
         assert running.begin_finishing(job.pk, "worker")
@@ -83,8 +85,8 @@ def round_of(seed: int, threads: bool) -> Counter[str]:
         consents.withdraw_consent(Consent.objects.get(pk=consent.pk))
         return "withdrawn"
 
-    def submit_late() -> str:
-        submit()
+    def submit_late(faces: int) -> str:
+        submit(faces)
         return "submitted"
 
     acts: list[Callable[[], str]] = [
@@ -92,12 +94,13 @@ def round_of(seed: int, threads: bool) -> Counter[str]:
         lambda: publish(made[2]),  # the same job by a second hand
         *(lambda job=job, n=n: run(job, f"w{n}") for n, job in enumerate(made[3:])),
         lambda: run(made[3], "w9"),
-        submit_late,
-        submit_late,
+        lambda: submit_late(1),
+        lambda: submit_late(2),
         lambda: withdraw(donor),
     ]
     if dice.random() < 0.5:
-        acts.append(lambda: withdraw(person))
+        another = dice.choice(people[1:])
+        acts.append(lambda: withdraw(another))
     if dice.random() < 0.3:
         acts.append(lambda: withdraw(donor))
     pauses = [dice.random() * PEOPLE_PAUSE if dice.random() < 0.8 else 0.0 for _ in acts]
@@ -106,21 +109,22 @@ def round_of(seed: int, threads: bool) -> Counter[str]:
     assert not unexpected, (seed, unexpected)
 
     connections.close_all()
-    pair = Consent.objects.in_bulk([donor.pk, person.pk])
-    assert pair[donor.pk].state == "withdrawn"
-    ids = list(Job.objects.filter(donor_consent=donor).values_list("pk", flat=True))
+    asked = Consent.objects.in_bulk([consent.pk for consent in people])
+    assert asked[donor.pk].state == "withdrawn"
+    ids = list(Job.objects.on_consents([donor]).values_list("pk", flat=True))
     outputs = list(Output.objects.filter(job__in=ids))
     assert all(output.permission == "withdrawn" for output in outputs), seed
     assert set(Job.objects.filter(pk__in=ids).values_list("state", flat=True)) <= {"succeeded", "refused"}, seed
     assert len(outputs) == Job.objects.filter(pk__in=ids, state="succeeded").count() <= MOST, seed
     published = JobEvent.objects.filter(job__in=ids, code="published")
     assert published.count() == len(outputs) == outcomes.count("published"), (seed, outcomes)
-    for consent in pair.values():
+    for consent in asked.values():
+        own = set(Job.objects.on_consents([consent]).values_list("pk", flat=True))
         events = [(event.type, event.data.get("job")) for event in consent.events.all()]
         used = [job for type, job in events if type == "used"]
-        assert len(used) == len(set(used)) == len(outputs), (seed, events)
-        assert set(used) == {output.job_id for output in outputs}
-        assert consent.uses.filter(state=Use.State.COUNTED).count() == len(outputs)
+        assert len(used) == len(set(used)), (seed, events)
+        assert set(used) == {output.job_id for output in outputs} & own, (seed, events)
+        assert consent.uses.filter(state=Use.State.COUNTED).count() == len(used)
         assert not consent.uses.filter(state=Use.State.RESERVED).exists(), seed
         if "withdrawn" in dict(events):  # nothing is reserved or used after it, only given back
             after = events[[type for type, _ in events].index("withdrawn") + 1 :]

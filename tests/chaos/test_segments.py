@@ -175,7 +175,7 @@ def test_a_kill_every_fifteen_seconds_changes_nothing_in_a_sixty_second_clip(
 ) -> None:
     house = prepared.house
     path = tmp_path / "minute.mp4"
-    make_clip(samples / "grace_hopper.jpg", path, seconds=60, size=(640, 480))
+    make_clip(samples / "grace_hopper.jpg", path, seconds=60, size=(1920, 1080))  # long enough on a quick machine
     gate = house.start_worker("cpu.media")
     target = house.upload_ready(path, "target")
     house.kill(gate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from consent.challenge import services as challenges
 from consent.challenge import upkeep as challenge_upkeep
 from consent.errors import ConsentError
 from consent.models import Challenge, Consent
-from tests.consent.conftest import House
+from tests.consent.conftest import TARGET, House
 from webapp import storage
 from webapp.jobs import challenges as work
 from webapp.jobs import leases
@@ -325,6 +326,9 @@ def test_whom_the_clip_must_match(studio, house) -> None:
     assert challenges.wanted_faces(services.issue_challenge(donor)) == [("ast_photo", 0), ("ast_photo2", 1)]
     target = studio.answered("target_person", contact="")
     assert challenges.wanted_faces(services.issue_challenge(target)) == [("ast_target", 2)]
+    twice = [TARGET, replace(TARGET, face=3)]
+    both = studio.answered("target_person", contact="", target=None, targets=twice)
+    assert challenges.wanted_faces(services.issue_challenge(both)) == [("ast_target", 2), ("ast_target", 3)]
 
 
 def test_what_the_account_learns_is_one_word(studio) -> None:

@@ -37,7 +37,7 @@ def test_a_request_keeps_what_is_asked_and_who_asks(house) -> None:
         "For the summer ball.",
     )
     assert consent.subject.contact == "ada@example.org"
-    assert (consent.target_sha256, consent.target_face) == (house.target.sha256, 2)
+    assert [(each["sha256"], each["face"]) for each in consent.targets] == [(house.target.sha256, 2)]
     assert consent.photo_sha256s == [house.photo.sha256]
     assert timedelta(days=29) < consent.valid_until - timezone.now() <= timedelta(days=30)
     assert timedelta(days=6) < consent.link_expires_at - timezone.now() <= timedelta(days=7)

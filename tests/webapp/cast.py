@@ -102,6 +102,23 @@ def ask(owner: Account, role: str, name: str, source: Asset, target: Asset) -> t
     )
 
 
+def donor(job: Job, place: int = 0) -> Consent:
+    """The permission of the person whose face is put in, in the job's replacement number `place`."""
+    return job.swaps.select_related("donor_consent").get(position=place).donor_consent
+
+
+def replaced(job: Job, place: int = 0) -> Consent:
+    """The permission of the person whose face is replaced, in the job's replacement number `place`."""
+    found = job.swaps.select_related("target_consent").get(position=place).target_consent
+    assert found is not None
+    return found
+
+
+def photo(job: Job) -> Asset:
+    """The only source photo of the job's only replacement."""
+    return job.swaps.get().photos.get().asset
+
+
 def whole_answer(consent: Consent, signed: str) -> dict[str, Any]:
     """A yes to everything that is asked in English, as `give_consent` and `answer_consent` take it."""
     notice = consents.consent_text(consent, "en")
@@ -125,11 +142,7 @@ def submitted(owner: Account) -> Job:
         owner.organisation,
         owner.user,
         target=target,
-        target_face=0,
-        sources=[(source, 0)],
-        donor_consent=donor,
-        target_consent=replaced,
-        target_attestation=None,
+        swaps=[jobs.SwapWanted(0, [(source, 0)], donor, replaced)],
         declaration=declaration,
         purpose="personal",
         options={},

@@ -21,6 +21,8 @@ from webapp.screening.models import ScreeningRecord
 
 PASSWORD = "correct horse battery staple"
 FACES = [{"index": 0, "box": [10, 10, 90, 90], "size": 90.0, "yaw": 0.0}]
+TWO_FACES = [*FACES, {"index": 1, "box": [210, 10, 90, 90], "size": 90.0, "yaw": 0.0}]
+OF_A_JOB = ("declaration", "purpose", "options", "livemode", "swaps")
 
 
 class Stage:
@@ -103,26 +105,38 @@ class Stage:
             target_sha256=target.sha256,
         )
 
-    def submit(self, **changes: Any) -> Job:
-        """A job with everything in order but for `changes`."""
-        target = changes.pop("target", None) or self.ready("target")
+    def swap(self, target: Asset, **changes: Any) -> services.SwapWanted:
+        """One replacement in `target`, both people having agreed, with everything in order but for `changes`."""
         source = changes.pop("source", None) or self.ready("source")
-        values = {
-            "target": target,
-            "target_face": 0,
-            "sources": [(source, 0)],
-            "declaration": self.declare(),
-            "purpose": "personal",
-            "options": {},
-            "livemode": False,
-            "target_attestation": None,
-            **changes,
-        }
+        values: dict[str, Any] = {"target_face": 0, "sources": [(source, 0)], **changes}
         if "donor_consent" not in values:
             values["donor_consent"] = self.ask("face_donor", source)
         if "target_consent" not in values:
             values["target_consent"] = self.ask("target_person", target)
-        return services.submit_job(self.studio, self.cleo, **values)
+        return services.SwapWanted(**values)
+
+    def submit(self, **changes: Any) -> Job:
+        """A job with everything in order but for `changes`; what belongs to a replacement goes to its only one."""
+        target = changes.pop("target", None) or self.ready("target")
+        of_job = {name: changes.pop(name) for name in OF_A_JOB if name in changes}
+        values = {"declaration": self.declare(), "purpose": "personal", "options": {}, "livemode": False, **of_job}
+        if "swaps" not in values:
+            values["swaps"] = [self.swap(target, **changes)]
+        return services.submit_job(self.studio, self.cleo, target=target, **values)
+
+    def pair(self, target: Asset, face: int, *, most: int = 1, give: bool = True) -> services.SwapWanted:
+        """A replacement of one of the faces of `target`, of two people of its own."""
+        source = self.ready("source")
+        scene = consents.TargetRef(asset_id=target.pk, sha256=target.sha256, face=face)
+        donor = self.ask("face_donor", source, max_outputs=most, give=give)
+        replaced = self.ask("target_person", target, target=scene, max_outputs=most, give=give)
+        return services.SwapWanted(face, [(source, 0)], donor, replaced)
+
+    def two(self, **changes: Any) -> Job:
+        """A job with two replacements in one target: four people."""
+        target = changes.pop("target", None) or self.ready("target", faces=TWO_FACES)
+        pairs = {name: changes.pop(name) for name in ("most", "give") if name in changes}
+        return self.submit(target=target, swaps=[self.pair(target, face, **pairs) for face in (0, 1)], **changes)
 
     def screened(self, job: Job, decision: str = "accept") -> Job:
         """The gate let the job through."""

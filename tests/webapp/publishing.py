@@ -62,7 +62,10 @@ def published(stage: Stage, job: Job, made: finishing.Rendered, *, target: Path 
         analysis_path=target,
         output_path=made.path,
         output_mime=made.mime,
-        swaps=(Swap(0, (SourcePhoto(SAMPLE, "0" * 64),)),),
+        swaps=tuple(
+            Swap(swap.target_face, tuple(SourcePhoto(SAMPLE, photo.asset.sha256) for photo in swap.photos.all()))
+            for swap in job.swaps.all()
+        ),
     )
     evidence = ScreeningRecord.objects.get(job=job)
     assert running.begin_finishing(job.pk, "worker")

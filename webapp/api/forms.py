@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 from rest_framework import serializers
 
@@ -14,6 +14,7 @@ from webapp.api.parsing import Strict
 from webapp.jobs.mask_options import MASK_LISTS
 from webapp.jobs.models import Asset
 from webapp.jobs.options import PURPOSES
+from webapp.jobs.services import MAX_SOURCES, MAX_SWAPS
 from webapp.net import LONGEST_URL
 from worker.model_choice import ENHANCERS, MESH, SWAPPERS, UPSCALERS
 from worker.spec import (
@@ -274,17 +275,60 @@ class JobOptions(Strict):
     )
 
 
-class JobCreate(Strict):
-    """Put the face of `sources` on the face `target`."""
+class Pair(Strict):
+    """Whose face is put in, and who answers for both people."""
 
-    target = FacePick()
-    sources = FacePick(many=True, min_length=1, max_length=5)  # type: ignore[call-arg]
+    sources = FacePick(many=True, min_length=1, max_length=MAX_SOURCES)  # type: ignore[call-arg]
     donor_consent = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
     target_consent = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
     target_attestation = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
+
+
+PAIR = ("sources", "donor_consent", "target_consent", "target_attestation")
+
+
+class SwapCreate(Pair):
+    """One of several replacements: the face of `sources` onto the face `target_face` of the job's target."""
+
+    target_face = serializers.IntegerField(
+        min_value=0, max_value=MAX_FACE, allow_null=True, default=None, help_text="May be left out for an only face."
+    )
+
+
+class JobCreate(Pair):
+    """Put the face of `sources` on the face `target`; or, with `swaps`, several people's faces on several."""
+
+    target = FacePick()
+    sources = FacePick(  # type: ignore[call-arg]
+        many=True, required=False, min_length=1, max_length=MAX_SOURCES, help_text="Needed unless there are `swaps`."
+    )
+    swaps = SwapCreate(  # type: ignore[call-arg]
+        many=True,
+        required=False,
+        min_length=1,
+        max_length=100,
+        help_text=(
+            f"Up to {MAX_SWAPS} replacements in the one target, in place of the face of `target`, `sources` and their "
+            "permissions. Faces that none names stay untouched."
+        ),
+    )
     declaration = serializers.CharField(max_length=64)
     purpose = serializers.ChoiceField(choices=PURPOSES, default="personal")
     options = JobOptions(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """One of the two forms; the answer always holds `swaps`."""
+        pair = {name: attrs.pop(name, None) for name in PAIR}
+        face = attrs["target"].pop("face")
+        if attrs.get("swaps") is None:
+            if pair["sources"] is None:
+                raise serializers.ValidationError({"sources": serializers.ErrorDetail("Name them.", code="required")})
+            attrs["swaps"] = [{"target_face": face, **pair}]
+        elif face is not None or any(value is not None for value in pair.values()):
+            raise serializers.ValidationError(
+                {"swaps": serializers.ErrorDetail("Say it in `swaps` or beside them, not both.", code="said_twice")}
+            )
+        return attrs
 
 
 class VerificationAsked(Strict):

@@ -140,8 +140,25 @@ class JobFaceOut(serializers.Serializer):
     face = serializers.IntegerField()
 
 
+class JobTargetOut(serializers.Serializer):
+    asset = serializers.CharField()
+
+
+class JobSwapOut(serializers.Serializer):
+    """One replacement: `sources` onto the face `target_face` of the target, and who answers for both people."""
+
+    target_face = serializers.IntegerField()
+    sources = JobFaceOut(many=True)
+    donor_consent = serializers.CharField()
+    target_consent = serializers.CharField(allow_null=True)
+    target_attestation = serializers.CharField(allow_null=True)
+
+
 class JobOut(serializers.Serializer):
-    """A replacement job. `failure` speaks in the states failed, refused and canceled."""
+    """A replacement job. `failure` speaks in the states failed, refused and canceled.
+
+    `consents` are those of all replacements, each once.
+    """
 
     id = serializers.CharField()
     object = kind_of("job")
@@ -149,10 +166,9 @@ class JobOut(serializers.Serializer):
     final = serializers.BooleanField()
     livemode = serializers.BooleanField()
     purpose = serializers.ChoiceField(choices=PURPOSES)
-    target = JobFaceOut()
-    sources = JobFaceOut(many=True)
+    target = JobTargetOut()
+    swaps = JobSwapOut(many=True)
     consents = JobConsentOut(many=True)
-    target_attestation = serializers.CharField(allow_null=True)
     declaration = serializers.CharField()
     options = serializers.DictField()
     progress = ProgressOut(allow_null=True)
@@ -307,7 +323,8 @@ class PointedError(serializers.Serializer):
 
 
 class Problem(serializers.Serializer):
-    """RFC 9457. `consent_request` comes with the code consent_required: a body ready for POST /v1/consent_requests."""
+    """RFC 9457. With the code consent_required come `swap` and `role` (which replacement, and who in it, lacks a
+    permission) and `consent_request`, a body ready for POST /v1/consent_requests."""
 
     type = serializers.CharField()
     title = serializers.CharField()
@@ -316,4 +333,6 @@ class Problem(serializers.Serializer):
     detail = serializers.CharField()
     request_id = serializers.CharField()
     errors = PointedError(many=True, required=False)  # type: ignore[assignment]
+    swap = serializers.IntegerField(required=False)
+    role = serializers.ChoiceField(choices=ROLES, required=False)
     consent_request = serializers.DictField(required=False)

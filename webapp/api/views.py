@@ -86,7 +86,7 @@ class Jobs(Resource):
         parameters=[*PAGE, OpenApiParameter("state", OpenApiTypes.STR, enum=Job.State.values)],
     )
     def get(self, request: Request) -> Response:
-        rows = Job.objects.of(organisation(request)).select_related("donor_consent", "target_consent")
+        rows = Job.objects.of(organisation(request)).whole()
         if state := request.query_params.get("state"):
             if state not in Job.State.values:
                 raise JobsError(
@@ -109,24 +109,11 @@ class Jobs(Resource):
     def post(self, request: Request) -> Response:
         body = read(forms.JobCreate, request.data)
         target = own_asset(request, body["target"]["asset"])
-        sources = [own_asset(request, ref["asset"]) for ref in body["sources"]]
-        for ref, asset in zip([body["target"], *body["sources"]], [target, *sources], strict=True):
-            ref["face"] = jobs.chosen_face(asset, ref["face"])
-        if not body["donor_consent"]:
-            raise ConsentRequiredError("face_donor", body)
-        if not body["target_consent"] and not body["target_attestation"]:
-            raise ConsentRequiredError("target_person", body)
         job = jobs.submit_job(
             organisation(request),
             None,
             target=target,
-            target_face=body["target"]["face"],
-            sources=[(asset, ref["face"]) for asset, ref in zip(sources, body["sources"], strict=True)],
-            donor_consent=own_consent(request, body["donor_consent"]),
-            target_consent=own_consent(request, body["target_consent"]) if body["target_consent"] else None,
-            target_attestation=(
-                own_attestation(request, body["target_attestation"]) if body["target_attestation"] else None
-            ),
+            swaps=_wanted(request, target, body),
             declaration=own_attestation(request, body["declaration"]),
             purpose=body["purpose"],
             options=body.get("options") or {},
@@ -137,28 +124,65 @@ class Jobs(Resource):
         )
 
 
-class ConsentRequiredError(JobsError):
-    """422 with `consent_request`: a body for POST /v1/consent_requests that lacks only who is asked."""
+def _wanted(request: Request, target: Asset, body: dict[str, Any]) -> list[jobs.SwapWanted]:
+    """The replacements that a body names. Raises JobsError for a face or a permission that is missing."""
+    faces = [jobs.chosen_face(target, swap["target_face"]) for swap in body["swaps"]]
+    photos: list[list[tuple[Asset, int]]] = []
+    for swap in body["swaps"]:
+        named = [(own_asset(request, ref["asset"]), ref["face"]) for ref in swap["sources"]]
+        photos.append([(asset, jobs.chosen_face(asset, face)) for asset, face in named])
+    for number, swap in enumerate(body["swaps"]):
+        asked = [] if swap["donor_consent"] else ["face_donor"]
+        asked += [] if swap["target_consent"] or swap["target_attestation"] else ["target_person"]
+        if asked:
+            raise ConsentRequiredError(
+                asked[0], swap=number, purpose=body["purpose"], target=(target, faces[number]), photos=photos[number]
+            )
+    return [
+        jobs.SwapWanted(
+            target_face=face,
+            sources=sources,
+            donor_consent=own_consent(request, swap["donor_consent"]),
+            target_consent=own_consent(request, swap["target_consent"]) if swap["target_consent"] else None,
+            target_attestation=(
+                own_attestation(request, swap["target_attestation"]) if swap["target_attestation"] else None
+            ),
+        )
+        for face, sources, swap in zip(faces, photos, body["swaps"], strict=True)
+    ]
 
-    def __init__(self, role: str, body: dict[str, Any]) -> None:
+
+class ConsentRequiredError(JobsError):
+    """422 with `consent_request`: a body for POST /v1/consent_requests that lacks only who is asked.
+
+    `swap` is the place of the replacement in the body's `swaps`, 0 for the short form; `role` says who was not asked.
+    """
+
+    def __init__(
+        self, role: str, *, swap: int, purpose: str, target: tuple[Asset, int], photos: list[tuple[Asset, int]]
+    ) -> None:
+        asset, face = target
         who = "whose face is put in" if role == "face_donor" else "whose face is replaced"
         super().__init__(
             "consent_required",
-            f"The person {who} was not asked; no job was made. Complete `consent_request`, send it to "
-            "/v1/consent_requests, and name the consent in the job.",
+            f"The person {who} (swap {swap}, target face {face}) was not asked; no job was made. Complete "
+            "`consent_request`, send it to /v1/consent_requests, and name the consent in the job.",
         )
+        refs = [{"asset": photo.pk, "face": each} for photo, each in photos]
         self.extra = {
+            "swap": swap,
+            "role": role,
             "consent_request": {
                 "role": role,
                 "name": "",
                 "contact": "",
                 "locale": "en",
-                "purposes": [body["purpose"]],
-                "photos": [dict(ref) for ref in body["sources"]] if role == "face_donor" else [],
-                "target": dict(body["target"]),
+                "purposes": [purpose],
+                "photos": refs if role == "face_donor" else [],
+                "target": {"asset": asset.pk, "face": face},
                 "max_outputs": 1,
                 "days": 90,
-            }
+            },
         }
 
 

@@ -17,11 +17,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from consent import services as consents
+from consent.models import Attestation
 from webapp.console import evidence as found
 from webapp.console import looks, words
 from webapp.console.access import moderator
 from webapp.jobs import services as jobs
-from webapp.jobs.models import Asset
+from webapp.jobs.models import Asset, Job
 from webapp.screening import services as screening
 from webapp.screening.models import Review
 
@@ -111,7 +112,7 @@ def _assets(review: Review) -> list[Asset]:
     if evidence.asset is not None:
         return [evidence.asset]
     assert evidence.job is not None
-    return [evidence.job.target, *evidence.job.sources.all()]
+    return evidence.job.inputs()
 
 
 def _card(request: HttpRequest, review: Review) -> dict[str, Any]:
@@ -119,23 +120,37 @@ def _card(request: HttpRequest, review: Review) -> dict[str, Any]:
     evidence = review.screening
     shown = looks.may_look(request, review.pk)
     job = evidence.job
-    faces = {} if job is None else {job.target_id: job.target_face}
-    pictures = [(asset, faces.get(asset.pk, 0)) for asset in _assets(review) if asset.previews]
-    attestation = job.target_attestation if job is not None else None
+    pictures = _faces(job) if job is not None else [(asset, 0) for asset in _assets(review)]
+    attestations = _attestations(job) if job is not None else []
     name = evidence.asset.name if evidence.asset is not None else job.target.name if job is not None else ""
     return {
         "review": review,
         "evidence": evidence,
         "shown": shown,
         "minutes": looks.minutes_left(request, review.pk),
-        "pictures": pictures if shown else [],
+        "pictures": [(asset, face) for asset, face in pictures if asset.previews] if shown else [],
         "about": evidence.asset or job,
         "found": found.sentences(evidence.signals, shown=shown),
         "signals": [json.dumps(each, sort_keys=True) for each in found.for_eyes(evidence.signals, shown=shown)],
         "name": name if shown else "",
         "reasons": [(code, words.reason(code, evidence.signals)) for code in evidence.reasons],
         "not_screened": [words.kind(code) for code in evidence.not_screened],
-        "attestation": attestation,
-        "statement": attestation.statement if shown and attestation is not None else "",
-        "basis": words.basis(attestation.basis) if attestation is not None else "",
+        "attestations": [
+            {"basis": words.basis(each.basis), "statement": each.statement if shown else ""} for each in attestations
+        ],
     }
+
+
+def _faces(job: Job) -> list[tuple[Asset, int]]:
+    """Each face that is replaced and each that is put in, pair by pair, every one once."""
+    found: list[tuple[Asset, int]] = []
+    for swap in job.swaps.all():
+        found.append((job.target, swap.target_face))
+        found += [(photo.asset, photo.face) for photo in swap.photos.select_related("asset")]
+    return list(dict.fromkeys(found))
+
+
+def _attestations(job: Job) -> list[Attestation]:
+    """What the account stated in place of replaced people's permission, each statement once."""
+    found = [swap.target_attestation for swap in job.swaps.select_related("target_attestation")]
+    return list({each.pk: each for each in found if each is not None}.values())

@@ -22,7 +22,7 @@ from watermark.verdict import MarkReading
 from webapp import keys_of_house, storage
 from webapp.ids import output_id as new_output_id
 from webapp.jobs import signing
-from webapp.jobs.models import Job, Output
+from webapp.jobs.models import Job, JobSwap, Output
 from webapp.jobs.running import Draft
 from webapp.screening.models import ScreeningRecord
 from worker.media import client
@@ -145,30 +145,42 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey) -> None:
 def _request(
     job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord, output_id: str
 ) -> manifest.ManifestRequest:
-    refs = [manifest.ConsentRef(record=job.donor_consent.pk, role="face_donor")]
-    if job.target_consent is not None:
-        refs.append(manifest.ConsentRef(record=job.target_consent.pk, role="target_person"))
-    elif job.target_attestation is not None:
-        refs.append(manifest.ConsentRef(record=job.target_attestation.pk, role="target_person", status="attested"))
-    photos = spec.swaps[0].sources
-    mimes = [each.asset.mime for each in job.jobsource_set.select_related("asset")]
+    swaps = list(job.swaps.all())
+    photos = {photo.sha256: photo.path for swap in spec.swaps for photo in swap.sources}
+    mimes = {asset.sha256: asset.mime for asset in job.inputs()}
     return manifest.ManifestRequest(
         mime=rendered.mime,
         target=_ingredient(spec.target_path, job.target.mime),
-        sources=tuple(_ingredient(photo.path, mime) for photo, mime in zip(photos, mimes, strict=True)),
+        sources=tuple(_ingredient(path, mimes[sha256]) for sha256, path in photos.items()),
         mark_id=bytes(job.mark_id or b""),
-        consent_refs=tuple(refs),
+        consent_refs=_consent_refs(swaps),
         policy_version=evidence.policy_version,
         livemode=job.livemode,
         status_url=f"{settings.PUBLIC_URL}/verify/o/{output_id}",
         screening_ref=evidence.pk,
-        ledger_index=ledger.given_index(job.donor_consent.pk),
         profile=evidence.profile,
         not_screened=tuple(evidence.not_screened),
         label_text=spec.label.text if spec.label is not None else "",
         model_set=spec.model_set,
         models=makers(spec.swapper, spec.enhancer, spec.upscaler),
     )
+
+
+def _consent_refs(swaps: Sequence[JobSwap]) -> tuple[manifest.ConsentRef, ...]:
+    """What every replacement rests on, each record once."""
+    refs: list[manifest.ConsentRef] = []
+    for swap in swaps:
+        refs.append(_given(swap.donor_consent_id, "face_donor"))
+        if swap.target_consent_id is not None:
+            refs.append(_given(swap.target_consent_id, "target_person"))
+        else:
+            record = str(swap.target_attestation_id)
+            refs.append(manifest.ConsentRef(record=record, role="target_person", status="attested"))
+    return tuple(dict.fromkeys(refs))
+
+
+def _given(consent_id: str, role: manifest.Role) -> manifest.ConsentRef:
+    return manifest.ConsentRef(record=consent_id, role=role, ledger_index=ledger.given_index(consent_id))
 
 
 def _ingredient(path: Path, mime: str) -> manifest.IngredientFile:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import Q
 
 from consent.models import Consent
 from webapp.jobs import hiding, permission, transitions
@@ -30,7 +29,7 @@ def assets_changed(job_id: str) -> None:
     """A queued job looks at its assets: all ready sends it to the gate, one refused refuses it, else it waits."""
     with transaction.atomic():
         job = Job.objects.select_related("target").get(pk=job_id)
-        assets = [job.target, *job.sources.all()]
+        assets = job.inputs()
         for asset in assets:
             if asset.state == Asset.State.REFUSED or asset.erased_at is not None:
                 message = f"The file {asset.pk} may not be used: {asset.failure_message or 'it was erased.'}"
@@ -94,7 +93,7 @@ def on_consent_changed(consent: Consent, old: str, new: str) -> None:
     within a second from its row), and after a withdrawal or revocation the published outputs are hidden.
     """
     with transaction.atomic():
-        jobs = Job.objects.filter(Q(donor_consent=consent) | Q(target_consent=consent)).order_by("pk")
+        jobs = Job.objects.on_consents([consent]).order_by("pk")
         if new == "given":
             for job in jobs.filter(state=State.AWAITING_CONSENT).select_related("target"):
                 consents_changed(job)
@@ -112,9 +111,8 @@ def on_consent_changed(consent: Consent, old: str, new: str) -> None:
 
 def companions_of(consent_id: str) -> set[str]:
     """The other consents of the jobs that a change of this one may move."""
-    jobs = Job.objects.filter(Q(donor_consent=consent_id) | Q(target_consent=consent_id)).exclude(state__in=Job.FINAL)
-    pairs = jobs.values_list("donor_consent_id", "target_consent_id")
-    return {each for pair in pairs for each in pair if each is not None} - {consent_id}
+    jobs = Job.objects.on_consents([consent_id]).exclude(state__in=Job.FINAL)
+    return transitions.consents_under(jobs.values("pk")) - {consent_id}
 
 
 def consents_changed(job: Job) -> None:

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from django.db.models import Q
 from django.utils import timezone
 
 from consent.erasure import Line, Scope
 from consent.models import Consent
 from webapp.jobs import segments
-from webapp.jobs.models import Asset, Job, JobEvent, Output, Segment
+from webapp.jobs.models import Asset, Job, JobEvent, JobSource, JobSwap, Output, Segment
 from webapp.jobs.upkeep import erase_asset_now, erase_output_now
 
 
 def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
     """See `consent.erasure.register_eraser`. Keys first, then objects, then the names and texts in the rows."""
-    jobs = Job.objects.filter(Q(donor_consent__in=scope.consent_ids) | Q(target_consent__in=scope.consent_ids))
+    jobs = Job.objects.on_consents(scope.consent_ids)
     outputs = Output.objects.filter(job__in=jobs).order_by("pk")
     assets = Asset.objects.filter(pk__in=pictures(scope)).order_by("pk")
     events = JobEvent.objects.filter(job__in=jobs).exclude(message="")
@@ -57,7 +56,7 @@ def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
 
 def kept_here(scope: Scope) -> Iterator[Line]:
     """See `consent.erasure.register_kept`."""
-    jobs = Job.objects.filter(Q(donor_consent__in=scope.consent_ids) | Q(target_consent__in=scope.consent_ids))
+    jobs = Job.objects.on_consents(scope.consent_ids)
     yield Line(
         "marks, manifests and fingerprints of results, under random ids",
         Output.objects.filter(job__in=jobs).count(),
@@ -78,9 +77,10 @@ def pictures(scope: Scope) -> set[str]:
             found |= {photo["asset_id"] for photo in consent.photos}
         else:
             found |= {target["asset_id"] for target in consent.targets}
-    donor = Job.objects.filter(donor_consent__in=scope.consent_ids)
-    found |= set(donor.exclude(sources=None).values_list("sources", flat=True))
-    found |= set(Job.objects.filter(target_consent__in=scope.consent_ids).values_list("target_id", flat=True))
+    photos = JobSource.objects.filter(swap__donor_consent__in=scope.consent_ids)
+    found |= set(photos.values_list("asset_id", flat=True))
+    replaced = JobSwap.objects.filter(target_consent__in=scope.consent_ids)
+    found |= set(replaced.values_list("job__target_id", flat=True))
     # The first event keeps what was asked: photos that the person did not confirm show them as well.
     asked: set[str] = set()
     for event in (event for consent in consents for event in consent.events.filter(type="requested")):

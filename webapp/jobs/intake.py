@@ -199,7 +199,7 @@ def _settle(asset_id: str, state: str, *, owner: str | None, code: str = "", mes
         if moved:
             waiting = Job.objects.filter(state=Job.State.QUEUED)
             ids = {*waiting.filter(target_id=asset_id).values_list("pk", flat=True)}
-            ids |= {*waiting.filter(sources=asset_id).values_list("pk", flat=True)}
+            ids |= {*waiting.filter(swaps__photos__asset=asset_id).values_list("pk", flat=True)}
             for job_id in sorted(ids):
                 flow.assets_changed(job_id)
     return moved

@@ -5,6 +5,7 @@ State changes in `services.py` and `leases.py` only; everything else reads, thro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Self
 
 from django.db import models
@@ -20,6 +21,21 @@ class TenantQuerySet(models.QuerySet):
     def of(self, organisation: Organisation) -> Self:
         """Rows of one tenant; a foreign id is then simply not found."""
         return self.filter(organisation=organisation)
+
+
+class JobQuerySet(TenantQuerySet):
+    """Jobs, also found by the permissions they stand on."""
+
+    def on_consents(self, consents: Iterable[Consent | str]) -> Self:
+        """The jobs of which any of these consents (or ids) answers for somebody, each once."""
+        ids = list(consents)
+        swaps = JobSwap.objects.filter(models.Q(donor_consent__in=ids) | models.Q(target_consent__in=ids))
+        return self.filter(pk__in=swaps.values("job"))
+
+    def whole(self) -> Self:
+        """With everything that is shown of a job, in a fixed number of queries."""
+        swaps = JobSwap.objects.select_related("donor_consent", "target_consent", "target_attestation")
+        return self.select_related("target").prefetch_related(models.Prefetch("swaps", swaps), "swaps__photos")
 
 
 class Leased(models.Model):
@@ -82,7 +98,7 @@ class Asset(Leased):
 
 
 class Job(Leased):
-    """One replacement job; states as in DESIGN.md section 4."""
+    """One replacement job, of one or several faces of its target; states as in DESIGN.md section 4."""
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -105,15 +121,7 @@ class Job(Leased):
     state = models.CharField(max_length=16, choices=State.choices, default=State.QUEUED)
     livemode = models.BooleanField(default=False)
     target = models.ForeignKey(Asset, on_delete=models.PROTECT, related_name="+")
-    target_face = models.PositiveIntegerField(default=0)
-    sources = models.ManyToManyField(Asset, through="JobSource", related_name="+")
     declaration = models.OneToOneField(Attestation, on_delete=models.PROTECT, related_name="+")  # it is about one job
-    donor_consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="+")
-    # The replaced person is covered by their own consent or by a rights attestation; exactly one of the two.
-    target_consent = models.ForeignKey(Consent, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
-    target_attestation = models.ForeignKey(
-        Attestation, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
     purpose = models.CharField(max_length=20, default="personal")
     options = models.JSONField(default=dict, blank=True)
     progress = models.JSONField(default=dict, blank=True)
@@ -128,19 +136,52 @@ class Job(Leased):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[TenantQuerySet] = TenantQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[JobQuerySet] = JobQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         indexes = [models.Index(fields=["organisation", "-created_at"]), models.Index(fields=["state"])]
-        constraints = [
-            models.CheckConstraint(
-                condition=models.Q(target_consent__isnull=False) ^ models.Q(target_attestation__isnull=False),
-                name="job_target_covered_once",
-            )
-        ]
 
     def __str__(self) -> str:
         return self.id
+
+    def inputs(self) -> list[Asset]:
+        """The target, then every source photo, each file once."""
+        photos = JobSource.objects.filter(swap__job=self).order_by("swap__position", "position").select_related("asset")
+        return list({asset.pk: asset for asset in (self.target, *(photo.asset for photo in photos))}.values())
+
+    def consents(self) -> list[Consent]:
+        """Everybody's permission, each once: of each replacement the donor's, then the replaced person's."""
+        swaps = self.swaps.all()
+        found = [consent for swap in swaps for consent in (swap.donor_consent, swap.target_consent)]
+        return list({consent.pk: consent for consent in found if consent is not None}.values())
+
+
+class JobSwap(models.Model):
+    """One replacement of a job: which face of the target, whose face in its place, and who answers for both people."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="swaps")
+    position = models.PositiveIntegerField(default=0)
+    target_face = models.PositiveIntegerField(default=0)
+    donor_consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="+")
+    # The replaced person is covered by their own consent or by a rights attestation; exactly one of the two.
+    target_consent = models.ForeignKey(Consent, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    target_attestation = models.ForeignKey(
+        Attestation, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "position"], name="job_swap_in_order"),
+            models.UniqueConstraint(fields=["job", "target_face"], name="job_face_replaced_once"),
+            models.CheckConstraint(
+                condition=models.Q(target_consent__isnull=False) ^ models.Q(target_attestation__isnull=False),
+                name="job_swap_covered_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}/{self.position}"
 
 
 class Segment(Leased):
@@ -178,19 +219,19 @@ class Segment(Leased):
 
 
 class JobSource(models.Model):
-    """A source photo of a job, in order, with the donor's face in it."""
+    """A source photo of a replacement, in order, with the donor's face in it."""
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE)
+    swap = models.ForeignKey(JobSwap, on_delete=models.CASCADE, related_name="photos")
     asset = models.ForeignKey(Asset, on_delete=models.PROTECT)
     face = models.PositiveIntegerField(default=0)
     position = models.PositiveIntegerField(default=0)
 
     class Meta:
         ordering = ["position"]
-        constraints = [models.UniqueConstraint(fields=["job", "asset"], name="job_source_once")]
+        constraints = [models.UniqueConstraint(fields=["swap", "asset"], name="job_source_once")]
 
     def __str__(self) -> str:
-        return f"{self.job_id}/{self.position}"
+        return f"{self.swap_id}/{self.position}"
 
 
 class JobEvent(models.Model):

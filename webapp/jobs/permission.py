@@ -28,35 +28,33 @@ class Outlook:
 
 
 def uses(job: Job) -> list[tuple[Consent, UseFacts]]:
-    """Each consent of the job with the use it is asked for, in the order of their ids (the order of locking)."""
-    photos = frozenset(job.sources.order_by("jobsource__position").values_list("sha256", flat=True))
-    found = [(job.donor_consent_id, DONOR), (job.target_consent_id, TARGET)]
-    rows = {
-        consent.pk: consent
-        for consent in Consent.objects.filter(pk__in=[each for each, _ in found if each is not None])
-    }
+    """Each consent of the job with each use it is asked for, in the order of their ids (the order of locking).
+
+    One that answers for several replacements is asked for each of them.
+    """
     chosen = Options.from_mapping(job.options)
-    facts = {
-        role: UseFacts(
-            role=role,
-            purpose=job.purpose,
-            photo_sha256s=photos,
-            target_sha256=job.target.sha256,
-            target_face=job.target_face,
-            organisation_id=job.organisation_id,
-            seconds=_seconds(job, chosen),
-            at=timezone.now(),
-            livemode=job.livemode,
-            partner=chosen.partner,
-            territories=chosen.shown_in(),
-            political=chosen.political,
-        )
-        for _, role in found
-    }
-    return sorted(
-        ((rows[consent_id], facts[role]) for consent_id, role in found if consent_id is not None),
-        key=lambda pair: pair[0].pk,
+    common = UseFacts(
+        role="",
+        purpose=job.purpose,
+        photo_sha256s=frozenset(),
+        target_sha256=job.target.sha256,
+        target_face=-1,
+        organisation_id=job.organisation_id,
+        seconds=_seconds(job, chosen),
+        at=timezone.now(),
+        livemode=job.livemode,
+        partner=chosen.partner,
+        territories=chosen.shown_in(),
+        political=chosen.political,
     )
+    found: list[tuple[Consent, UseFacts]] = []
+    for swap in job.swaps.select_related("donor_consent", "target_consent").prefetch_related("photos__asset"):
+        photos = frozenset(photo.asset.sha256 for photo in swap.photos.all())
+        use = replace(common, photo_sha256s=photos, target_face=swap.target_face)
+        found.append((swap.donor_consent, replace(use, role=DONOR)))
+        if swap.target_consent is not None:
+            found.append((swap.target_consent, replace(use, role=TARGET)))
+    return sorted(found, key=lambda pair: pair[0].pk)
 
 
 def _seconds(job: Job, chosen: Options) -> float:

@@ -37,9 +37,6 @@ def asset_state(asset: Asset) -> dict[str, Any]:
 
 def job_state(job: Job) -> dict[str, Any]:
     """A job as the API shows it."""
-    consents = [("face_donor", job.donor_consent)]
-    if job.target_consent is not None:
-        consents.append(("target_person", job.target_consent))
     output = Output.objects.filter(job=job).first()
     return {
         "id": job.pk,
@@ -48,10 +45,18 @@ def job_state(job: Job) -> dict[str, Any]:
         "final": job.state in Job.FINAL,
         "livemode": job.livemode,
         "purpose": job.purpose,
-        "target": {"asset": job.target_id, "face": job.target_face},
-        "sources": [{"asset": each.asset_id, "face": each.face} for each in job.jobsource_set.all()],
-        "consents": [{"id": consent.pk, "role": role, "state": consent.state} for role, consent in consents],
-        "target_attestation": job.target_attestation_id,
+        "target": {"asset": job.target_id},
+        "swaps": [
+            {
+                "target_face": swap.target_face,
+                "sources": [{"asset": photo.asset_id, "face": photo.face} for photo in swap.photos.all()],
+                "donor_consent": swap.donor_consent_id,
+                "target_consent": swap.target_consent_id,
+                "target_attestation": swap.target_attestation_id,
+            }
+            for swap in job.swaps.all()
+        ],
+        "consents": [{"id": each.pk, "role": each.role, "state": each.state} for each in job.consents()],
         "declaration": job.declaration_id,
         "options": job.options,
         "progress": _progress(job.progress),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from consent.erasure import Scope
@@ -22,7 +21,7 @@ def stop_jobs(consent: Consent) -> None:
 
     They do not wait for the hold to be lifted: that may never happen, and a new job is quickly made.
     """
-    jobs = Job.objects.filter(Q(donor_consent=consent) | Q(target_consent=consent)).order_by("pk")
+    jobs = Job.objects.on_consents([consent]).order_by("pk")
     states = (*flow.BEFORE_RUN, *flow.AT_WORK)
     for job_id in jobs.filter(state__in=states).values_list("pk", flat=True):
         transitions.move(job_id, states, Job.State.REFUSED, code=CODE, message=MESSAGES[CODE], cancel_requested=True)

@@ -53,9 +53,7 @@ def claim_job(job_id: str, owner: str, *, from_state: str = State.READY, to_stat
     with transaction.atomic():
         if not leases.claim(Job, job_id, owner, [from_state], to_state):
             return None
-        job = Job.objects.select_related(
-            "target", "donor_consent", "target_consent", "target_attestation", "declaration", "organisation"
-        ).get(pk=job_id)
+        job = Job.objects.select_related("target", "declaration", "organisation").get(pk=job_id)
         if to_state == State.RUNNING:
             job.mark_id = job.mark_id or new_mark_id()  # drawn once: a restarted job keeps its mark
             job.started_at = job.started_at or timezone.now()
@@ -76,14 +74,14 @@ def screening_of(job: Job) -> ScreeningRecord | None:
 
 def asset_profiles(job: Job) -> list[str]:
     """Under which profile the target and each source were let through; "" for one without evidence."""
-    found = [_let_through(asset.screenings.all()) for asset in [job.target, *job.sources.all()]]
+    found = [_let_through(asset.screenings.all()) for asset in job.inputs()]
     return [evidence.profile if evidence is not None else "" for evidence in found]
 
 
 def asset_gaps(job: Job) -> frozenset[str] | None:
     """The kinds that the target or a source was not screened for; None where one of them has no evidence."""
     gaps: set[str] = set()
-    for asset in [job.target, *job.sources.all()]:
+    for asset in job.inputs():
         evidence = _let_through(asset.screenings.all())
         if evidence is None:
             return None
@@ -115,7 +113,7 @@ def authorise(job_id: str, owner: str) -> bool:
         job = Job.objects.select_related("target").get(pk=job_id)
         if job.lease_owner != owner or job.state != State.RUNNING:
             return False
-        for asset in [job.target, *job.sources.all()]:
+        for asset in job.inputs():
             if asset.state != Asset.State.READY or asset.erased_at is not None:
                 return _refuse(job_id, owner, "asset_refused", f"The file {asset.pk} may no longer be used.")
         if screening_of(job) is None:

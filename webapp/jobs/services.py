@@ -6,7 +6,7 @@ Each function is one transaction. The parts a worker uses stand in `running`, th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -22,7 +22,7 @@ from webapp.jobs.errors import JobsError, not_found
 from webapp.jobs.face_choice import chosen_face, face_facts, face_indices
 from webapp.jobs.flow import on_consent_changed
 from webapp.jobs.intake import asset_preview, receive_asset
-from webapp.jobs.models import Asset, Job, JobEvent, JobSource, Output
+from webapp.jobs.models import Asset, Job, JobEvent, JobSource, JobSwap, Output
 from webapp.jobs.options import PURPOSES, Options
 from webapp.jobs.reading import asset_state, job_state, output_file, output_state
 from webapp.jobs.running import authorise, claim_job, publish_output
@@ -30,6 +30,7 @@ from webapp.profile import is_live
 
 __all__ = [
     "JobsError",
+    "SwapWanted",
     "asset_preview",
     "asset_state",
     "authorise",
@@ -48,8 +49,29 @@ __all__ = [
     "take_down_output",
 ]
 
-MAX_SOURCES = 5
+MAX_SWAPS = 4  # replacements of one job
+MAX_SOURCES = 5  # photos of one replacement
 State = Job.State
+
+
+@dataclass(frozen=True)
+class SwapWanted:
+    """One replacement that is asked for: `sources` (each a photo and the donor's face in it) onto `target_face`.
+
+    The replaced person is covered by `target_consent` or by `target_attestation`, exactly one of the two. The same
+    consent may stand in several replacements if it covers each of them; all together are one use of it.
+    """
+
+    target_face: int
+    sources: Sequence[tuple[Asset, int]]
+    donor_consent: Consent
+    target_consent: Consent | None = None
+    target_attestation: Attestation | None = None
+
+    @property
+    def consents(self) -> list[Consent]:
+        """The donor's, and the replaced person's if they were asked."""
+        return [self.donor_consent, *([self.target_consent] if self.target_consent is not None else [])]
 
 
 @consent_services.survives_deadlocks
@@ -58,50 +80,42 @@ def submit_job(
     user: User | None,
     *,
     target: Asset,
-    target_face: int,
-    sources: Sequence[tuple[Asset, int]],
-    donor_consent: Consent,
-    target_consent: Consent | None,
-    target_attestation: Attestation | None,
+    swaps: Sequence[SwapWanted],
     declaration: Attestation,
     purpose: str,
     options: Mapping[str, Any],
     livemode: bool,
 ) -> Job:
-    """Make a job: `sources` (each a photo and the donor's face in it) onto the face `target_face` of `target`.
+    """Make a job: each of `swaps` replaces another face of `target`; a face that none of them names stays untouched.
 
-    The replaced person is covered by `target_consent` or by `target_attestation`, exactly one of the two; without any
-    the answer is 422 `consent_required` and no row. A thing of another organisation is not found. In the evaluation
-    profile a job is never live. The job waits by itself for screening and for consents still open.
+    With nobody who answers for a replaced person the answer is 422 `consent_required` and no row. A thing of another
+    organisation is not found. In the evaluation profile a job is never live. The job waits by itself for screening and
+    for consents still open; it goes on when all its consents are given, and ends with the first that does not hold.
 
-    Raises JobsError: not_found (404), consent_required, covered_twice, declaration_required, declaration_used,
-    purpose_unknown, option_unknown, option_invalid, model_missing, source_required, too_many_sources, asset_wrong_role,
-    asset_refused, asset_failed, asset_erased, source_not_photo, face_unknown, and the consent's own codes
-    (`consent_withdrawn`, …).
+    Raises JobsError: not_found (404), swap_required, too_many_swaps, face_twice, consent_required, covered_twice,
+    declaration_required, declaration_used, purpose_unknown, option_unknown, option_invalid, model_missing,
+    source_required, too_many_sources, asset_wrong_role, asset_refused, asset_failed, asset_erased, source_not_photo,
+    face_unknown, and the consent's own codes (`consent_withdrawn`, …).
     """
     chosen = Options.from_mapping(options)
     chosen.check_label()
     chosen.check_models()
     if purpose not in PURPOSES:
         raise JobsError("purpose_unknown", f"The purpose must be one of {', '.join(PURPOSES)}; no job was made.")
-    _check_assets(organisation, target, target_face, sources, chosen)
-    _check_cover(organisation, donor_consent, target_consent, target_attestation, declaration)
-    _check_faces(donor_consent, sources)
-    if target_attestation is not None and target_attestation.target_sha256 != target.sha256:
-        raise JobsError("attestation_other_target", "The attestation speaks of another file; no job was made.")
+    _check_count(swaps)
+    _check_assets(organisation, target, swaps, chosen)
+    _check_cover(organisation, target, swaps, declaration)
+    for swap in swaps:
+        _check_faces(swap.donor_consent, swap.sources)
     with transaction.atomic():
         # Held until the job is there: a withdrawal comes before it, and the job is not made, or after, and ends it.
-        consent_services.hold([donor_consent.pk, *([target_consent.pk] if target_consent is not None else [])])
+        consent_services.hold({consent.pk for swap in swaps for consent in swap.consents})
         job = Job(
             organisation=organisation,
             submitted_by=user if user is not None and user.pk else None,
             livemode=livemode and is_live(),
             target=target,
-            target_face=target_face,
             declaration=declaration,
-            donor_consent=donor_consent,
-            target_consent=target_consent,
-            target_attestation=target_attestation,
             purpose=purpose,
             options=chosen.to_dict(),
         )
@@ -111,10 +125,19 @@ def submit_job(
         except IntegrityError:
             _check_unused(declaration)  # somebody else has just used it
             raise
-        JobSource.objects.bulk_create(
-            JobSource(job=job, asset=asset, face=face, position=position)
-            for position, (asset, face) in enumerate(sources)
-        )
+        for number, wanted in enumerate(swaps):
+            row = JobSwap.objects.create(
+                job=job,
+                position=number,
+                target_face=wanted.target_face,
+                donor_consent=wanted.donor_consent,
+                target_consent=wanted.target_consent,
+                target_attestation=wanted.target_attestation,
+            )
+            JobSource.objects.bulk_create(
+                JobSource(swap=row, asset=asset, face=face, position=position)
+                for position, (asset, face) in enumerate(wanted.sources)
+            )
         _check_binding(job)
         JobEvent.objects.create(job=job, from_state="", to_state=State.QUEUED, code="submitted")
         flow.assets_changed(job.pk)
@@ -179,16 +202,31 @@ def confirm_deletion(output: Output) -> Output:
     return output
 
 
-def _check_assets(
-    organisation: Organisation, target: Asset, target_face: int, sources: Sequence[tuple[Asset, int]], chosen: Options
-) -> None:
-    if not sources:
+def _check_count(swaps: Sequence[SwapWanted]) -> None:
+    if not swaps:
+        raise JobsError("swap_required", "A job replaces at least one face; no job was made. Name one.")
+    if len(swaps) > MAX_SWAPS:
         raise JobsError(
-            "source_required", "A job needs at least one photo of the face donor; no job was made. Add one."
+            "too_many_swaps",
+            f"A job replaces up to {MAX_SWAPS} faces, this one names {len(swaps)}; no job was made. Make several jobs.",
         )
-    if len(sources) > MAX_SOURCES or len({asset.pk for asset, _ in sources}) != len(sources):
-        raise JobsError("too_many_sources", f"Choose up to {MAX_SOURCES} different source photos; no job was made.")
-    for asset, face, role in [(target, target_face, "target"), *((asset, face, "source") for asset, face in sources)]:
+    if len({swap.target_face for swap in swaps}) != len(swaps):
+        raise JobsError("face_twice", "Two replacements name the same face of the target; no job was made. Drop one.")
+    for swap in swaps:
+        if not swap.sources:
+            raise JobsError(
+                "source_required", "A job needs at least one photo of each face donor; no job was made. Add one."
+            )
+        if len(swap.sources) > MAX_SOURCES or len({asset.pk for asset, _ in swap.sources}) != len(swap.sources):
+            raise JobsError(
+                "too_many_sources", f"Choose up to {MAX_SOURCES} different source photos for a face; no job was made."
+            )
+
+
+def _check_assets(organisation: Organisation, target: Asset, swaps: Sequence[SwapWanted], chosen: Options) -> None:
+    faces = [(target, swap.target_face, "target") for swap in swaps]
+    faces += [(asset, face, "source") for swap in swaps for asset, face in swap.sources]
+    for asset, face, role in faces:
         if asset.organisation_id != organisation.pk:
             raise not_found("asset")
         if asset.role != role:
@@ -202,31 +240,36 @@ def _check_assets(
         if role == "source" and asset.kind == "video":
             raise JobsError("source_not_photo", f"The source {asset.pk} is a video; no job was made. Use photos.")
     if target.kind:
-        chosen.check_target(target.kind, target.media, face_facts(target, target_face))
+        for swap in swaps:
+            chosen.check_target(target.kind, target.media, face_facts(target, swap.target_face))
 
 
 def _check_cover(
-    organisation: Organisation,
-    donor: Consent,
-    target: Consent | None,
-    attestation: Attestation | None,
-    declaration: Attestation,
+    organisation: Organisation, target: Asset, swaps: Sequence[SwapWanted], declaration: Attestation
 ) -> None:
-    for each in (donor, target, attestation, declaration):
-        if each is not None and each.organisation_id != organisation.pk:
-            raise not_found("consent")
-    if target is None and attestation is None:
-        raise JobsError(
-            "consent_required",
-            "Nobody answers for the person in the target; no job was made. Ask their consent, or attest your right.",
-        )
-    if target is not None and attestation is not None:
-        raise JobsError(
-            "covered_twice", "Give the target person's consent or an attestation, not both; no job was made."
-        )
+    for swap in swaps:
+        for each in (*swap.consents, swap.target_attestation, declaration):
+            if each is not None and each.organisation_id != organisation.pk:
+                raise not_found("consent")
+        if swap.target_consent is None and swap.target_attestation is None:
+            raise JobsError(
+                "consent_required",
+                f"Nobody answers for the person with face {swap.target_face} of the target; no job was made. "
+                "Ask their consent, or attest your right.",
+            )
+        if swap.target_consent is not None and swap.target_attestation is not None:
+            raise JobsError(
+                "covered_twice", "Give the target person's consent or an attestation, not both; no job was made."
+            )
+        _check_attested(target, swap.target_attestation, declaration)
+    _check_unused(declaration)
+
+
+def _check_attested(target: Asset, attestation: Attestation | None, declaration: Attestation) -> None:
     if declaration.kind != "declaration" or (attestation is not None and attestation.kind != "target_rights"):
         raise JobsError("declaration_required", "The declaration or attestation is of the wrong kind; no job was made.")
-    _check_unused(declaration)
+    if attestation is not None and attestation.target_sha256 != target.sha256:
+        raise JobsError("attestation_other_target", "The attestation speaks of another file; no job was made.")
 
 
 def _check_unused(declaration: Attestation) -> None:

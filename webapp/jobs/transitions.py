@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent import services as consent_services
-from webapp.jobs.models import Asset, Job, JobEvent
+from webapp.jobs.models import Asset, Job, JobEvent, JobSwap
 from webapp.outbox import services as outbox
 
 INTERACTIVE_QUEUE = "interactive"  # somebody waits: photos, and clips that are one segment
@@ -131,9 +132,14 @@ def move_asset(
 
 
 def consent_ids(job_id: str) -> list[str]:
-    """The one or two consents a job stands on, in the order in which everybody locks them."""
-    ids = Job.objects.values_list("donor_consent_id", "target_consent_id").get(pk=job_id)
-    return sorted(each for each in set(ids) if each)
+    """The consents a job stands on, in the order in which everybody locks them."""
+    return sorted(consents_under([job_id]))
+
+
+def consents_under(jobs: Iterable[str] | QuerySet[Any, Any]) -> set[str]:
+    """The consents on which any of these jobs (by id) stands."""
+    pairs = JobSwap.objects.filter(job__in=jobs).values_list("donor_consent_id", "target_consent_id")
+    return {each for pair in pairs for each in pair if each is not None}
 
 
 def _lock_consents(job_id: str) -> None:

@@ -9,7 +9,7 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from consent.receipts import services as receipts
 from webapp import retention as schedule
 from webapp import storage
 from webapp.jobs import challenges, flow, intake, leases, permission, running, segments, transitions, workfolder
-from webapp.jobs.models import Asset, Job, Output
+from webapp.jobs.models import Asset, Job, JobSource, JobSwap, Output
 from webapp.outbox import services as outbox
 
 logger = logging.getLogger(__name__)
@@ -103,19 +103,25 @@ def _go_on() -> int:
     unsent = (
         old.filter(state=Job.State.QUEUED, queued_at__isnull=True)
         .exclude(target__state__in=open_states)
-        .exclude(sources__state__in=open_states)
+        .exclude(swaps__photos__asset__state__in=open_states)
     )
     count = 0
     for job_id in unsent.values_list("pk", flat=True)[:RESEND_AT_ONCE]:
         flow.assets_changed(job_id)
         count += 1
-    answered = ~Q(donor_consent__state__in=permission.OPEN) & ~Q(target_consent__state__in=permission.OPEN)
-    ended = Q(donor_consent__state__in=flow.ENDED) | Q(target_consent__state__in=flow.ENDED)
+    answered, ended = ~Q(pk__in=_on_consents_in(permission.OPEN)), Q(pk__in=_on_consents_in(flow.ENDED))
     waiting = old.filter(answered | ended, state=Job.State.AWAITING_CONSENT)
     for job in waiting.select_related("target")[:RESEND_AT_ONCE]:
         flow.consents_changed(job)
         count += 1
     return count
+
+
+def _on_consents_in(states: Iterable[str]) -> QuerySet[JobSwap, str]:
+    """The ids of the jobs of which any consent is in one of these states."""
+    states = list(states)
+    found = JobSwap.objects.filter(Q(donor_consent__state__in=states) | Q(target_consent__state__in=states))
+    return found.values_list("job", flat=True)
 
 
 def sweep_folders() -> int:
@@ -206,8 +212,9 @@ def assets_due(now: datetime, *, unused: bool) -> Iterator[Asset]:
     """Uploads whose time is over: of those that a job used, or of those that none did; 500 at a time, oldest first."""
     ended = now - timedelta(hours=settings.INPUT_RETENTION_HOURS)
     alive = Job.objects.exclude(state__in=Job.FINAL) | Job.objects.filter(finished_at__gte=ended)
-    kept = {*alive.values_list("target_id", flat=True), *alive.values_list("sources", flat=True)}
-    used = {*Job.objects.values_list("target_id", flat=True), *Job.objects.values_list("sources", flat=True)}
+    photos = JobSource.objects.values_list("asset_id", flat=True)
+    kept = {*alive.values_list("target_id", flat=True), *photos.filter(swap__job__in=alive.values("pk"))}
+    used = {*Job.objects.values_list("target_id", flat=True), *photos}
     old = Asset.objects.filter(erased_at__isnull=True, created_at__lt=ended).exclude(state=Asset.State.SCREENING)
     for asset in old.order_by("created_at")[:500]:
         if asset.pk in kept or (asset.pk in used) == unused:

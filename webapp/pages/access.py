@@ -49,8 +49,7 @@ def organisation(request: HttpRequest) -> Organisation:
 
 def own_job(request: HttpRequest, job_id: str) -> Job:
     """A job of this organisation, or 404 as if there were none."""
-    rows = Job.objects.of(organisation(request)).select_related("target", "donor_consent", "target_consent")
-    job = rows.filter(pk=clean_id(job_id)).first()
+    job = Job.objects.of(organisation(request)).whole().filter(pk=clean_id(job_id)).first()
     if job is None:
         raise Http404
     return job

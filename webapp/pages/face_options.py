@@ -32,13 +32,15 @@ class FaceAnswers:
     mask_blur: str = str(_USUAL.mask_blur)
     padding: list[str] = field(default_factory=lambda: ["0"] * 4)
     upscaler: str = ""
+    blend: str = _USUAL.blend
+    colour_match: bool = False
     errors: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: QueryDict) -> FaceAnswers:
         """The form's content; a field that is missing keeps its default."""
         answers = cls()
-        for name in ("enhancer_blend", "mask_blur", "upscaler"):
+        for name in ("enhancer_blend", "mask_blur", "upscaler", "blend"):
             setattr(answers, name, data.get(name, getattr(answers, name)).strip()[:40])
         answers.padding = [data.get(f"mask_padding_{edge}", "0").strip()[:4] or "0" for edge in _EDGES]
         errors = answers.errors
@@ -53,20 +55,28 @@ class FaceAnswers:
             errors["mask_blur"] = "Choose one of these."
         if not all(_within(one, MOST_MASK_PADDING) for one in answers.padding):
             errors["mask_padding"] = f"Write whole numbers from 0 to {MOST_MASK_PADDING}."
+        answers.colour_match = "colour_match" in data
         if answers.upscaler not in UPSCALERS:
             errors["upscaler"] = "Choose one of these."
+        if answers.blend not in words.BLENDS:
+            errors["blend"] = "Choose one of these."
         return answers
 
     @property
     def changed(self) -> bool:
         """Whether anything about the face differs from the defaults, so that the page must not hide it."""
-        about_face = {name for name in self.errors if name != "upscaler"}
-        usual = FaceAnswers(upscaler=self.upscaler, errors=self.errors)
+        apart = {"upscaler", "blend"}  # fields outside of what this opens
+        about_face = {name for name in self.errors if name not in apart}
+        usual = FaceAnswers(upscaler=self.upscaler, blend=self.blend, errors=self.errors)
         return bool(about_face) or self != usual
 
     def options(self, *, neural: bool) -> dict[str, Any]:
         """As `webapp.jobs.options` takes them; nothing for what was left as it is, or has no use for the swapper."""
         found: dict[str, Any] = {"upscaler": self.upscaler} if self.upscaler else {}
+        if self.blend != _USUAL.blend:
+            found["blend"] = self.blend
+        if neural and self.colour_match:
+            found["colour_match"] = True
         if neural:
             masks = {
                 "mask_types": self.mask_types or MaskOptions().mask_types,
@@ -111,6 +121,7 @@ def context_of(answers: FaceAnswers, there: Collection[str]) -> dict[str, Any]:
     return {
         "face": answers,
         "mask_groups": ticks_of(answers, there),
+        "blends": words.BLENDS.items(),
         "mask_blurs": words.MASK_BLURS.items(),
         "mask_paddings": list(zip(_EDGES, answers.padding, strict=True)),
         "upscalers": [name for name in UPSCALERS[1:] if name in there],

@@ -32,12 +32,16 @@ State = Job.State
 @for_account
 def index(request: HttpRequest) -> HttpResponse:
     """All jobs of the organisation, newest first, a page at a time (`?before=<job id>`)."""
-    rows = Job.objects.of(organisation(request)).select_related("target").order_by("-created_at", "-pk")
+    rows = Job.objects.of(organisation(request)).select_related("target").prefetch_related("swaps")
+    rows = rows.order_by("-created_at", "-pk")
     if after := request.GET.get("before", ""):
         last = own_job(request, after)
         rows = rows.filter(created_at__lte=last.created_at).exclude(pk=last.pk)
     found = list(rows[: PER_PAGE + 1])
-    lines = [{"job": job, "state": words.job_state(job), "title": title(job)} for job in found[:PER_PAGE]]
+    lines = [
+        {"job": job, "state": words.job_state(job), "title": title(job), "face": job.swaps.all()[0].target_face}
+        for job in found[:PER_PAGE]
+    ]
     more = found[PER_PAGE - 1].pk if len(found) > PER_PAGE else ""
     return render(request, "pages/jobs.html", {"lines": lines, "more": more, "first": not after, "section": "jobs"})
 
@@ -60,7 +64,9 @@ def detail(request: HttpRequest, job_id: str) -> HttpResponse:
         "failure": words.failure(job),
         "again": job.failure_code not in words.NOT_AGAIN,
         "events": [_event(event) for event in job.events.order_by("-id")],
-        "sources": [each.asset for each in job.jobsource_set.select_related("asset")],
+        "sources": [asset for asset in job.inputs() if asset != job.target],
+        "faces": [swap.target_face for swap in job.swaps.all()],
+        "attested": [swap.target_face for swap in job.swaps.all() if swap.target_attestation_id],
         "purpose": words.PURPOSES.get(job.purpose, (job.purpose, ""))[0],
         "may_cancel": job.state not in Job.FINAL and job.state != Job.State.FINISHING,
         "links_shown": any(person["link"] for person in people),
@@ -75,7 +81,7 @@ def state(request: HttpRequest, job_id: str) -> JsonResponse:
     """What the open page asks every second. `page` changes whenever the page itself should be loaded anew."""
     job = own_job(request, job_id)
     found = services.job_state(job)
-    answers = ",".join(_answer(consent) for consent in (job.donor_consent, job.target_consent) if consent is not None)
+    answers = ",".join(_answer(consent) for consent in job.consents())
     progress = words.progress(job.progress)
     label = words.job_state(job).label
     return JsonResponse({**progress, "label": label, "final": found["final"], "page": f"{job.state}:{answers}"})
@@ -126,7 +132,8 @@ def result(request: HttpRequest, job_id: str) -> HttpResponse:
     output = published(job)
     if output is None:
         return redirect("pages:job", job_id=job.pk)
-    quality = job.quality.get(str(job.target_face), {})
+    faces = [swap.target_face for swap in job.swaps.all()]
+    quality = [(face, job.quality.get(str(face), {})) for face in faces]
     shown = output.permission == Output.Permission.IN_FORCE and output.erased_at is None
     context = {
         "section": "jobs",
@@ -137,8 +144,10 @@ def result(request: HttpRequest, job_id: str) -> HttpResponse:
         "shown": shown,
         "is_video": output.mime.startswith("video/"),
         "before": shown and _has_before(job.target),
-        "quality": _quality(quality),
-        "warnings": words.warnings([*job.warnings, *quality.get("warnings", [])]),
+        "several": len(faces) > 1,
+        "attested": any(swap.target_attestation_id for swap in job.swaps.all()),
+        "quality": [(words.face(face), _quality(raw)) for face, raw in quality],
+        "warnings": words.warnings([*job.warnings, *(name for _, raw in quality for name in raw.get("warnings", []))]),
         "seconds": sum(value for value in job.timings.values() if isinstance(value, int | float)),
         "size": output.size,
     }
@@ -175,15 +184,13 @@ def _people(request: HttpRequest, job: Job) -> list[dict[str, Any]]:
     """Everybody whose permission the job needs, with what they answered and, if it may still be shown, their link."""
     tokens = links.shown(request, job.pk) if job.state not in Job.FINAL else {}
     people = []
-    for role, consent in (("face_donor", job.donor_consent), ("target_person", job.target_consent)):
-        if consent is None:
-            continue
+    for consent in job.consents():
         token = tokens.get(consent.pk) if consent.state in OPEN_CONSENT else None
         people.append(
             {
                 "consent": consent,
                 "name": _name(consent),
-                "role": words.ROLES[role],
+                "role": _role(job, consent),
                 "state": words.consent_state(consent.state, over=job.state in Job.FINAL),
                 "open": consent.state in OPEN_CONSENT,
                 "link": consents.link(token) if token else "",
@@ -196,6 +203,15 @@ def _people(request: HttpRequest, job: Job) -> list[dict[str, Any]]:
             }
         )
     return people
+
+
+def _role(job: Job, consent: Consent) -> str:
+    """What somebody is in the job; of several replacements also in which."""
+    swaps = job.swaps.all()
+    if len(swaps) == 1:
+        return words.ROLES[consent.role]
+    own = [swap for swap in swaps if consent.pk in (swap.donor_consent_id, swap.target_consent_id)]
+    return f"{words.ROLES[consent.role]}: {', '.join(words.face(swap.target_face) for swap in own)}"
 
 
 def _answer(consent: Consent) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import messages
@@ -17,7 +16,6 @@ from django.views.decorators.http import require_http_methods
 from consent import levels
 from consent import services as consents
 from consent.models import Attestation, Consent
-from consent.names import is_name
 from consent.requests import LONGEST_NOTE
 from watermark.jurisdictions import WORDS
 from webapp.jobs import services as jobs
@@ -26,21 +24,24 @@ from webapp.jobs.options import Options
 from webapp.pages import links, words
 from webapp.pages.access import account, for_account, organisation
 from webapp.pages.face_options import FaceAnswers, context_of
+from webapp.pages.pairs import (
+    WHY,
+    Pair,
+    PairAnswers,
+    PhotosUndecidedError,
+    boxes,
+    check_pair,
+    labels_of,
+    pairs_of,
+    query_of,
+    read_pair,
+    section,
+)
 from webapp.pages.video_options import VideoAnswers, choices_of
-from webapp.pages.wizard import Files, files_of, picked
+from webapp.pages.wizard import files_of
 from webapp.profile import is_live
 from worker import model_choice
 from worker.model_choice import MESH
-
-LONGEST_NAME = 120
-LONGEST_CONTACT = 254
-# What a service says of one field, in words for the form.
-WHY = {
-    "text_invalid": "Write a name of at most 120 characters on one line.",
-    "statement_length": "Describe your rights in 20 to 2000 characters.",
-    "basis_unknown": "Choose what your right rests on.",
-    "tick_required": "This has to be confirmed. If you cannot, the job cannot be made.",
-}
 
 
 @dataclass
@@ -51,22 +52,13 @@ class Answers:
     label_language: str = ""
     jurisdictions: list[str] = field(default_factory=list)
     intended_use: str = ""
-    donor_name: str = ""
-    donor_contact: str = ""
-    donor_relationship: str = ""
-    cover: str = "ask"  # ask | rights
-    target_name: str = ""
-    target_contact: str = ""
-    target_relationship: str = ""
+    pairs: list[PairAnswers] = field(default_factory=list)
     swapper: str = MESH
     enhancer: str = ""
     blur_others: bool = False
     pixel_boost: str = "1"
     live_video: bool = False  # ask for the level L2 where policy does without
-    basis: str = ""
-    statement: str = ""
     ticks: dict[str, bool] = field(default_factory=dict)
-    rights_ticks: dict[str, bool] = field(default_factory=dict)
     video: VideoAnswers = field(default_factory=VideoAnswers)
     face: FaceAnswers = field(default_factory=FaceAnswers)
     errors: dict[str, str] = field(default_factory=dict)
@@ -82,23 +74,27 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         return redirect(f"{reverse('pages:new_check')}?{files.query()}")
     assert files.target is not None
     try:
-        target_face = picked(files.target, data.get("target_face"))
-        source_faces = [(asset, picked(asset, data.get(f"face_{asset.pk}"))) for asset in files.sources]
-    except jobs.JobsError:
-        messages.error(request, "A file shows several faces and none was chosen. Nothing was sent; choose one here.")
+        pairs = pairs_of(files, data)
+    except PhotosUndecidedError:
+        return redirect(f"{reverse('pages:new_pairs')}?{data.urlencode()}")
+    except jobs.JobsError as error:
+        why = "A file shows several faces and none was chosen."
+        messages.error(
+            request, f"{error.message if error.code == 'too_many_swaps' else why} Nothing was sent; choose here."
+        )
         return redirect(f"{reverse('pages:new_faces')}?{files.query()}")
     declaration, rights = consents.declaration_text("en"), consents.target_rights_text("en")
     swappers, enhancers = model_choice.ready(settings.OPERATOR_MODELS_DIR)
-    answers = Answers()
+    answers = Answers(pairs=[PairAnswers(pair) for pair in pairs])
     if request.method == "POST":
-        answers = _read(request.POST, declaration, rights)
+        answers = _read(request.POST, pairs, declaration, rights)
         if files.target.kind == "video":
             answers.video = VideoAnswers.read(request.POST)
             answers.errors |= answers.video.errors
         answers.face = FaceAnswers.read(request.POST)
         answers.errors |= answers.face.errors
         if not answers.errors:
-            job = _make(request, files.target, target_face, source_faces, answers)
+            job = _make(request, files.target, answers)
             if job is not None:
                 messages.success(request, "The job is made. It starts by itself as soon as everybody has agreed.")
                 return redirect("pages:job", job_id=job.pk)
@@ -106,15 +102,16 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "section": "new",
         "step": 3,
         "files": files,
-        "target_face": target_face,
-        "source_faces": source_faces,
+        "pairs": pairs,
+        "source_faces": {asset: face for pair in pairs for asset, face in pair.sources}.items(),
+        "untouched": len(files.target.faces) - len(pairs),
+        "sections": [section(each, answers.pairs, answers.errors, rights) for each in answers.pairs],
         "answers": answers,
         "errors": answers.errors,
-        "summary": _summary(answers.errors, [*declaration.boxes, *rights.boxes]),
+        "summary": _summary(answers, declaration, rights),
         "declaration": declaration,
-        "boxes": _boxes("tick", declaration, answers.ticks, answers.errors),
+        "boxes": boxes("tick", declaration, answers.ticks, answers.errors),
         "rights": rights,
-        "rights_boxes": _boxes("rights", rights, answers.rights_ticks, answers.errors),
         "relationships": list(words.RELATIONSHIPS.items()),
         "purposes": [(code, *texts) for code, texts in words.PURPOSES.items()],
         "languages": [(code, name, WORDS[code]) for code, name in words.LABEL_LANGUAGES.items()],
@@ -122,21 +119,20 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "house_label": " / ".join(Options().notice().lines),
         "video_choices": choices_of(answers.video) if files.target.kind == "video" else [],
         "video_seconds": files.target.media.get("duration"),
-        "several_faces": len(files.target.faces) > 1,
         "mesh": MESH,
         "swappers": swappers,
         "enhancers": enhancers,
         "boosts": words.BOOSTS.items(),
         **context_of(answers.face, model_choice.installed(settings.OPERATOR_MODELS_DIR)),
         "bases": consents.rights_bases("en"),
-        "back": f"{reverse('pages:new_faces')}?{_query(files, target_face, source_faces)}",
+        "back": f"{reverse('pages:new_faces')}?{query_of(files, pairs)}",
         "link_days": settings.CONSENT_LINK_DAYS,
         "video_is_choice": levels.least(words.PURPOSES, settings.PROFILE).level == "L1",
     }
     return render(request, "pages/new_permission.html", context, status=422 if answers.errors else 200)
 
 
-def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.NoticeText) -> Answers:
+def _read(data: QueryDict, pairs: list[Pair], declaration: consents.NoticeText, rights: consents.NoticeText) -> Answers:
     """The form's content; whatever is missing is named beside its field, and nothing that was written is lost."""
 
     def text(name: str) -> str:
@@ -146,37 +142,18 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
         purpose=text("purpose"),
         label_language=text("label_language"),
         jurisdictions=[name for name in words.JURISDICTIONS if name in data.getlist("jurisdiction")],
-        donor_name=text("donor_name"),
         intended_use=" ".join(text("intended_use").split()),
-        donor_contact=text("donor_contact"),
-        donor_relationship=text("donor_relationship"),
-        cover="rights" if text("cover") == "rights" else "ask",
-        target_name=text("target_name"),
-        target_contact=text("target_contact"),
-        target_relationship=text("target_relationship"),
+        pairs=[read_pair(pair, text, data, rights) for pair in pairs],
         swapper=text("swapper") or MESH,
         enhancer=text("enhancer"),
         blur_others="blur_others" in data,
         pixel_boost=text("pixel_boost") or "1",
         live_video="live_video" in data,
-        basis=text("basis"),
-        statement=text("statement").replace("\r\n", "\n"),
         ticks={name: f"tick_{name}" in data for name, _ in declaration.boxes},
-        rights_ticks={name: f"rights_{name}" in data for name, _ in rights.boxes},
     )
     errors = answers.errors  # in the order of the page
-    _check_person(errors, "donor", answers.donor_name, answers.donor_contact)
-    if answers.cover == "ask":
-        _check_person(errors, "target", answers.target_name, answers.target_contact)
-    else:
-        if answers.basis not in dict(consents.rights_bases("en")):
-            errors["basis"] = WHY["basis_unknown"]
-        if not 20 <= len(answers.statement) <= 2000:
-            errors["statement"] = WHY["statement_length"]
-        errors |= {f"rights_{name}": WHY["tick_required"] for name, on in answers.rights_ticks.items() if not on}
-    for who in ("donor", "target") if answers.cover == "ask" else ("donor",):
-        if getattr(answers, f"{who}_relationship") not in words.RELATIONSHIPS:
-            errors[f"{who}_relationship"] = "Choose what the person is to you."
+    for said in answers.pairs:
+        errors |= check_pair(said)
     if len(answers.intended_use) > LONGEST_NOTE:
         errors["intended_use"] = f"Write at most {LONGEST_NOTE} characters."
     if answers.purpose not in words.PURPOSES:
@@ -189,37 +166,9 @@ def _read(data: QueryDict, declaration: consents.NoticeText, rights: consents.No
     return answers
 
 
-def _check_person(errors: dict[str, str], who: str, name: str, contact: str) -> None:
-    if not is_name(name, longest=LONGEST_NAME):
-        errors[f"{who}_name"] = "Write the name the person will recognise as their own."
-    if len(contact) > LONGEST_CONTACT or not contact.isprintable():
-        errors[f"{who}_contact"] = "This is too long for an address or a number."
-
-
-def _make(
-    request: HttpRequest, target: Asset, target_face: int, sources: list[tuple[Asset, int]], answers: Answers
-) -> Job | None:
+def _make(request: HttpRequest, target: Asset, answers: Answers) -> Job | None:
     """Declaration, questions and job in one transaction; None with the reason in `answers.errors` if refused."""
-    scene = consents.TargetRef(target.pk, target.sha256, target_face)
-    photos = [consents.PhotoRef(asset.pk, asset.sha256, face) for asset, face in sources]
-    tokens: dict[str, str] = {}
-    step = "declaration"
-
-    def question(role: str, name: str, contact: str, relationship: str, pictures: list[consents.PhotoRef]) -> Consent:
-        consent, token = _request(
-            request,
-            role=role,
-            name=name,
-            contact=contact,
-            photos=pictures,
-            scene=scene,
-            purpose=answers.purpose,
-            scope=consents.Scope(intended_use=answers.intended_use, relationship=relationship),
-            assurance="L2" if answers.live_video else "",
-        )
-        tokens[consent.pk] = token
-        return consent
-
+    asking = _Asking(request, target, answers)
     try:
         with transaction.atomic():
             declaration = consents.attest_declaration(
@@ -228,37 +177,13 @@ def _make(
                 ticks=answers.ticks,
                 locale="en",
             )
-            step = "donor"
-            donor = question(
-                "face_donor", answers.donor_name, answers.donor_contact, answers.donor_relationship, photos
-            )
-            step = "target"
-            replaced: Consent | None = None
-            attestation: Attestation | None = None
-            if answers.cover == "ask":
-                replaced = question(
-                    "target_person", answers.target_name, answers.target_contact, answers.target_relationship, []
-                )
-            else:
-                attestation = consents.attest_target_rights(
-                    organisation_id=organisation(request).pk,
-                    made_by=str(account(request).pk),
-                    basis=answers.basis,
-                    statement=answers.statement,
-                    ticks=answers.rights_ticks,
-                    target_sha256=target.sha256,
-                    locale="en",
-                )
-            step = "job"
+            swaps = [asking.swap(said) for said in answers.pairs]
+            asking.place = ""
             job = jobs.submit_job(
                 organisation(request),
                 account(request),
                 target=target,
-                target_face=target_face,
-                sources=sources,
-                donor_consent=donor,
-                target_consent=replaced,
-                target_attestation=attestation,
+                swaps=swaps,
                 declaration=declaration,
                 purpose=answers.purpose,
                 options={
@@ -270,9 +195,9 @@ def _make(
                 },
                 livemode=is_live(),
             )
-            links.keep(request, job.pk, tokens)
+            links.keep(request, job.pk, asking.tokens)
     except consents.ConsentError as error:
-        _explain(answers, step, error)
+        answers.errors[asking.field_of(error)] = error.message
         return None
     except jobs.JobsError as error:
         answers.errors["form"] = error.message
@@ -292,60 +217,122 @@ def _models(answers: Answers) -> dict[str, Any]:
     }
 
 
-def _request(
-    request: HttpRequest,
-    *,
-    role: str,
-    name: str,
-    contact: str,
-    photos: list[consents.PhotoRef],
-    scene: consents.TargetRef,
-    purpose: str,
-    scope: consents.Scope,
-    assurance: str,
-) -> tuple[Consent, str]:
-    """Ask one person."""
-    owner = organisation(request)
-    return jobs.request_consent(
-        organisation_id=owner.pk,
-        organisation_name=owner.name,
-        requested_by=account(request).get_full_name() or account(request).email,
-        role=role,
-        name=name,
-        contact=contact,
-        locale="en",
-        purposes=[purpose],
-        photos=photos,
-        target=scene,
-        max_outputs=1,
-        days=90,
-        livemode=is_live(),
-        scope=scope,
-        assurance=assurance,
-    )
+class _Asking:
+    """Asks the people of a job, each once, whatever number of pairs they are in.
 
+    `place` names whom the form spoke of last: who (donor or target) and the ending of its fields' names.
+    """
 
-def _explain(answers: Answers, step: str, error: consents.ConsentError) -> None:
-    """Put a service's refusal beside the field it speaks of."""
-    if step == "donor" or (step == "target" and answers.cover == "ask"):
-        named = {"name": f"{step}_name", "contact": f"{step}_contact"}
-        place = next((named[name] for name in error.fields if name in named), "")
-        if not place and error.code in {"contact_invalid", "asking_blocked", "asked_too_often"}:
-            place = f"{step}_contact"
-        answers.errors[place or "form"] = error.message
-        return
-    answers.errors["form"] = error.message
+    def __init__(self, request: HttpRequest, target: Asset, answers: Answers) -> None:
+        self.request, self.target, self.answers = request, target, answers
+        self.tokens: dict[str, str] = {}
+        self.place = ""
+        self._end = ""
+        self._donors: dict[int, Consent] = {}
+        self._replaced: dict[int, tuple[Consent | None, Attestation | None]] = {}
+
+    def swap(self, said: PairAnswers) -> jobs.SwapWanted:
+        """One replacement, with whoever of its two people was not asked yet now asked. Raises ConsentError."""
+        pair = said.pair
+        if pair.donor not in self._donors:
+            self._donors[pair.donor] = self._donor(said)
+        if said.same_as is None:
+            self._replaced[pair.number] = self._answer_for(said)
+        else:
+            self._replaced[pair.number] = self._replaced[said.same_as]
+        consent, attestation = self._replaced[pair.number]
+        return jobs.SwapWanted(pair.target_face, pair.sources, self._donors[pair.donor], consent, attestation)
+
+    def field_of(self, error: consents.ConsentError) -> str:
+        """The field that a service's refusal speaks of, or "form"."""
+        named = next((name for name in error.fields if name in ("name", "contact")), "")
+        if not named and error.code in {"contact_invalid", "asking_blocked", "asked_too_often"}:
+            named = "contact"
+        return f"{self.place}_{named}{self._end}" if named and self.place else "form"
+
+    def _donor(self, said: PairAnswers) -> Consent:
+        """The first of a donor's pairs has their name; the question is about all of them."""
+        own = [each.pair for each in self.answers.pairs if each.pair.donor == said.pair.donor]
+        # By content: the same file sent twice is one photo of theirs.
+        photos = {
+            asset.sha256: consents.PhotoRef(asset.pk, asset.sha256, face) for p in own for asset, face in p.sources
+        }
+        self.place, self._end = "donor", said.pair.suffix
+        return self._ask(
+            "face_donor",
+            name=said.donor_name,
+            contact=said.donor_contact,
+            relationship=said.donor_relationship,
+            photos=list(photos.values()),
+            faces=[pair.target_face for pair in own],
+        )
+
+    def _answer_for(self, said: PairAnswers) -> tuple[Consent | None, Attestation | None]:
+        """Who answers for a replaced person: they themselves, or the account's statement."""
+        self.place, self._end = "target", said.pair.suffix
+        if said.cover == "ask":
+            consent = self._ask(
+                "target_person",
+                name=said.target_name,
+                contact=said.target_contact,
+                relationship=said.target_relationship,
+                photos=[],
+                faces=[each.pair.target_face for each in self._same_person(said)],
+            )
+            return consent, None
+        self.place = ""
+        attestation = consents.attest_target_rights(
+            organisation_id=organisation(self.request).pk,
+            made_by=str(account(self.request).pk),
+            basis=said.basis,
+            statement=said.statement,
+            ticks=said.rights_ticks,
+            target_sha256=self.target.sha256,
+            locale="en",
+        )
+        return None, attestation
+
+    def _same_person(self, said: PairAnswers) -> list[PairAnswers]:
+        """This pair and all that say, directly or by another, that they replace the same person."""
+        same = [said]
+        for each in self.answers.pairs:  # a pair names an earlier one only, so one pass finds them all
+            if each.same_as in {known.pair.number for known in same}:
+                same.append(each)
+        return same
+
+    def _ask(
+        self,
+        role: str,
+        *,
+        name: str,
+        contact: str,
+        relationship: str,
+        photos: list[consents.PhotoRef],
+        faces: list[int],
+    ) -> Consent:
+        owner, asker = organisation(self.request), account(self.request)
+        consent, token = jobs.request_consent(
+            organisation_id=owner.pk,
+            organisation_name=owner.name,
+            requested_by=asker.get_full_name() or asker.email,
+            role=role,
+            name=name,
+            contact=contact,
+            locale="en",
+            purposes=[self.answers.purpose],
+            photos=photos,
+            targets=[consents.TargetRef(self.target.pk, self.target.sha256, face) for face in faces],
+            max_outputs=1,
+            days=90,
+            livemode=is_live(),
+            scope=consents.Scope(intended_use=self.answers.intended_use, relationship=relationship),
+            assurance="L2" if self.answers.live_video else "",
+        )
+        self.tokens[consent.pk] = token
+        return consent
 
 
 FIELDS = {
-    "donor_name": "Name of the person whose face is put in",
-    "donor_contact": "Address of the person whose face is put in",
-    "target_name": "Name of the person whose face is replaced",
-    "target_contact": "Address of the person whose face is replaced",
-    "basis": "What the right rests on",
-    "statement": "Your statement",
-    "donor_relationship": "What the person whose face is put in is to you",
-    "target_relationship": "What the person whose face is replaced is to you",
     "purpose": "What the result is for",
     "intended_use": "What the result is for, in your words",
     "label_language": "Language of the label",
@@ -359,33 +346,16 @@ FIELDS = {
 }
 
 
-def _summary(errors: dict[str, str], boxes: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _summary(answers: Answers, declaration: consents.NoticeText, rights: consents.NoticeText) -> list[tuple[str, str]]:
     """(field, words) for the list above the form: each line says which field it leads to."""
-    labels = {f"{prefix}_{name}": f"Confirm: {label}" for prefix in ("tick", "rights") for name, label in boxes}
+    labels, fields = {f"tick_{name}": f"Confirm: {label}" for name, label in declaration.boxes}, dict(FIELDS)
+    for said in answers.pairs:
+        labels |= {f"rights_{name}{said.pair.suffix}": f"Confirm: {label}" for name, label in rights.boxes}
+        fields |= labels_of(said.pair, several=len(answers.pairs) > 1)
     lines = []
-    for name, why in errors.items():
+    for name, why in answers.errors.items():
         if name in labels:
             lines.append((name, labels[name]))
         else:
-            lines.append((name, f"{FIELDS[name]}: {why}" if name in FIELDS else why))
+            lines.append((name, f"{fields[name]}: {why}" if name in fields else why))
     return lines
-
-
-def _boxes(
-    prefix: str, text: consents.NoticeText, ticks: dict[str, bool], errors: dict[str, str]
-) -> list[dict[str, Any]]:
-    """The boxes of a text for the form; unticked until the person ticks them."""
-    return [
-        {
-            "name": f"{prefix}_{name}",
-            "label": label,
-            "on": ticks.get(name, False),
-            "error": errors.get(f"{prefix}_{name}", ""),
-        }
-        for name, label in text.boxes
-    ]
-
-
-def _query(files: Files, target_face: int, sources: list[tuple[Asset, int]]) -> str:
-    faces = urlencode([("target_face", target_face), *((f"face_{asset.pk}", face) for asset, face in sources)])
-    return f"{files.query()}&{faces}"

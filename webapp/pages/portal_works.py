@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
 
 from consent.models import Consent
 from webapp.jobs.models import Job, Output
@@ -60,27 +59,18 @@ class Work:
 def works_of(consents: Iterable[Consent]) -> dict[str, list[Work]]:
     """The works of each of these consents, the newest first, by the consent's id."""
     named = {consent.pk: consent for consent in consents}
-    jobs = (
-        Job.objects.filter(Q(donor_consent__in=named) | Q(target_consent__in=named))
-        .select_related("output")
-        .order_by("-created_at", "-pk")
-    )
+    jobs = Job.objects.on_consents(named).select_related("output").prefetch_related("swaps")
     found: dict[str, list[Work]] = {consent_id: [] for consent_id in named}
-    for job in jobs:
-        for consent_id in dict.fromkeys((job.donor_consent_id, job.target_consent_id)):
-            if consent_id in named:
-                found[consent_id].append(_work(job, named[consent_id]))
+    for job in jobs.order_by("-created_at", "-pk"):
+        pairs = [(swap.donor_consent_id, swap.target_consent_id) for swap in job.swaps.all()]
+        for consent_id in {each for pair in pairs for each in pair if each in named}:
+            found[consent_id].append(_work(job, named[consent_id]))
     return found
 
 
 def output_of(consents: Iterable[Consent], job_id: str) -> Output | None:
     """The result of a job on one of these consents, if it may be looked at."""
-    ids = [consent.pk for consent in consents]
-    output = (
-        Output.objects.filter(job_id=job_id)
-        .filter(Q(job__donor_consent__in=ids) | Q(job__target_consent__in=ids))
-        .first()
-    )
+    output = Output.objects.filter(job__in=Job.objects.on_consents(consents).filter(pk=job_id)).first()
     return output if output is not None and not _ended(output) else None
 
 

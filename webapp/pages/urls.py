@@ -28,6 +28,7 @@ urlpatterns = [
     path("new", wizard.upload, name="new"),
     path("new/check", wizard.check, name="new_check"),
     path("new/faces", wizard.faces, name="new_faces"),
+    path("new/pairs", wizard.pairs, name="new_pairs"),
     path("new/permission", permission.ask, name="new_permission"),
     path("assets/<str:asset_id>/preview/<int:face>", files.preview, name="preview"),
     path("jobs/<str:job_id>", jobs.detail, name="job"),

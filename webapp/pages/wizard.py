@@ -6,7 +6,7 @@ a second tab or a break of a day loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -24,7 +24,7 @@ from webapp.jobs.models import Asset
 from webapp.pages import words
 from webapp.pages.access import account, for_account, organisation, own_asset
 
-MAX_SOURCES = 4
+MAX_SOURCES = 8  # photos of all donors together
 BUSY = (Asset.State.UPLOADED, Asset.State.SCREENING)
 
 
@@ -77,6 +77,7 @@ def upload(request: HttpRequest) -> HttpResponseBase:
             "step": 1,
             "files": files,
             "room": MAX_SOURCES - len(files.sources),
+            "most": MAX_SOURCES,
             "photo_limit": settings.MAX_PHOTO_BYTES,
             "video_limit": settings.MAX_VIDEO_BYTES,
         },
@@ -155,7 +156,7 @@ def _status(files: Files, asset: Asset) -> dict[str, Any]:
 @require_safe
 @for_account
 def faces(request: HttpRequest) -> HttpResponseBase:
-    """Step 2b: which face goes where. The form's own GET leads on to the permission step."""
+    """Step 2b: which faces are replaced, by which. The form's own GET leads on to the permission step."""
     files = files_of(request, request.GET)
     if not files.complete or any(asset.state != Asset.State.READY for asset in files.all):
         return redirect(f"{reverse('pages:new_check')}?{files.query()}")
@@ -164,11 +165,38 @@ def faces(request: HttpRequest) -> HttpResponseBase:
         "section": "new",
         "step": 2,
         "files": files,
-        "target_faces": choices(files.target),
-        "source_faces": [(asset, choices(asset)) for asset in files.sources],
+        "target_faces": choices(files.target, request.GET.getlist("target_face")),
+        "most": jobs.MAX_SWAPS,
+        "source_faces": [(asset, choices(asset, request.GET.getlist(f"face_{asset.pk}"))) for asset in files.sources],
         "choose_source": any(len(asset.faces) > 1 for asset in files.sources),
     }
     return render(request, "pages/new_faces.html", context)
+
+
+@require_safe
+@for_account
+def pairs(request: HttpRequest) -> HttpResponseBase:
+    """Step 2c, where several faces and several photos were given: which photos go onto which face."""
+    files = files_of(request, request.GET)
+    if not files.complete or any(asset.state != Asset.State.READY for asset in files.all):
+        return redirect(f"{reverse('pages:new_check')}?{files.query()}")
+    assert files.target is not None
+    try:
+        photos = [(asset, picked(asset, request.GET.get(f"face_{asset.pk}"))) for asset in files.sources]
+    except jobs.JobsError:
+        return redirect(f"{reverse('pages:new_faces')}?{files.query()}")
+    faces = [choice for choice in choices(files.target, request.GET.getlist("target_face")) if choice.chosen]
+    context = {
+        "section": "new",
+        "step": 2,
+        "files": files,
+        "photos": photos,
+        "faces": [(face, request.GET.getlist(f"photo_{face.index}")) for face in faces],
+        "most": jobs.MAX_SOURCES,
+        "undone": any(name.startswith("photo_") for name in request.GET),
+        "back": f"{reverse('pages:new_faces')}?{files.query()}",
+    }
+    return render(request, "pages/new_pairs.html", context)
 
 
 @dataclass(frozen=True)
@@ -180,12 +208,13 @@ class FaceChoice:
     chosen: bool
 
 
-def choices(asset: Asset) -> list[FaceChoice]:
-    """The faces of an analysed upload; the largest is chosen beforehand."""
+def choices(asset: Asset, chosen: Sequence[str] = ()) -> list[FaceChoice]:
+    """The faces of an analysed upload; unless some were `chosen` (indices as text), the largest is, beforehand."""
     sizes = {_index(face, position): _area(face) for position, face in enumerate(asset.faces)}
     largest = max(sizes, key=lambda index: (sizes[index], -index), default=0)
+    wanted = set(chosen) & set(map(str, sizes)) or {str(largest)}
     return [
-        FaceChoice(index, _described(face, position), index == largest)
+        FaceChoice(index, _described(face, position), str(index) in wanted)
         for position, face in enumerate(asset.faces)
         for index in [_index(face, position)]
     ]

@@ -134,6 +134,11 @@ MASK_REGIONS = {
     "upper_lip": "Upper lip",
     "lower_lip": "Lower lip",
 }
+BLENDS = {
+    "feather": "Faded out at its edge (standard)",
+    "multiband": "Faded out by fineness: hides the edge best in uneven light",
+    "poisson": "In the colours that the picture has round it",
+}
 MASK_BLURS = {"0.0": "Hard", "0.15": "A little soft", "0.3": "Soft (standard)", "0.5": "Very soft"}
 HEIGHTS = {
     "": "As the video is",
@@ -212,6 +217,11 @@ ADVICE = {
     "no_face": "Use a photo or video in which the face is large, sharp and not covered.",
     "face_too_small": "Use a picture in which the face is at least 64 pixels wide.",
 }
+
+
+def face(index: int) -> str:
+    """How a face of a target is called."""
+    return f"face {index + 1}"
 
 
 def hidden(output: Output | None) -> str:

@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet
 
 from consent.erasure import Line, Scope
 from webapp.jobs.forgetting import pictures
+from webapp.jobs.models import Job
 from webapp.retention import Forecast
 from webapp.screening import ledgered
 from webapp.screening.models import Review, ScreeningRecord
@@ -17,9 +18,8 @@ from webapp.screening.models import Review, ScreeningRecord
 
 def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
     """See `consent.erasure.register_eraser`: remarks may name people, measurements are of their pictures."""
-    about = Q(asset__in=pictures(scope))
-    about |= Q(job__donor_consent__in=scope.consent_ids) | Q(job__target_consent__in=scope.consent_ids)
-    records = ScreeningRecord.objects.filter(pk__in=ScreeningRecord.objects.filter(about).values("pk"))
+    about = Q(asset__in=pictures(scope)) | Q(job__in=Job.objects.on_consents(scope.consent_ids))
+    records = ScreeningRecord.objects.filter(about)
     reviews = Review.objects.filter(screening__in=records).exclude(reason="")
     measured = records.exclude(signals=[])
     if look_only:

@@ -75,8 +75,7 @@ class StayDownList:
 
 
 def _made_from(output: Output) -> list[str]:
-    job = output.job
-    return sorted({job.target.sha256, *job.sources.values_list("sha256", flat=True)} - {output.sha256})
+    return sorted({asset.sha256 for asset in output.job.inputs()} - {output.sha256})
 
 
 def _pictures(raw: Any) -> list[Fingerprint]:

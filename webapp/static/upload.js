@@ -23,7 +23,8 @@ function wrong(file) {
 function check(input) {
   const place = form.querySelector(`[data-error="${input.name}"]`);
   let message = [...input.files].map(wrong).find(Boolean) || "";
-  if (!message && input.name === "sources" && input.files.length > 4) message = "Choose at most four photos.";
+  const most = Number(form.dataset.most);
+  if (!message && input.name === "sources" && input.files.length > most) message = `Choose at most ${most} photos.`;
   if (place) {
     place.textContent = message;
     place.hidden = !message;

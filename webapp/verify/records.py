@@ -90,6 +90,7 @@ def as_now(found: Iterable[PossibleMatch]) -> tuple[PossibleMatch, ...]:
 def _record(output: Output | None) -> OutputRecord | None:
     if output is None:
         return None
+    attested = output.job.swaps.filter(target_attestation__isnull=False).exists()
     return OutputRecord(
         output_id=output.pk,
         mark_id=bytes(output.mark_id),
@@ -100,7 +101,7 @@ def _record(output: Output | None) -> OutputRecord | None:
         permission_changed_at=output.permission_changed_at,
         sha256=output.sha256,
         fingerprint=_mapping(output.fingerprint),
-        target_cover="attestation" if output.job.target_attestation_id else "consent",
+        target_cover="attestation" if attested else "consent",
         not_screened=_not_screened(output),
         time_stamp=output.time_stamp,
     )
@@ -113,7 +114,6 @@ def _mapping(value: Any) -> Mapping[str, Any] | None:
 def _not_screened(output: Output) -> tuple[str, ...]:
     """What was not screened in any of the job's inputs, each kind once."""
     job = output.job
-    assets = [job.target_id, *job.sources.values_list("pk", flat=True)]
-    rows = ScreeningRecord.objects.filter(asset_id__in=assets) | ScreeningRecord.objects.filter(job=job)
+    rows = ScreeningRecord.objects.filter(asset__in=job.inputs()) | ScreeningRecord.objects.filter(job=job)
     kinds = {str(kind) for row in rows.values_list("not_screened", flat=True) for kind in row}
     return tuple(sorted(kinds))

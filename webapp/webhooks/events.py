@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Q
 
 from consent.models import Consent
 from webapp.jobs.models import Job, Output
@@ -51,7 +50,7 @@ def on_consent_changed(consent: Consent, old: str, new: str) -> None:
         return
     data: dict[str, Any] = {"object": "consent", "id": consent.pk, "state": new, "role": consent.role}
     if new in ("withdrawn", "revoked"):
-        made = Output.objects.filter(Q(job__donor_consent=consent) | Q(job__target_consent=consent)).order_by("pk")
+        made = Output.objects.filter(job__in=Job.objects.on_consents([consent])).order_by("pk")
         data["delete_outputs"] = list(made.values_list("pk", flat=True)[:MOST_IDS])
     tell(consent.organisation_id, _CONSENT[new], data)
 

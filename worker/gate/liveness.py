@@ -133,6 +133,7 @@ def examine(
     *,
     actions: Sequence[str],
     references: Sequence[NDArray[Any]],
+    every: bool = False,
     engine_socket: Path,
     work_dir: Path,
     should_stop: Callable[[], bool] | None = None,
@@ -141,7 +142,8 @@ def examine(
 ) -> LivenessReport:
     """Check the clip at `path` (WebM or MP4) against the `actions` asked for (of `ACTIONS`, in order).
 
-    `references` are descriptors float [128] of the source face, from the built-in descriptor; `mark_keys` and
+    `references` are descriptors float [128] of the source face, from the built-in descriptor, of which the clip has to
+    match one, or with `every` all (the faces of one person in what is to be changed); `mark_keys` and
     `anchors_pem` are for finding our own mark and Content Credentials in the clip. Nothing is written; `work_dir` is
     the task's own folder, kept for a check that needs one. A bad clip is a report, not an error. Raises ValueError for
     an action that does not exist, and MediaError, ModelError, PipelineError when the check itself could not be made:
@@ -159,7 +161,7 @@ def examine(
             raise
         return _refused("clip_too_large" if error.code == "too_large" else "clip_unreadable")
     try:
-        return decide(clip, actions, references, provenance)
+        return decide(clip, actions, references, provenance, every=every)
     except np.linalg.LinAlgError:  # landmarks of no face at all, from a reader that was taken over
         return _refused("clip_unreadable")
 
@@ -177,7 +179,12 @@ class Clip:
 
 
 def decide(
-    clip: Clip, actions: Sequence[str], references: Sequence[NDArray[Any]], provenance: Sequence[Signal] = ()
+    clip: Clip,
+    actions: Sequence[str],
+    references: Sequence[NDArray[Any]],
+    provenance: Sequence[Signal] = (),
+    *,
+    every: bool = False,
 ) -> LivenessReport:
     """The report on what was read. Pure. Raises LinAlgError for landmarks that are points of no face."""
     samples, rest = _samples(clip)
@@ -193,7 +200,7 @@ def decide(
             for number, one in zip(clip.described.tolist(), clip.descriptors, strict=True)
             if (face := samples[number].face) is not None
         ]
-        identity = judge_identity(known, references)
+        identity = judge_identity(known, references, every=every)
         facing = abs(rest.pose.yaw) <= _FACING_YAW and abs(rest.pose.pitch) <= _FACING_PITCH
         codes += _sorted([*judged.codes, *identity.codes, *([] if facing else ["not_facing"])])
     return _report(clip, judged, identity, tuple(dict.fromkeys(codes)), provenance)

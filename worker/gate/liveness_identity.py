@@ -34,8 +34,13 @@ class Identity:
     source_distance: float | None
 
 
-def judge_identity(described: Sequence[tuple[Motion, NDArray[Any]]], references: Sequence[NDArray[Any]]) -> Identity:
-    """Judge the faces of a clip, each with its pose and descriptor [128], against `references` [128] of the source."""
+def judge_identity(
+    described: Sequence[tuple[Motion, NDArray[Any]]], references: Sequence[NDArray[Any]], *, every: bool = False
+) -> Identity:
+    """Judge the faces of a clip, each with its pose and descriptor [128], against `references` [128] of the source.
+
+    The nearest reference counts: photos of one person. With `every` the farthest does: faces that each must be theirs.
+    """
     usable = [(motion, np.asarray(one, np.float64).ravel()) for motion, one in described if np.isfinite(one).all()]
     frontal = [one for motion, one in usable if _is_frontal(motion)]
     if len(frontal) < _LEAST:
@@ -51,14 +56,16 @@ def judge_identity(described: Sequence[tuple[Motion, NDArray[Any]]], references:
     known = [np.asarray(one, np.float64).ravel() for one in references]
     known = [one for one in known if one.shape == middle.shape and np.isfinite(one).all()]
     distances = [float(np.median(np.linalg.norm(faces - one, axis=1))) for one in known]
-    nearest = min(distances) if distances else None
-    if nearest is None:
+    if every and len(known) < len(references):
+        distances = []  # one that cannot be read cannot be theirs
+    distance = (max if every else min)(distances) if distances else None
+    if distance is None:
         codes.append("no_reference")
-    elif not nearest <= IDENTITY_REVIEW:
+    elif not distance <= IDENTITY_REVIEW:
         codes.append("identity_mismatch")
-    elif nearest > IDENTITY_PASS:
+    elif distance > IDENTITY_PASS:
         codes.append("identity_unsure")
-    return Identity(tuple(codes), worst, max(turned, default=math.nan) if turned else None, nearest)
+    return Identity(tuple(codes), worst, max(turned, default=math.nan) if turned else None, distance)
 
 
 def _is_frontal(motion: Motion) -> bool:

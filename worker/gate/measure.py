@@ -146,10 +146,17 @@ class Confirmed:
         return cls(tuple((str(photo["sha256"]), int(photo["face"])) for photo in photos))
 
 
+@dataclass(frozen=True)
+class Pair:
+    """One replacement of a job: the source photos, the face they go onto, and what their donor confirmed."""
+
+    chosen: Sequence[Chosen]
+    target: Chosen
+    confirmed: Confirmed
+
+
 def measure_job(
-    chosen: Sequence[Chosen],
-    target: Chosen,
-    confirmed: Confirmed,
+    pairs: Sequence[Pair],
     levels: Sequence[str],
     profiles: Sequence[str],
     *,
@@ -157,15 +164,17 @@ def measure_job(
     relationships: Sequence[str] = (),
     least: str = "L1",
 ) -> list[Signal]:
-    """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
+    """Signals of a job: chosen faces against those the donors confirmed, pose, levels of assurance, and the gaps.
+
+    Of several replacements the worst speaks for the job.
 
     `profiles`: under which each asset was let through, `gaps`: kinds that one of them was
     not screened for, None for all. `relationships`: what each person is to the account. `least`:
     the level of assurance that the use needs.
     """
     return [
-        _identity(chosen, confirmed),
-        _pose(chosen, target),
+        _identity(pairs),
+        _pose(pairs),
         signals.assurance(levels, least),
         signals.asset_profiles(profiles),
         signals.relationships(relationships),
@@ -173,12 +182,16 @@ def measure_job(
     ]
 
 
-def _pose(chosen: Sequence[Chosen], target: Chosen) -> Signal:
-    sources = [pose for each in chosen for pose in _poses(each)]
-    fit = select.fit_poses(sources, _poses(target)) if sources else None
-    if fit is None or not fit.frames or not math.isfinite(fit.widest):
-        return signals.failed("pose", "no_landmarks")
-    return signals.pose(fit.frames, fit.turned, fit.widest)
+def _pose(pairs: Sequence[Pair]) -> Signal:
+    fits = []
+    for pair in pairs:
+        sources = [pose for each in pair.chosen for pose in _poses(each)]
+        fit = select.fit_poses(sources, _poses(pair.target)) if sources else None
+        if fit is None or not fit.frames or not math.isfinite(fit.widest):
+            return signals.failed("pose", "no_landmarks")
+        fits.append(fit)
+    worst = max(fits, key=lambda fit: (fit.turned / fit.frames, fit.widest))
+    return signals.pose(worst.frames, worst.turned, worst.widest)
 
 
 def _poses(chosen: Chosen) -> Iterator[Pose]:
@@ -188,14 +201,15 @@ def _poses(chosen: Chosen) -> Iterator[Pose]:
                 yield pose_of(face.landmarks)
 
 
-def _identity(chosen: Sequence[Chosen], confirmed: Confirmed) -> Signal:
-    descriptors = [_descriptor(each) for each in chosen]
-    reference = next(
-        (d for each, d in zip(chosen, descriptors, strict=True) if (each.sha256, each.face) in confirmed.faces), None
-    )
-    if reference is None or any(d is None for d in descriptors):
-        return signals.failed("identity", "no_reference" if reference is None else "no_descriptor")
-    distances = [float(np.linalg.norm(d - reference)) for d in descriptors if d is not None]
+def _identity(pairs: Sequence[Pair]) -> Signal:
+    distances: list[float] = []
+    for pair in pairs:
+        descriptors = [_descriptor(each) for each in pair.chosen]
+        confirmed = [(each.sha256, each.face) in pair.confirmed.faces for each in pair.chosen]
+        reference = next((d for d, known in zip(descriptors, confirmed, strict=True) if known), None)
+        if reference is None or any(d is None for d in descriptors):
+            return signals.failed("identity", "no_reference" if reference is None else "no_descriptor")
+        distances += [float(np.linalg.norm(d - reference)) for d in descriptors if d is not None]
     if not all(math.isfinite(distance) for distance in distances):
         return signals.failed("identity", "not_finite")
     return signals.identity(distances)

@@ -117,7 +117,7 @@ def test_the_consent_assertion_holds_opaque_ids_and_says_what_was_not_screened(s
         {"title": "ada-at-the-beach.jpg"},
         {"when": datetime(2026, 11, 20)},
         {"not_screened": ("two words",)},
-        {"ledger_index": -1},
+        {"consent_refs": (ConsentRef("cns_1", "face_donor", ledger_index=-1),)},
     ],
 )
 def test_a_request_that_is_not_opaque_or_not_complete_is_refused(request_for, changes):
@@ -127,9 +127,10 @@ def test_a_request_that_is_not_opaque_or_not_complete_is_refused(request_for, ch
 
 
 def test_the_place_in_the_ledger_is_said_where_there_is_one(sign, dev_authority):
-    path, _ = sign("image/jpeg", ledger_index=17)
+    refs = (ConsentRef("cns_ada1", "face_donor", ledger_index=17), ConsentRef("cns_ben1", "target_person"))
+    path, _ = sign("image/jpeg", consent_refs=refs)
     consent = active(path, "image/jpeg", dev_authority.root_pem)["assertions"]["io.imprimatur.consent"]
-    assert consent["ledger_index"] == 17
+    assert [each.get("ledger_index") for each in consent["records"]] == [17, None]
 
 
 def test_a_format_without_a_manifest_is_refused(request_for):

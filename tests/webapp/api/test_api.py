@@ -176,7 +176,7 @@ def test_another_organisations_things_are_not_there(cleo: cast.Account, dan: cas
     job = output.job
     paths = [
         f"/v1/assets/{job.target_id}",
-        f"/v1/consents/{job.donor_consent_id}",
+        f"/v1/consents/{cast.donor(job).pk}",
         f"/v1/jobs/{job.pk}",
         f"/v1/outputs/{output.pk}",
         f"/v1/outputs/{output.pk}/content",
@@ -196,7 +196,7 @@ def test_another_organisations_things_cannot_be_named(cleo: cast.Account, dan: c
     for change in (
         {"target": foreign["target"]},
         {"sources": foreign["sources"]},
-        {"donor_consent": job.donor_consent_id, "target_consent": job.target_consent_id},
+        {"donor_consent": cast.donor(job).pk, "target_consent": cast.replaced(job).pk},
         {"donor_consent": own["declaration"], "target_consent": "cns_x"},
     ):
         is_problem(post(dan, "/v1/jobs", {**own, **change}), 404, "not_found")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import c2pa
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from consent import services as consents
 from consent.ledger.models import LedgerEntry
 from tests.watermark.provenance.strangers import foreign
-from tests.webapp import publishing
-from tests.webapp.conftest import Stage
+from tests.webapp import cast, publishing
+from tests.webapp.conftest import TWO_FACES, Stage
 from watermark import native_signing
+from watermark.credentials import CONSENT_LABEL
 from watermark.manifest import FORMATS
 from watermark.signers import DevelopmentAuthority
 from webapp.jobs import finishing
@@ -64,13 +68,43 @@ def test_the_manifest_names_the_place_of_the_donors_permission_in_the_ledger(
     stage: Stage, grace: NDArray[np.uint8], clip: Path, tmp_path: Path
 ) -> None:
     job, made = render(stage, "image/jpeg", tmp_path, grace, clip)
-    given = LedgerEntry.objects.get(event__consent=job.donor_consent, event__type="given")
+    given = LedgerEntry.objects.get(event__consent=cast.donor(job), event__type="given")
     assert given.seq is None
     output, _ = publishing.published(stage, job, made)
     given.refresh_from_db()
     assert given.seq is not None  # publishing did not wait for the scheduler, and invented nothing
     assert b"ledger_index" in bytes(output.manifest_store)
-    assert finishing.ledger.given_index(job.donor_consent_id) == given.seq
+    assert finishing.ledger.given_index(cast.donor(job).pk) == given.seq
+
+
+def test_the_manifest_of_several_replacements_names_everybody_and_every_photo(
+    stage: Stage, grace: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    target = stage.ready("target", faces=TWO_FACES)
+    asked = stage.pair(target, 0)
+    stated = stage.swap(target, target_face=1, target_consent=None, target_attestation=stage.attest(target))
+    job = publishing.at_work(stage, target=target, swaps=[asked, stated])
+    made = publishing.marked_photo(tmp_path / "output.jpg", "image/jpeg", grace, bytes(job.mark_id or b""))
+    _, path = publishing.published(stage, job, made)
+    with path.open("rb") as file, c2pa.Reader("image/jpeg", file) as reader:
+        report = json.loads(reader.json())
+    active = report["manifests"][report["active_manifest"]]
+    said = next(one["data"] for one in active["assertions"] if one["label"] == CONSENT_LABEL)
+    records = [(each["record"], each["role"], each["status"]) for each in said["records"]]
+    rows = list(job.swaps.all())
+    assert records == [
+        (rows[0].donor_consent_id, "face_donor", "given"),
+        (rows[0].target_consent_id, "target_person", "given"),
+        (rows[1].donor_consent_id, "face_donor", "given"),
+        (rows[1].target_attestation_id, "target_person", "attested"),
+    ]
+    assert ["ledger_index" in each for each in said["records"]] == [True, True, True, False]
+    assert [each["relationship"] for each in active["ingredients"]] == ["parentOf", "componentOf", "componentOf"]
+    found = services.verify_file(path)
+    assert (found.code, found.output is not None and found.output.target_cover) == ("ours_intact", "attestation")
+    consents.withdraw_consent(rows[1].donor_consent)
+    assert services.verify_file(path).code == "ours_withdrawn"
+    assert not any(name in str(report) for name in ("Ada", "Ben"))
 
 
 def test_what_an_account_may_ask_for_is_what_can_be_published() -> None:

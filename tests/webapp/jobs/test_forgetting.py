@@ -9,6 +9,7 @@ import pytest
 from consent import erasure, keys
 from consent import services as consents
 from consent.models import Consent, DataKey
+from tests.webapp import cast
 from webapp import storage
 from webapp.jobs.forgetting import pictures
 from webapp.jobs.models import Asset, Job, Output
@@ -85,7 +86,7 @@ def test_a_published_result_goes_and_is_still_told_as_withdrawn(stage: Any) -> N
     output = stage.publish(job)
     output_key = keys.create_key(f"output:{job.pk}")
     Output.objects.filter(pk=output.pk).update(key_id=output_key)
-    report = _erase(Consent.objects.get(pk=job.donor_consent_id))
+    report = _erase(Consent.objects.get(pk=cast.donor(job).pk))
     output.refresh_from_db()
     assert output.erased_at is not None
     assert output.permission == "withdrawn"
@@ -98,7 +99,7 @@ def test_a_published_result_goes_and_is_still_told_as_withdrawn(stage: Any) -> N
 
 def test_a_running_job_is_stopped_before_its_inputs_go(stage: Any) -> None:
     job = stage.run(stage.screened(stage.submit()))
-    _erase(Consent.objects.get(pk=job.donor_consent_id))
+    _erase(Consent.objects.get(pk=cast.donor(job).pk))
     found = Job.objects.get(pk=job.pk)
     assert (found.state, found.cancel_requested, found.lease_owner) == ("refused", True, "")
     assert not Output.objects.filter(job=job).exists()
@@ -106,9 +107,9 @@ def test_a_running_job_is_stopped_before_its_inputs_go(stage: Any) -> None:
 
 def test_looking_only_changes_nothing_and_tells_the_same(stage: Any) -> None:
     job = stage.submit()
-    donor = Consent.objects.get(pk=job.donor_consent_id)
+    donor = Consent.objects.get(pk=cast.donor(job).pk)
     before = {line.what: line.count for line in erasure.survey(donor.subject) if not line.kept}
-    source = job.sources.get()
+    source = cast.photo(job)
     assert not _gone(source)
     donor.refresh_from_db()
     assert donor.state == "given"

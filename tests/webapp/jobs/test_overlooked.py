@@ -12,6 +12,7 @@ from django.utils import timezone
 from consent import keys, previews
 from consent import services as consents
 from consent.models import Use
+from tests.webapp import cast
 from webapp import storage
 from webapp.api.models import IdempotentRequest
 from webapp.jobs import flow, intake, running, services, upkeep
@@ -84,7 +85,7 @@ def test_a_job_whose_consent_was_withdrawn_unseen_is_refused_and_an_open_one_goe
     still_open = stage.screened(stage.submit(target=target, target_consent=asked))
     job = awaiting(stage)
     Job.objects.filter(pk=job.pk).update(state=Job.State.SUCCEEDED)
-    consents.withdraw_consent(job.donor_consent)
+    consents.withdraw_consent(cast.donor(job))
     Job.objects.filter(pk=job.pk).update(state=Job.State.AWAITING_CONSENT)
     aged(still_open)
     aged(job)
@@ -215,7 +216,7 @@ def test_evidence_of_another_profile_does_not_run_a_job_but_sends_it_to_the_gate
 
 def test_the_gate_is_told_under_which_profile_each_file_was_let_through(stage: Any) -> None:
     job = stage.submit()
-    source = job.sources.get()
+    source = cast.photo(job)
     assert running.asset_profiles(job) == ["", ""]
     common = {"policy_version": "test", "signals": []}
     ScreeningRecord.objects.create(asset=job.target, profile="evaluation", decision="accept", **common)

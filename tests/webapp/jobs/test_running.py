@@ -17,7 +17,8 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from consent import services as consents
-from consent.models import Use
+from consent.models import Consent, Use
+from tests.webapp import cast
 from webapp import storage
 from webapp.jobs import intake, leases, running, services, upkeep, workfolder
 from webapp.jobs.errors import JobsError
@@ -93,7 +94,7 @@ def test_whoever_waits_under_a_lease_learns_that_it_is_gone(stage: Any) -> None:
     job = stage.run(stage.screened(stage.submit()))
     lease = leases.Lease(Job, job.pk, "worker", ["running"])
     lease.wait(0)
-    consents.withdraw_consent(job.donor_consent)
+    consents.withdraw_consent(cast.donor(job))
     with pytest.raises(leases.LeaseLostError):
         lease.wait(0)
     assert lease.lost()
@@ -146,9 +147,11 @@ def test_five_starts_without_progress_end_as_worker_crash_and_progress_starts_th
     assert uses(job) == {"released"}
 
 
-@pytest.mark.parametrize("role", ["donor_consent", "target_consent"])
+@pytest.mark.parametrize("whose", [cast.donor, cast.replaced])
 @pytest.mark.parametrize("moment", ["queued", "ready", "running", "finishing"])
-def test_a_withdrawal_at_any_moment_refuses_the_job_in_the_same_transaction(stage: Any, role: str, moment: str) -> None:
+def test_a_withdrawal_at_any_moment_refuses_the_job_in_the_same_transaction(
+    stage: Any, whose: Callable[..., Consent], moment: str
+) -> None:
     job = stage.submit()
     if moment != "queued":
         stage.screened(job)
@@ -156,7 +159,7 @@ def test_a_withdrawal_at_any_moment_refuses_the_job_in_the_same_transaction(stag
         stage.run(job)
     if moment == "finishing":
         running.begin_finishing(job.pk, "worker")
-    consents.withdraw_consent(getattr(job, role))
+    consents.withdraw_consent(whose(job))
     job.refresh_from_db()
     assert (job.state, job.failure_code, job.lease_owner) == ("refused", "consent_withdrawn", "")
     assert uses(job) <= {"released"}
@@ -169,7 +172,7 @@ def test_a_withdrawal_at_any_moment_refuses_the_job_in_the_same_transaction(stag
 def test_a_consent_that_expires_before_the_publication_refuses_it(stage: Any) -> None:
     job = stage.run(stage.screened(stage.submit()))
     running.begin_finishing(job.pk, "worker")
-    job.donor_consent.__class__.objects.filter(pk=job.donor_consent_id).update(valid_until=timezone.now())
+    Consent.objects.filter(pk=cast.donor(job).pk).update(valid_until=timezone.now())
     with pytest.raises(JobsError) as error:
         running.publish_output(job.pk, "worker", stage.draft(job))
     assert error.value.code == "consent_expired"
@@ -250,7 +253,7 @@ def test_a_withdrawal_hides_the_output_at_once_and_the_next_retention_erases_it(
     output = running.publish_output(job.pk, "worker", stage.draft(job, object_name=name, key_id=key_id))
     with services.output_file(output) as file:
         assert file.read() == b"result"
-    consents.withdraw_consent(job.target_consent)
+    consents.withdraw_consent(cast.replaced(job))
     with pytest.raises(JobsError) as error:
         services.output_file(output)
     assert (error.value.code, error.value.status) == ("output_withdrawn", 410)

@@ -14,6 +14,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from consent import keys
+from tests.webapp import cast
 from webapp import storage
 from webapp.jobs import forgetting, leases, running, segments, services, transitions, upkeep
 from webapp.jobs.models import Asset, Job, Segment
@@ -190,7 +191,7 @@ def test_the_end_of_a_job_takes_its_segments_away_at_once_and_their_parts_at_the
     elif how == "withdraw":
         from consent import services as consents
 
-        consents.withdraw_consent(job.donor_consent)
+        consents.withdraw_consent(cast.donor(job))
     else:
         running.fail_job(job.pk, "worker", "internal_error", "")
     assert not leases.held(Segment, str(busy.pk), "one", [State.RUNNING])
@@ -210,7 +211,7 @@ def test_erasure_destroys_parts_even_of_a_job_that_goes_on(job: Job) -> None:
     segment = segments.claim(job.pk, "one", NAMES)
     assert segment is not None
     name = finish(segment, "one")
-    scope = Scope(**{**_empty_scope(), "consent_ids": (job.donor_consent_id,)})
+    scope = Scope(**{**_empty_scope(), "consent_ids": (cast.donor(job).pk,)})
     lines = {line.what: line.count for line in forgetting.forget_person(scope, look_only=True)}
     assert lines["parts of results that were being made"] == 1
     assert storage.exists(name)

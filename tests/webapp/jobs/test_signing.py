@@ -15,6 +15,7 @@ from django.utils import timezone
 from consent import services as consents
 from tests.watermark.provenance import key_stand_ins, tsa_stand_in
 from tests.watermark.provenance.test_key_services import ARN, certified
+from tests.webapp import cast
 from watermark import manifest
 from watermark.credentials_reader import read
 from watermark.signers import SignerError
@@ -243,7 +244,7 @@ def test_a_permission_that_ends_while_the_service_is_away_ends_the_wait(
 
     def withdrawn_meanwhile(lease: leases.Lease, seconds: float) -> None:
         waited.append(seconds)
-        consents.withdraw_consent(bench.job.donor_consent)
+        consents.withdraw_consent(cast.donor(bench.job))
         wait(lease, seconds)
 
     monkeypatch.setattr(leases.Lease, "wait", withdrawn_meanwhile)

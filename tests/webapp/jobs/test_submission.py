@@ -42,7 +42,7 @@ def test_without_anybody_answering_for_the_target_there_is_no_job(stage: Any) ->
 def test_a_rights_attestation_stands_in_for_the_target_person_but_only_for_its_file(stage: Any) -> None:
     target = stage.ready("target")
     job = stage.submit(target=target, target_consent=None, target_attestation=stage.attest(target))
-    assert job.target_consent is None
+    assert job.swaps.get().target_consent is None
     other = stage.attest(stage.ready("target"))
     assert refused(stage, target_consent=None, target_attestation=other).code == "attestation_other_target"
     assert refused(stage, target=target, target_attestation=stage.attest(target)).code == "covered_twice"

@@ -12,6 +12,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from consent import keys
+from tests.webapp import cast
 from webapp import storage
 from webapp.jobs import finishing, running
 from webapp.jobs.errors import JobsError
@@ -120,7 +121,7 @@ def test_a_draft_is_kept_while_the_database_does_not_answer_and_thrown_away_when
 
 
 def test_a_draft_that_could_not_be_published_is_thrown_away(bench: Bench) -> None:
-    person = bench.job.target_consent
+    person = cast.replaced(bench.job)
     original = bench._finish
 
     def ends_meanwhile(job: Job, *rest: Any, **options: Any) -> running.Draft:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from consent import services as consents
 from consent.keys import KeyDestroyedError
+from tests.webapp import cast
 from webapp import storage
 from webapp.jobs import services, upkeep
 from webapp.jobs.errors import JobsError
@@ -36,7 +37,7 @@ def output(stage: Any, tmp_path: Any) -> Output:
 def test_it_is_deleted_with_its_key_once_the_grace_is_over(output: Output, settings: Any, hours: int) -> None:
     settings.WITHDRAWN_GRACE_HOURS = hours
     assert services.output_file(output).read() == b"the result"
-    consents.withdraw_consent(output.job.donor_consent)
+    consents.withdraw_consent(cast.donor(output.job))
     with pytest.raises(JobsError) as error:
         services.output_file(output)
     assert (error.value.code, error.value.status) == ("output_withdrawn", 410)
@@ -52,7 +53,7 @@ def test_it_is_deleted_with_its_key_once_the_grace_is_over(output: Output, setti
 
 
 def test_the_operator_ends_a_permission_at_the_command_line(output: Output) -> None:
-    donor = output.job.donor_consent
+    donor = cast.donor(output.job)
     said = StringIO()
     call_command("consents", "revoke", donor.pk, "--reason", "wrong_person", stdout=said)
     assert f"{donor.pk}: revoked" in said.getvalue()
@@ -72,14 +73,14 @@ def test_the_operator_ends_a_permission_at_the_command_line(output: Output) -> N
 
 def test_a_wrong_person_ends_what_waits_as_refused(stage: Any) -> None:
     waiting = stage.screened(stage.submit())
-    consents.revoke_consent(waiting.donor_consent, reason="wrong_person")
+    consents.revoke_consent(cast.donor(waiting), reason="wrong_person")
     waiting.refresh_from_db()
     assert (waiting.state, waiting.failure_code) == (Job.State.REFUSED, "consent_revoked")
 
 
 def test_a_reserved_use_of_a_permission_that_expires_is_not_published(stage: Any) -> None:
     job = stage.run(stage.screened(stage.submit()))
-    donor = job.donor_consent
+    donor = cast.donor(job)
     type(donor).objects.filter(pk=donor.pk).update(valid_until=timezone.now() - timedelta(seconds=1))
     assert consents.expire_due() == 1
     job.refresh_from_db()

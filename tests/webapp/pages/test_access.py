@@ -32,7 +32,7 @@ def test_public_pages_need_no_account(path: str) -> None:
 @pytest.mark.parametrize("tail", GETS)
 def test_another_organisations_job_is_not_there(cleo: cast.Account, dan: cast.Account, tail: str) -> None:
     job = cast.published(cleo).job
-    tail = tail.replace("cns_x", job.donor_consent_id)
+    tail = tail.replace("cns_x", cast.donor(job).pk)
     own = cleo.browser.get(f"/jobs/{job.pk}{tail}").status_code
     # The QR code is only there for the session that asked.
     assert own == (404 if "links" in tail else 200)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 def test_the_state_changes_its_page_name_when_somebody_answers(cleo: cast.Account) -> None:
     job = cast.submitted(cleo)
     before = cleo.browser.get(f"/jobs/{job.pk}/state").json()
-    consents.view_consent(job.donor_consent)
+    consents.view_consent(cast.donor(job))
     after = cleo.browser.get(f"/jobs/{job.pk}/state").json()
     assert before["page"] == f"{job.state}:requested.,requested."
     assert after["page"] == f"{job.state}:viewed.,requested."
@@ -45,7 +45,7 @@ def test_cancel_ends_the_job(cleo: cast.Account) -> None:
 
 def test_a_no_is_told_in_three_parts_and_offers_a_new_start(cleo: cast.Account) -> None:
     job = cast.submitted(cleo)
-    consents.refuse_consent(job.donor_consent, block=False)
+    consents.refuse_consent(cast.donor(job), block=False)
     html = cleo.browser.get(f"/jobs/{job.pk}").content.decode()
     assert "did not give their consent" in html
     for part in ("What happened", "What was lost", "What you can do"):

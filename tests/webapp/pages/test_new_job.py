@@ -349,19 +349,19 @@ def test_the_job_is_made_and_its_links_are_for_this_session_only(
     answer = cleo.browser.post("/new/permission", form(files))
     job = Job.objects.get()
     assert answer["Location"] == f"/jobs/{job.pk}"
-    assert (job.declaration.kind, job.donor_consent.name, job.target_consent.name) == ("declaration", "Ada", "Ben")
+    assert (job.declaration.kind, cast.donor(job).name, cast.replaced(job).name) == ("declaration", "Ada", "Ben")
     html = cleo.browser.get(answer["Location"]).content.decode()
     links = re.findall(r'value="(http[^"]+/c/[^"]+)"', html)
     assert len(set(links)) == 2
     assert html.count("Link for Ada") == 1
-    code = cleo.browser.get(f"/jobs/{job.pk}/links/{job.donor_consent_id}.png")
+    code = cleo.browser.get(f"/jobs/{job.pk}/links/{cast.donor(job).pk}.png")
     assert code.content.startswith(b"\x89PNG")
     assert "no-store" in code["Cache-Control"]
 
     colleague = Client()
     colleague.force_login(cleo.user)
     assert "/c/" not in colleague.get(answer["Location"]).content.decode()
-    assert colleague.get(f"/jobs/{job.pk}/links/{job.donor_consent_id}.png").status_code == 404
+    assert colleague.get(f"/jobs/{job.pk}/links/{cast.donor(job).pk}.png").status_code == 404
 
     cleo.browser.post(f"/jobs/{job.pk}/links/hide")
     assert "/c/" not in cleo.browser.get(answer["Location"]).content.decode()
@@ -387,6 +387,7 @@ def test_rights_can_stand_in_for_the_replaced_person(cleo: cast.Account, files: 
     answer = cleo.browser.post("/new/permission", data)
     job = Job.objects.get()
     assert answer["Location"] == f"/jobs/{job.pk}"
-    assert job.target_consent is None
-    assert job.target_attestation.statement == statement
+    swap = job.swaps.get()
+    assert swap.target_consent is None
+    assert swap.target_attestation.statement == statement
     assert "statement of rights" in cleo.browser.get(f"/jobs/{job.pk}").content.decode()

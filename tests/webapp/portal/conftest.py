@@ -13,6 +13,7 @@ from django.test import Client
 from consent.models import Consent, Subject
 from consent.portal import access as portal_access
 from consent.portal.models import PortalSession
+from tests.webapp import cast
 from webapp.jobs.models import Job, Output
 from webapp.outbox import services as outbox
 from webapp.pages.portal_guard import COOKIE
@@ -82,10 +83,9 @@ def made(stage: Any) -> tuple[Job, Output]:
 
 @pytest.fixture
 def ada(made: tuple[Job, Output]) -> Person:
-    return Person(ADA, made[0].donor_consent, made[0])
+    return Person(ADA, cast.donor(made[0]), made[0])
 
 
 @pytest.fixture
 def ben(made: tuple[Job, Output]) -> Person:
-    assert made[0].target_consent is not None
-    return Person(BEN, made[0].target_consent, made[0])
+    return Person(BEN, cast.replaced(made[0]), made[0])

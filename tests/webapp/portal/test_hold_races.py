@@ -10,6 +10,7 @@ from django.db import connection, connections
 
 from consent.models import Event
 from consent.portal import restriction
+from tests.webapp import cast
 from webapp.jobs import running
 from webapp.jobs.errors import JobsError
 from webapp.jobs.models import Output
@@ -30,9 +31,9 @@ def test_nothing_is_published_after_a_hold(stage: Any, everything: bool, round_:
 
     def hold() -> None:
         if everything:
-            restriction.restrict_all(job.donor_consent.subject)
+            restriction.restrict_all(cast.donor(job).subject)
         else:
-            restriction.restrict_consent(job.donor_consent)
+            restriction.restrict_consent(cast.donor(job))
 
     def publish() -> None:
         try:
@@ -55,7 +56,7 @@ def test_nothing_is_published_after_a_hold(stage: Any, everything: bool, round_:
 
     job.refresh_from_db()
     order = list(
-        Event.objects.filter(consent=job.donor_consent, type__in=["used", "restricted"])
+        Event.objects.filter(consent=cast.donor(job), type__in=["used", "restricted"])
         .order_by("pk")
         .values_list("type", flat=True)
     )

@@ -15,6 +15,7 @@ from consent import services
 from consent.errors import ConsentError
 from consent.models import Consent, Event, Use
 from consent.portal.models import Note, Restriction, Wishes
+from tests.webapp import cast
 from tests.webapp.portal.conftest import ADA, BEN, Person
 from webapp.jobs import running
 from webapp.jobs.errors import JobsError
@@ -71,7 +72,7 @@ def test_nobody_sees_or_changes_what_is_another_persons(ada: Person, ben: Person
     ada.enter()
     other = stage.submit()  # a third and a fourth person
     foreign = {
-        "consent_id": [ben.consent.pk, other.donor_consent_id, "cns_nothing", "é", "%00"],
+        "consent_id": [ben.consent.pk, cast.donor(other).pk, "cns_nothing", "é", "%00"],
         "job_id": [other.pk, "job_nothing", "é", "%00"],
         "entry_id": ["lst_nothing", "é", "%00"],
     }
@@ -95,7 +96,7 @@ def test_nobody_sees_or_changes_what_is_another_persons(ada: Person, ben: Person
     for consent in Consent.objects.all():
         assert consent.state == "given"
     text = ada.browser.get("/me").content.decode() + ada.browser.get(f"/me/consents/{ada.consent.pk}").content.decode()
-    for marker in (BEN, "Ben Okri", ben.consent.pk, ben.subject.pk, other.donor_consent_id):
+    for marker in (BEN, "Ben Okri", ben.consent.pk, ben.subject.pk, cast.donor(other).pk):
         assert marker not in text
 
 
@@ -154,9 +155,9 @@ def test_a_hold_stops_running_work_and_nothing_is_published(stage: Any, everythi
 def test_publishing_itself_asks_for_holds(stage: Any) -> None:
     """Also where the effect on jobs had not run: the count of the use refuses, under the lock."""
     job = stage.run(stage.screened(stage.submit()))
-    Restriction.objects.create(consent=job.donor_consent, since=job.created_at)
+    Restriction.objects.create(consent=cast.donor(job), since=job.created_at)
     with pytest.raises(ConsentError) as refused:
-        services.count_use(job.donor_consent_id, job.pk)
+        services.count_use(cast.donor(job).pk, job.pk)
     assert refused.value.code == "consent_restricted"
     assert running.begin_finishing(job.pk, "worker")
     with pytest.raises(JobsError) as caught:
@@ -181,7 +182,7 @@ def test_limiting_biometrics_holds_and_destroys_the_pictures_with_their_descript
     ada.browser.post("/me/limit", {"limit": "1"})
     assert services.facts_of(ada.consent).restricted
     source = Asset.objects.get(pk=ada.consent.photos[0]["asset_id"])
-    target = Asset.objects.get(pk=ben.consent.target_asset_id)
+    target = Asset.objects.get(pk=ben.consent.targets[0]["asset_id"])
     assert source.erased_at is not None
     assert source.faces == []
     assert target.erased_at is None
@@ -199,7 +200,7 @@ def test_the_signal_of_a_browser_against_sale_is_answered(ada: Person) -> None:
 def publish_another(stage: Any, job: Job) -> Job:
     """Another result under the same two permissions."""
     again = stage.submit(
-        source=job.sources.get(), target=job.target, donor_consent=job.donor_consent, target_consent=job.target_consent
+        source=cast.photo(job), target=job.target, donor_consent=cast.donor(job), target_consent=cast.replaced(job)
     )
     again = stage.run(stage.screened(again))
     stage.publish(again)

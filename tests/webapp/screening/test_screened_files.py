@@ -83,7 +83,7 @@ def test_listed_declared_and_aligned_files_and_an_honest_one(
 def test_a_job_was_screened_for_what_each_of_its_files_was(stage: Any) -> None:
     job = stage.submit()
     assert running.asset_gaps(job) is None  # nobody knows: then for nothing
-    for asset, gaps in ((job.target, ["age"]), (job.sources.get(), ["age", "lists"])):
+    for asset, gaps in ((job.target, ["age"]), (job.inputs()[1], ["age", "lists"])):
         ScreeningRecord.objects.create(
             asset=asset,
             profile="evaluation",

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from consent import services as consents
-from tests.webapp import publishing
+from tests.webapp import cast, publishing
 from tests.worker.gate.clean import clean_upload
 from webapp import keys_of_house
 from webapp.jobs import services as jobs
@@ -61,7 +61,7 @@ def test_a_withdrawn_output_is_refused_in_every_guise_and_other_pictures_are_not
     output, rgb = published
     as_is = saved(rgb, tmp_path / "as-is.png", "image/png")
     assert found(as_is) == ""  # permission is in force: that it is ours is another rule's business
-    consents.withdraw_consent(output.job.donor_consent)
+    consents.withdraw_consent(cast.donor(output.job))
     guises = {
         "as it is": (as_is, "mark"),
         "encoded anew": (saved(rgb, tmp_path / "again.jpg", quality=60), "mark"),
@@ -102,7 +102,7 @@ def test_the_gate_refuses_and_says_why_without_naming_anybody() -> None:
 
 def test_the_list_outlives_everything_it_came_from(published: tuple[Output, RGB], tmp_path: Path) -> None:
     output, rgb = published
-    consents.revoke_consent(output.job.donor_consent, reason="wrong_person")
+    consents.revoke_consent(cast.donor(output.job), reason="wrong_person")
     entry = StayDown.objects.get()
     assert (entry.reason, bytes(entry.mark_id)) == ("revoked", bytes(output.mark_id))
     assert not [field for field in StayDown._meta.get_fields() if field.many_to_one]
@@ -117,7 +117,7 @@ def test_the_list_outlives_everything_it_came_from(published: tuple[Output, RGB]
 def test_a_taken_down_output_stays_down_too_and_twice_is_once(stage: Any, published: tuple[Output, RGB]) -> None:
     output, _ = published
     jobs.take_down_output(output, stage.mod, "law")
-    consents.withdraw_consent(output.job.donor_consent)
+    consents.withdraw_consent(cast.donor(output.job))
     stay_down.enter([output])
     assert [entry.reason for entry in StayDown.objects.all()] == ["taken_down"]
     assert StayDownPicture.objects.count() == 1
@@ -125,6 +125,6 @@ def test_a_taken_down_output_stays_down_too_and_twice_is_once(stage: Any, publis
 
 def test_a_grid_that_cannot_be_read_sends_to_a_person(published: tuple[Output, RGB], tmp_path: Path) -> None:
     output, rgb = published
-    consents.withdraw_consent(output.job.donor_consent)
+    consents.withdraw_consent(cast.donor(output.job))
     StayDownPicture.objects.update(grid_sealed=b"rotten")
     assert found(saved(rgb, tmp_path / "again.jpg"), marks=False) == "alike"

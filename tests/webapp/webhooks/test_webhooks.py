@@ -120,7 +120,7 @@ def test_a_withdrawal_is_told_with_what_to_delete_and_nothing_of_the_person(
 ) -> None:
     endpoint, secret = services.create_endpoint(cleo.organisation, url=receiver.url)
     output = cast.published(cleo)
-    consent = output.job.donor_consent
+    consent = cast.donor(output.job)
     _give(consent)
     relay()
     before = len(receiver.bodies)
@@ -143,7 +143,7 @@ def test_a_withdrawal_is_told_with_what_to_delete_and_nothing_of_the_person(
 
 def test_what_is_undone_is_not_told(cleo: cast.Account, receiver: Receiver) -> None:
     services.create_endpoint(cleo.organisation, url=receiver.url)
-    consent = cast.published(cleo).job.donor_consent
+    consent = cast.donor(cast.published(cleo).job)
     _give(consent)
     WebhookEvent.objects.all().delete()
 
@@ -310,8 +310,8 @@ def test_a_partner_confirms_that_its_copies_are_gone(cleo: cast.Account, dan: ca
     path = f"/v1/outputs/{output.pk}/deletion"
     refused = cleo.browser.post(path, headers=cleo.api)
     assert (refused.status_code, refused.json()["code"]) == (409, "permission_in_force")
-    _give(output.job.target_consent)
-    consents.revoke_consent(output.job.target_consent, reason="court")
+    _give(cast.replaced(output.job))
+    consents.revoke_consent(cast.replaced(output.job), reason="court")
     assert dan.browser.post(path, headers=dan.api).status_code == 404
     confirmed = cleo.browser.post(path, headers=cleo.api).json()
     assert confirmed["permission"] == "revoked"

@@ -44,6 +44,19 @@ def test_the_distance_to_the_source_decides(distance: float, codes: tuple[str, .
     assert found.source_distance == pytest.approx(distance)
 
 
+def test_of_faces_that_all_have_to_be_the_persons_the_farthest_counts() -> None:
+    for distances, codes in (
+        ((0.3, 0.2), ()),
+        ((0.3, 0.5), ("identity_unsure",)),
+        ((0.3, 0.9), ("identity_mismatch",)),
+    ):
+        found = judge_identity(clip(), [at(one) for one in distances], every=True)  # type: ignore[arg-type]
+        assert found.codes == codes
+        assert found.source_distance == pytest.approx(max(distances), abs=0.02)
+    unreadable = [at(0.1), np.full(128, np.nan)]
+    assert judge_identity(clip(), unreadable, every=True).codes == ("no_reference",)  # type: ignore[arg-type]
+
+
 def test_the_nearest_of_several_source_photos_counts() -> None:
     assert judge_identity(clip(), [at(0.9), at(0.3), at(0.7)]).codes == ()  # type: ignore[arg-type]
 

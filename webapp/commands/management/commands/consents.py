@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from consent import services
 from consent.models import Consent
-from webapp.jobs.models import Output
+from webapp.jobs.models import Job, Output
 
 REASONS = ("wrong_person", "fraud", "court", "authority", "other")
 
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         self.stdout.write(f"left: {outputs} results" + ("" if seconds is None else f", {seconds:g} seconds"))
         for event in consent.events.all():
             self.stdout.write(f"{event.at:%Y-%m-%d %H:%M:%S} {event.type} {event.code}".rstrip())
-        made = Output.objects.filter(job__donor_consent=consent) | Output.objects.filter(job__target_consent=consent)
+        made = Output.objects.filter(job__in=Job.objects.on_consents([consent]))
         for output in made.order_by("pk"):
             said = ", copies deleted by the account" if output.copies_deleted_at else ""
             self.stdout.write(f"{output.pk}: {output.permission}{', deleted here' if output.erased_at else ''}{said}")
