@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -63,3 +64,30 @@ def test_who_turns_into_somebody_else_is_another_track_from_the_frames_on_in_whi
     assert known == sorted(known)  # one change only, and not back
     assert max(index for index, number in enumerate(numbers) if number == 0) < change.stop
     assert numbers.index(late.pop()) <= change.stop + 5
+
+
+def test_who_turns_away_and_back_is_the_same_person_beside_another(runner, heads, turned_grace):
+    frames = 60
+    other = cv2.resize(heads[1], (240, 240), interpolation=cv2.INTER_AREA)
+
+    def film_of_a_turn():
+        for index in range(frames):
+            yaw = 88 * np.sin(np.pi * index / (frames - 1)) ** 2
+            head = cv2.resize(turned_grace(float(yaw))[0], (240, 240), interpolation=cv2.INTER_AREA)
+            picture = np.full((360, 640, 3), (140, 135, 130), np.uint8)
+            picture[60:300, 40:280] = head
+            picture[60:300, 360:600] = other
+            yield picture
+
+    found = follow(runner, film_of_a_turn())
+    at = {
+        name: [number for faces in found for number, place in faces if (place[0] < 320) == left]
+        for name, left in (("turning", True), ("still", False))
+    }
+    (still,) = set(at["still"])
+    assert len(at["still"]) == frames
+    (turning,) = set(at["turning"]) - {UNSURE}
+    assert turning != still
+    seen = [any(number == turning for number, _ in faces) for faces in found]
+    assert all(seen[:15])
+    assert all(seen[-10:])
