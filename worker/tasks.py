@@ -33,7 +33,7 @@ from webapp.screening.stay_down import StayDownList
 from worker import rendering, spool
 from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
-from worker.gate import policy, profiles
+from worker.gate import policy, profiles, screeners
 from worker.inference.client import ensure_engine
 from worker.listing import enrol_block, measure_listed
 from worker.materials import materialise
@@ -82,16 +82,31 @@ def screen_asset(asset_id: str) -> None:
         analysis = Analysis.load(analysis_path)
         mark_keys, anchors = keys_of_house.mark_keys(), keys_of_house.anchors_pem()
         listed = StayDownList(asset.sha256)
-        signals = measuring.measure(
-            path, info, analysis, role=asset.role, keys=mark_keys, anchors_pem=anchors, listed=listed
-        )
+        with screeners.opened(
+            ensure_engine(settings.HOME),
+            models_dir=settings.MODELS_DIR,
+            operator_models=settings.OPERATOR_MODELS_DIR,
+            gate_packs=settings.GATE_PACKS_DIR,
+            profile=settings.PROFILE,
+        ) as at_hand:
+            signals = measuring.measure(
+                path,
+                info,
+                analysis,
+                role=asset.role,
+                keys=mark_keys,
+                anchors_pem=anchors,
+                listed=listed,
+                screeners=at_hand,
+            )
         signals.append(measure_listed(analysis))
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
         with intake.stored_parts(asset) as parts:
             analysis_name = parts.add(analysis_path, "analysis")
             previews = {}
-            for face, picture in measuring.previews(path, info, analysis):
+            shown = measuring.previews(path, info, analysis) if decision.preview_allowed else ()
+            for face, picture in shown:
                 preview = folder / f"preview-{face}.jpg"
                 preview.write_bytes(picture)
                 previews[str(face)] = parts.add(preview, "preview")
@@ -137,7 +152,14 @@ def screen_job(job_id: str) -> None:
         relationships = [person.relationship for person in people]
         least = consent_levels.least([job.purpose], settings.PROFILE).level
         signals = measuring.measure_job(
-            chosen, target, donor, levels, running.asset_profiles(job), relationships=relationships, least=least
+            chosen,
+            target,
+            donor,
+            levels,
+            running.asset_profiles(job),
+            gaps=running.asset_gaps(job),
+            relationships=relationships,
+            least=least,
         )
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 

@@ -80,6 +80,17 @@ def asset_profiles(job: Job) -> list[str]:
     return [evidence.profile if evidence is not None else "" for evidence in found]
 
 
+def asset_gaps(job: Job) -> frozenset[str] | None:
+    """The kinds that the target or a source was not screened for; None where one of them has no evidence."""
+    gaps: set[str] = set()
+    for asset in [job.target, *job.sources.all()]:
+        evidence = _let_through(asset.screenings.all())
+        if evidence is None:
+            return None
+        gaps |= set(evidence.not_screened)
+    return frozenset(gaps)
+
+
 def _let_through(records: QuerySet[ScreeningRecord]) -> ScreeningRecord | None:
     for record in records.order_by("-created_at"):
         if record.decision == "accept":

@@ -6,7 +6,7 @@ Untrusted bytes are parsed in media children only; what arrives here are arrays 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ from worker.faces import select
 from worker.faces.landmarks import pose_of
 from worker.faces.types import Pose
 from worker.gate import signals, stay_down
+from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
 from worker.media import client
 from worker.media.errors import MediaError
@@ -73,9 +74,10 @@ def measure(
     keys: Sequence[MarkKey],
     anchors_pem: str,
     listed: stay_down.Listed,
+    screeners: Screeners,
 ) -> list[Signal]:
     """All signals of one upload: size, faces, markable, a mark of this house, Content Credentials, what stays down
-    (`listed`), and the gaps."""
+    (`listed`), what `screeners` saw in it, and the gaps."""
     mark_id, reason, effort = _look(path, info, keys)
     found = [
         signals.dimensions(info.width, info.height, info.duration),
@@ -84,7 +86,9 @@ def measure(
         signals.own_mark(mark_id, effort),
         _credentials(path, info.mime, anchors_pem),
     ]
-    return [*found, stay_down.measure(path, info, found, listed), *signals.not_installed()]
+    seen = screeners.look(path, info, analysis)
+    gaps = [gap for gap in signals.not_installed() if gap.kind not in {each.kind for each in seen}]
+    return [*found, stay_down.measure(path, info, found, listed), *seen, *gaps]
 
 
 def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
@@ -149,12 +153,14 @@ def measure_job(
     levels: Sequence[str],
     profiles: Sequence[str],
     *,
+    gaps: Collection[str] | None,
     relationships: Sequence[str] = (),
     least: str = "L1",
 ) -> list[Signal]:
     """Signals of a job: chosen faces against those the donor confirmed, pose, levels of assurance, and the gaps.
 
-    `profiles`: under which each asset was let through. `relationships`: what each person is to the account. `least`:
+    `profiles`: under which each asset was let through, `gaps`: kinds that one of them was
+    not screened for, None for all. `relationships`: what each person is to the account. `least`:
     the level of assurance that the use needs.
     """
     return [
@@ -163,7 +169,7 @@ def measure_job(
         signals.assurance(levels, least),
         signals.asset_profiles(profiles),
         signals.relationships(relationships),
-        *signals.not_installed(),
+        *signals.carried(gaps),
     ]
 
 

@@ -5,14 +5,16 @@ Pure: the task measures, this module turns the measurements into records, `polic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Status = Literal["measured", "not_installed", "error"]
+Status = Literal["measured", "not_installed", "not_applicable", "error"]
 
-# Kinds that need a model or a list this version does not ship; each is recorded as not screened, never passed over.
+# Kinds that need a model or a list which may be absent; each is then recorded as not screened, never passed over.
 NOT_SCREENED = ("nsfw", "age", "face_forgery", "ai_image", "lists")
+ASSETS = "assets"
+"""The tool of a signal that says what the screening of a job's assets said."""
 SYNTHETIC_SOURCES = (
     "trainedAlgorithmicMedia",
     "compositeWithTrainedAlgorithmicMedia",
@@ -36,8 +38,14 @@ class Signal:
 
 
 def not_installed() -> list[Signal]:
-    """The explicit gaps of this version."""
+    """The explicit gaps where nothing of these kinds was looked for."""
     return [Signal(kind, "not_installed") for kind in NOT_SCREENED]
+
+
+def carried(gaps: Collection[str] | None) -> list[Signal]:
+    """What the screening of its assets says about a job: `gaps` are kinds one was not screened for, None means all."""
+    open_kinds = NOT_SCREENED if gaps is None else gaps
+    return [Signal(k, "not_installed" if k in open_kinds else "measured", {}, ASSETS) for k in NOT_SCREENED]
 
 
 def failed(kind: str, code: str) -> Signal:
