@@ -30,14 +30,14 @@ REASONS = {
     "nsfw_unsure": "It may show nudity: the score is between 0.2 and 0.8, where a person has to look.",
     "age_challenge": "Somebody in it is estimated to be younger than 25. The estimate errs by four to six years either "
     "way; it says that a person has to look, not how old anybody is.",
-    "face_forgery_suspected": "A detector finds a forged face in it likelier than in 95 of 100 of your own files. It is "
+    "face_forgery_suspected": "A detector finds a forged face in it likelier than in 95 of 100 of your files. It is "
     "often wrong; its measured error rates stand in the record.",
-    "face_forgery_likely": "A detector finds a forged face in it likelier than in 99 of 100 of your own files. Two people "
-    "should look.",
+    "face_forgery_likely": "A detector finds a forged face in it likelier than in 99 of 100 of your files. Two "
+    "people should look.",
     "ai_image_suspected": "A detector finds it likelier to be generated than 95 of 100 of your own files. It is often "
     "wrong; its measured error rates stand in the record.",
-    "ai_image_likely": "A detector finds it likelier to be generated than 99 of 100 of your own files. Two people should "
-    "look.",
+    "ai_image_likely": "A detector finds it likelier to be generated than 99 of 100 of your files. Two people "
+    "should look.",
     "assurance_missing": "Nobody answers for the depicted persons.",
 }
 
