@@ -31,6 +31,7 @@ from webapp.jobs.options import Options
 from webapp.screening import services as screening
 from webapp.screening.stay_down import StayDownList
 from worker import rendering, spool
+from worker.drift_watch import watch_drift
 from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
 from worker.gate import policy, profiles, screeners
@@ -44,7 +45,17 @@ from worker.rendering import help_render
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["enrol_block", "expire", "help_render", "retain", "run_job", "screen_asset", "screen_job", "tick"]
+__all__ = [
+    "enrol_block",
+    "expire",
+    "help_render",
+    "retain",
+    "run_job",
+    "screen_asset",
+    "screen_job",
+    "tick",
+    "watch_drift",
+]
 
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
 
