@@ -29,7 +29,7 @@ Take other sources for the evaluation than for the calibration.
   manage.py gate evaluate FOLDER --manifest M.csv [--pack P] [--roads] [--json] [--out FIGURES]
   manage.py gate drift                    this week's scores of each pack against those of its calibration
 
-`evaluate` prints AUC with its interval, APCER of each attack species, BPCER at the threshold that the calibration froze,
+`evaluate` prints AUC with its interval, APCER of each attack species, BPCER at the threshold that calibration froze,
 files without an answer, calibration error, and how many alarms are right where attacks are rare; with --roads all of it
 again after JPEG, half size, a crop and H.264. It is kept, and `packs enforce` goes by it."""
 
@@ -136,8 +136,8 @@ def _measure(
             if one.pack is not None and loaded.get(one.pack.model) != one.pack.sha256:
                 raise PackError(
                     "pack_not_loaded",
-                    f"The engine was started before {one.id} was installed. Nothing was measured. Stop the workers, wait "
-                    "until the engine has ended, and try again.",
+                    f"The engine was started before {one.id} was installed. Nothing was measured. Stop the workers, "
+                    "wait until the engine has ended, and try again.",
                 )
         return evaluation.run_packs(entries, standings, client, engine, roads=roads, progress=bar.show)
 

@@ -15,10 +15,10 @@ from worker.inference import packs
 HELP = """\
 Detectors for forged faces and generated pictures. None is shipped: a pack is an ONNX file and a manifest that says what
 it is, how it is fed and what its answer means (see worker/inference/detector_packs for those of known detectors, whose
-weights are yours to fetch and export). A pack decides only when its file has the pinned SHA-256, its licence allows your
-use or you accepted it, it was calibrated and evaluated on your own files, and the evaluation is within bounds: BPCER at
-most 5 %, APCER of the worst species at most 20 %, at least 50 sources of each. Else it is advisory: recorded, never
-decisive. Even then a detector only asks a person; it never refuses by itself.
+weights are yours to fetch and export). A pack decides only when its file has the pinned SHA-256, its licence allows
+your use or you accepted it, it was calibrated and evaluated on your own files, and the evaluation is within bounds:
+BPCER at most 5 %, APCER of the worst species at most 20 %, at least 50 sources of each. Else it is advisory: recorded,
+never decisive. Even then a detector only asks a person; it never refuses by itself.
 
   manage.py gate packs known                                  manifests that come along
   manage.py gate packs install meso4_df --model meso4_df.onnx one of them, with the file you have

@@ -65,9 +65,9 @@ class Evaluation:
             return "no attacks were evaluated"
         if not self.bpcer <= LARGEST_BPCER:
             return f"BPCER is {self.bpcer:.1%}, at most {LARGEST_BPCER:.0%} is allowed"
-        few = [name for name, count in self.sources.items() if count < LEAST_SOURCES]
-        if self.bona_fide_sources < LEAST_SOURCES or few:
-            return f"fewer than {LEAST_SOURCES} sources of {', '.join(few) or 'bona fide files'}"
+        counts = {"bona fide files": self.bona_fide_sources, **self.sources}
+        if few := [name for name, count in counts.items() if count < LEAST_SOURCES]:
+            return f"fewer than {LEAST_SOURCES} sources of {', '.join(few)}"
         worst = max(self.apcer, key=lambda name: self.apcer[name])
         if not all(share <= LARGEST_APCER for share in self.apcer.values()):
             return f"APCER of {worst} is {self.apcer[worst]:.1%}, at most {LARGEST_APCER:.0%} is allowed"
