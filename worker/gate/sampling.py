@@ -1,4 +1,5 @@
-"""The pictures of an upload that the gate's models look at: a photo, or of a video one a second and each new shot.
+"""The pictures of an upload that the gate's models look at: a photo, or of a video one a second, each new shot, and
+each person who is there for less.
 
 Keyframes are taken where they lie, because they cost a hundredth of decoding everything; only what they leave open is
 decoded beside them. The cuts are those of the analysis. One picture exists at a time, whatever the length.
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 
 from worker.media import client
 from worker.media.types import MediaInfo
-from worker.pipeline.analysis import AnalysedFrame, Analysis
+from worker.pipeline.analysis import AnalysedFrame, Analysis, Track
 
 STEP: Final = 1.0  # seconds between two pictures of a video
 LEAST_PICTURES: Final = 20  # of a short video, where detectors look: enough for their 16 faces
 SHORTEST_STEP: Final = 0.1
 SHORT_SIDE: Final = 720  # pixels; larger frames tell the models nothing more
+MOST_BRIEF: Final = 100  # persons seen for a moment only that are looked for one by one
+_LATE: Final = 0.15  # seconds that a frame may come later than it was asked for
 _SAME: Final = 0.06  # seconds: as far as the analysis' frame may lie from the picture
 _AFTER_CUT: Final = 0.04  # a little into the new shot, so that a blended frame is passed
 
@@ -62,8 +65,8 @@ def samples(path: Path, info: MediaInfo, analysis: Analysis, *, dense: bool = Fa
             taken.append(seconds)
             yield Sample(seconds, rgb, found.at(seconds))
         found = _Faces(analysis, video.shrink)
-        for due in open_times(video.duration, analysis.info.cuts, taken, step):
-            for seconds, rgb in video.frames(due, 1, step):
+        for due, exactly in _orders(video.duration, analysis, taken, step):
+            for seconds, rgb in video.frames(due, 1, 0.0 if exactly else step):
                 yield Sample(seconds, rgb, found.at(seconds))
 
 
@@ -80,7 +83,7 @@ def open_times(duration: float, cuts: Sequence[float], taken: Sequence[float], s
         for number in range(max(1, int(np.ceil(duration / step))))
         if not _within(taken, step * number - step / 2, step * number + step / 2)
     ]
-    for cut, following in zip(cuts, [*cuts[1:], duration], strict=True):
+    for cut, following in zip(cuts, [*cuts[1:], duration], strict=False):  # a video of one shot has no cut
         due = cut + _AFTER_CUT
         if due < min(following, duration) and not _within(taken, cut, min(cut + step, following)):
             times.append(due)
@@ -89,6 +92,24 @@ def open_times(duration: float, cuts: Sequence[float], taken: Sequence[float], s
         if not ordered or time - ordered[-1] > _AFTER_CUT:
             ordered.append(time)
     return ordered
+
+
+def _orders(duration: float, analysis: Analysis, taken: Sequence[float], step: float) -> list[tuple[float, bool]]:
+    """The times to look at beside the keyframes, in order, and whether that very frame is meant."""
+    orders = [(due, False) for due in open_times(duration, analysis.info.cuts, taken, step)]
+    looked = sorted([*taken, *(due for due, _ in orders)])
+    return sorted([*orders, *((due, True) for due in brief(analysis.tracks, looked))])
+
+
+def brief(tracks: Sequence[Track], looked: Sequence[float]) -> list[float]:
+    """Where to see the persons who come and go between the times in `looked`, in order: each at their best."""
+    # A time is met up to some frames later, so the last moments of a track do not count as seen.
+    unseen = [
+        track.best_seconds
+        for track in tracks
+        if not _within(looked, track.first_seconds, max(track.last_seconds - _LATE, track.first_seconds + 1e-3))
+    ]
+    return sorted(set(unseen))[:MOST_BRIEF]
 
 
 def _within(ordered: Sequence[float], begin: float, end: float) -> bool:
