@@ -25,7 +25,7 @@ The manifest is a CSV file with the columns file, label (bona_fide or attack), s
 A source is a person or recording: intervals are drawn by source, because the files of one are no independent evidence.
 Take other sources for the evaluation than for the calibration.
 
-  manage.py gate calibrate FOLDER --manifest M.csv --pack P [--method platt|isotonic]
+  manage.py gate calibrate FOLDER --manifest M.csv --pack P [--method platt|isotonic] [--bpcer 0.03]
   manage.py gate evaluate FOLDER --manifest M.csv [--pack P] [--roads] [--json] [--out FIGURES]
   manage.py gate drift                    this week's scores of each pack against those of its calibration
 
@@ -34,7 +34,7 @@ files without an answer, calibration error, and how many alarms are right where 
 again after JPEG, half size, a crop and H.264. It is kept, and `packs enforce` goes by it."""
 
 
-def calibrate(folder: Path, manifest: Path, pack: str, method: calibration.Method) -> Iterator[str]:
+def calibrate(folder: Path, manifest: Path, pack: str, method: calibration.Method, bpcer: float) -> Iterator[str]:
     """Fit and keep a calibration. Raises PackError, CalibrationError, ModelError."""
     entries = evaluation.read_manifest(folder, manifest)
     (standing,) = _chosen(_store(), pack)
@@ -48,6 +48,7 @@ def calibrate(folder: Path, manifest: Path, pack: str, method: calibration.Metho
         pack_sha256=standing.pack.sha256,
         data_sha256=evaluation.data_sha256(entries),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        bpcer=bpcer,
     )
     _store().keep_calibration(standing.id, found)
     yield f"{standing.id} is calibrated ({method}) on {found.bona_fide} bona fide files and {found.attacks} attacks;"

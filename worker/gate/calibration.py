@@ -26,7 +26,8 @@ _QUANTILES: Final = 11
 
 
 class CalibrationError(ValueError):
-    """A calibration that cannot be fitted or read; `code` is stable: too_few_samples, calibration_malformed."""
+    """A calibration that cannot be fitted or read; `code` is stable: too_few_samples, calibration_malformed,
+    bpcer_out_of_range."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -182,15 +183,26 @@ def calibrate(
     pack_sha256: str,
     data_sha256: str,
     date: str,
+    bpcer: float = REVIEW_BPCER,
 ) -> Calibration:
-    """Fit a curve and freeze the thresholds of review (BPCER 5 %) and high (1 %). Raises CalibrationError."""
+    """Fit a curve and freeze the thresholds of review (the share `bpcer` of the bona fide files) and high (1 %).
+
+    Other files will be a little above or below `bpcer`; below 5 % it leaves room to the bound of 5 % that a pack needs
+    to decide. Raises CalibrationError.
+    """
+    if not 0 <= bpcer <= REVIEW_BPCER:
+        raise CalibrationError(
+            "bpcer_out_of_range",
+            f"The share of bona fide files to review lies between 0 and {REVIEW_BPCER}, not at {bpcer}. Nothing was "
+            "changed.",
+        )
     scores, labels = np.asarray(raw, np.float64), np.asarray(fake, bool)
     curve = fit_curve(scores, labels, method)
     bona_fide = curve(scores[~labels])
     return Calibration(
         curve=curve,
-        review=threshold_at(bona_fide, REVIEW_BPCER),
-        high=threshold_at(bona_fide, HIGH_BPCER),
+        review=threshold_at(bona_fide, bpcer),
+        high=threshold_at(bona_fide, min(bpcer, HIGH_BPCER)),
         reference=tuple(map(float, np.quantile(scores[~labels], np.linspace(0, 1, _QUANTILES)))),
         pack_sha256=pack_sha256,
         data_sha256=data_sha256,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from worker.inference.types import ModelRunner
 from worker.media import client
 from worker.media.errors import MediaError
 from worker.pipeline import run as pipeline
-from worker.pipeline.analysis import Analysis
+from worker.pipeline.analysis import Analysis, Track
 
 BONA_FIDE: Final = "bona_fide"
 ATTACK: Final = "attack"
@@ -124,13 +124,20 @@ def _one(
     scratch: Path,
     roads: Mapping[str, Callable[[Sample], Sample]],
 ) -> dict[tuple[str, str], Measured]:
-    out = scratch / "analysis"
-    out.unlink(missing_ok=True)
-    info = client.probe(entry.path)
-    pipeline.analyse(entry.path, out, engine_socket=engine_socket, work_dir=scratch)
-    analysis = Analysis.load(out)
-    runs = {(one.id, road): PackRun(runner, one, analysis.tracks) for one in standings for road in roads}
-    for sample in samples(entry.path, info, analysis, dense=True):
+    kind = client.identify(entry.path).kind
+    tracks: tuple[Track, ...] = ()
+    pictures: Iterable[Sample]
+    if kind == "photo" and all(one.kind == "ai_image" for one in standings):
+        pictures = [Sample(0.0, client.decode_image(entry.path), ())]  # no face is asked for
+    else:
+        out = scratch / "analysis"
+        out.unlink(missing_ok=True)
+        pipeline.analyse(entry.path, out, engine_socket=engine_socket, work_dir=scratch)
+        analysis = Analysis.load(out)
+        tracks = analysis.tracks
+        pictures = samples(entry.path, kind, analysis, dense=True)
+    runs = {(one.id, road): PackRun(runner, one, tracks) for one in standings for road in roads}
+    for sample in pictures:
         for road, change in roads.items():
             changed = change(sample)
             for one in standings:
@@ -140,7 +147,7 @@ def _one(
         seen = run.finish()
         if seen.code:
             raise PackError(seen.code, f"The pack {key[0]} broke on {entry.path.name} ({seen.code}). Nothing was kept.")
-        score = file_score(run.pack.kind, seen, video=info.kind == "video")
+        score = file_score(run.pack.kind, seen, video=kind == "video")
         found[key] = Measured(entry, score, "" if score is not None else "not_applicable")
     return found
 

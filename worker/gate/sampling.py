@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.media import client
-from worker.media.types import MediaInfo
 from worker.pipeline.analysis import AnalysedFrame, Analysis, Track
 
 STEP: Final = 1.0  # seconds between two pictures of a video
@@ -48,12 +47,12 @@ class Sample:
     faces: tuple[SampledFace, ...]
 
 
-def samples(path: Path, info: MediaInfo, analysis: Analysis, *, dense: bool = False) -> Iterator[Sample]:
-    """Yield the pictures to look at; those of a video in two runs, each in order of time.
+def samples(path: Path, kind: str, analysis: Analysis, *, dense: bool = False) -> Iterator[Sample]:
+    """Yield the pictures to look at, of a `kind` "photo" or "video"; a video's in two runs, each in order of time.
 
     `dense`: short videos are sampled more often, up to `LEAST_PICTURES`. Raises MediaError, AnalysisError.
     """
-    if info.kind == "photo":
+    if kind == "photo":
         frame = next(analysis.frames(), None)
         yield Sample(0.0, client.decode_image(path), _scaled(frame, 1.0))
         return

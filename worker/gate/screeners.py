@@ -55,7 +55,7 @@ class Screeners:
         looks = [] if self.runner is None else self._looks(self.runner, info, analysis, found)
         if looks:
             dense = any(isinstance(one, DetectorLook) for one in looks)
-            measured = look_at(samples(path, info, analysis, dense=dense), looks)
+            measured = look_at(samples(path, info.kind, analysis, dense=dense), looks)
             found |= {look.kind: signal for look, signal in zip(looks, measured, strict=True)}
         return [found.get(kind) or Signal(kind, "not_installed", {"code": "no_pack"}) for kind in KINDS]
 

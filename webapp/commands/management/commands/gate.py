@@ -43,6 +43,13 @@ class Command(BaseCommand):
         gate_evaluation.options(calibrate)
         calibrate.add_argument("--pack", required=True)
         calibrate.add_argument("--method", choices=["platt", "isotonic"], default="platt")
+        calibrate.add_argument(
+            "--bpcer",
+            type=float,
+            default=0.05,
+            metavar="SHARE",
+            help="of bona fide files that may go to review, at most 0.05 (the default); less leaves room to the bound",
+        )
         actions.add_parser("drift", help="compare this week's scores with those of the calibrations")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
@@ -70,7 +77,7 @@ class Command(BaseCommand):
                 )
             case "calibrate":
                 return gate_evaluation.calibrate(
-                    options["folder"], options["manifest"], options["pack"], options["method"]
+                    options["folder"], options["manifest"], options["pack"], options["method"], options["bpcer"]
                 )
         from webapp.commands import gate_drift
 
