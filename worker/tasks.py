@@ -116,8 +116,7 @@ def screen_asset(asset_id: str) -> None:
         with intake.stored_parts(asset) as parts:
             analysis_name = parts.add(analysis_path, "analysis")
             previews = {}
-            shown = measuring.previews(path, info, analysis) if decision.preview_allowed else ()
-            for face, picture in shown:
+            for face, picture in measuring.previews(path, info, analysis, allowed=decision.preview_allowed):
                 preview = folder / f"preview-{face}.jpg"
                 preview.write_bytes(picture)
                 previews[str(face)] = parts.add(preview, "preview")

@@ -108,9 +108,12 @@ def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def previews(path: Path, info: MediaInfo, analysis: Analysis) -> Iterator[tuple[int, bytes]]:
-    """(index, small JPEG with that face framed) for each of the first MOST_PREVIEWS faces or tracks."""
-    tracks = analysis.tracks[:MOST_PREVIEWS]
+def previews(path: Path, info: MediaInfo, analysis: Analysis, *, allowed: bool) -> Iterator[tuple[int, bytes]]:
+    """(index, small JPEG with that face framed) for each of the first MOST_PREVIEWS faces or tracks.
+
+    None where the decision does not allow that anybody is shown the file.
+    """
+    tracks = analysis.tracks[:MOST_PREVIEWS] if allowed else ()
     if not tracks:
         return
     if info.kind == "photo":

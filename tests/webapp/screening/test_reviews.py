@@ -33,7 +33,8 @@ def decided(profile: str, **changes: Any) -> policy.GateDecision:
         "listed_face": signals.listed_face([], entries=0, threshold=0.0, one_to_many=False, chance=0.0),
         **changes,
     }
-    return policy.decide_asset([*found.values(), *signals.not_installed()], profiles.named(profile), "target")
+    gaps = [gap for gap in signals.not_installed() if gap.kind not in found]
+    return policy.decide_asset([*found.values(), *gaps], profiles.named(profile), "target")
 
 
 def screening(stage: Any) -> Asset:
