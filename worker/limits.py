@@ -26,6 +26,9 @@ NSFW_REVIEW: Final = 0.2
 NSFW_REJECT: Final = 0.8
 """Probability of nudity from which a file is refused (their upper band)."""
 
+NSFW_VOTES: Final = 0.1
+"""Share of a file's pictures that voting packs may agree on before it is refused (FaceFusion's rule for videos)."""
+
 AGE_CHALLENGE: Final = 25.0
 """Estimated years below which a person has to look: an estimator errs by four to six."""
 

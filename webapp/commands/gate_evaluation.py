@@ -145,7 +145,14 @@ def _measure(
 
 def _chosen(store: PackStore, pack: str) -> list[Standing]:
     found = [store.standing(pack)] if pack else [one for one in store.standings(compare=True) if one.role != "refused"]
+    if not pack:
+        found = [one for one in found if one.kind in packs.DETECTORS]
     for one in found:
+        if one.kind == "nsfw":
+            problem = (
+                f"The pack {one.id} votes by its own threshold and has no score to calibrate. Nothing was measured."
+            )
+            raise PackError("pack_votes", problem)
         if one.role == "refused":
             raise PackError(
                 one.code, f"The pack {one.id} cannot be run: {one.detail or one.code}. Nothing was measured."

@@ -18,7 +18,8 @@ it is, how it is fed and what its answer means (see worker/inference/detector_pa
 weights are yours to fetch and export). A pack decides only when its file has the pinned SHA-256, its licence allows
 your use or you accepted it, it was calibrated and evaluated on your own files, and the evaluation is within bounds:
 BPCER at most 5 %, APCER of the worst species at most 20 %, at least 50 sources of each. Else it is advisory: recorded,
-never decisive. Even then a detector only asks a person; it never refuses by itself.
+never decisive. Even then a detector only asks a person; it never refuses by itself. The packs nsfw_1, nsfw_2 and nsfw_3
+look for nudity beside the built-in model: where two agree on more than a tenth of a file's pictures, it is refused.
 
   manage.py gate packs known                                  manifests that come along
   manage.py gate packs install meso4_df --model meso4_df.onnx one of them, with the file you have

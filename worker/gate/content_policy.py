@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from worker.gate.profiles import Profile
 from worker.gate.signals import ASSETS, Signal
-from worker.limits import AGE_CHALLENGE, AGE_REJECT, NSFW_REJECT, NSFW_REVIEW
+from worker.limits import AGE_CHALLENGE, AGE_REJECT, NSFW_REJECT, NSFW_REVIEW, NSFW_VOTES
 
 KINDS: Final = ("nsfw", "age", "face_forgery", "ai_image")
 HARD_STOP: Final = "protected_stop"
@@ -78,13 +78,13 @@ def _stop(by_kind: Mapping[str, Signal]) -> list[Rule]:
     nude, old = by_kind.get("nsfw"), by_kind.get("age")
     if nude is None or old is None or {nude.status, old.status} != {"measured"}:
         return []
-    highest, youngest = nude.value.get("highest"), old.value.get("youngest")
-    if (
-        not isinstance(highest, float)
-        or not isinstance(youngest, float)
-        or highest < NSFW_REVIEW
-        or youngest >= AGE_CHALLENGE
-    ):
+    try:
+        scored, share = _nudity(nude)
+        youngest = old.value["youngest"]
+        doubtful = not (scored < NSFW_REVIEW and share <= 0)
+        if youngest is None or youngest >= AGE_CHALLENGE or not doubtful:
+            return []
+    except (KeyError, TypeError):  # told as an error of its kind
         return []
     # Says as little as can be: whoever tries this is to learn nothing from it.
     message = "This file cannot be used here. Nothing was made, and nobody is shown it. Write to the operator."
@@ -92,14 +92,22 @@ def _stop(by_kind: Mapping[str, Signal]) -> list[Rule]:
 
 
 def _nsfw(signal: Signal, profile: Profile) -> list[Rule]:
+    scored, share = _nudity(signal)
     # Written so that a number which is none is refused, not let through.
-    highest = signal.value["highest"]
-    if highest < NSFW_REVIEW:
+    if scored < NSFW_REVIEW and share <= 0:
         return []
-    if highest < NSFW_REJECT:
+    if scored < NSFW_REJECT and share <= NSFW_VOTES:
         return [Rule("review", "nsfw_unsure", "The picture may show nudity; a person looks at it.")]
     message = "The picture shows nudity, which is not used here. Nothing was made. Use another one."
     return [Rule("reject", "nsfw", message)]
+
+
+def _nudity(signal: Signal) -> tuple[float, float]:
+    """The built-in model's highest score (0 where only packs looked) and the share of pictures that packs agree on."""
+    highest, votes = signal.value["highest"], signal.value.get("votes")
+    if votes is None:
+        return highest, 0.0
+    return (0.0 if highest is None else highest), votes["share"]
 
 
 def _age(signal: Signal, profile: Profile) -> list[Rule]:

@@ -80,7 +80,7 @@ class PackRun:
         """`standing` has a pack."""
         assert standing.pack is not None
         self.standing, self.pack = standing, standing.pack
-        self._batches = _Timed(runner, self.pack)
+        self._batches = TimedBatches(runner, self.pack)
         self._spread = Spread(tracks, MOST_OF_TRACK)
         self._seconds: list[float] = []
         self._unusable = 0
@@ -227,26 +227,26 @@ def _probability(calibration: Calibration | None, raw: float) -> float:
     return raw if calibration is None else float(calibration.curve([raw])[0])
 
 
-class _Timed(Batches):
+class TimedBatches(Batches):
     """As `Batches`, but a batch that takes longer than the manifest allows counts as hung."""
 
     def __init__(self, runner: ModelRunner, pack: Pack) -> None:
         super().__init__(runner, pack.model, pack.image.input, pack.output, pack.batch)
-        self._limit = pack.seconds
+        self.pack = pack
 
     def _answers(self, inputs: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[Any]]:
         outcome: list[Mapping[str, NDArray[Any]] | BaseException] = []
 
         def run() -> None:
             try:
-                outcome.append(super(_Timed, self)._answers(inputs))
+                outcome.append(super(TimedBatches, self)._answers(inputs))
             except BaseException as error:
                 outcome.append(error)
 
         # A run cannot be called back; its thread is left to end by itself and keeps no process alive.
         thread = threading.Thread(target=run, name=f"pack {self._model}", daemon=True)
         thread.start()
-        thread.join(self._limit)
+        thread.join(self.pack.seconds)
         if not outcome:
             raise LookError("timeout")
         found = outcome[0]
@@ -269,11 +269,12 @@ def _cut(pack: Pack, face: SampledFace) -> align.Affine:
 
 
 def _whole(pack: Pack, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The middle square after the shorter side was brought to `resize` pixels; what is missing is black."""
+    """The middle square after the shorter side was brought to `resize` pixels, or all of it; the rest is black."""
     side = pack.image.side
     height, width = rgb.shape[:2]
-    if pack.resize:
-        scale = pack.resize / min(height, width)
+    letterbox = pack.image.framing == "letterbox"
+    if pack.resize or letterbox:
+        scale = side / max(height, width) if letterbox else pack.resize / min(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         rgb = np.asarray(
             cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8

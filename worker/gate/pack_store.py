@@ -26,7 +26,7 @@ from worker.inference.packs import Pack
 from worker.inference.types import ModelError
 from worker.model_choice import licence_allows
 
-Role = Literal["enforcing", "advisory", "refused"]
+Role = Literal["enforcing", "advisory", "voting", "refused"]
 RECORD: Final = "packs.json"
 LARGEST_BPCER: Final = 0.05
 LARGEST_APCER: Final = 0.20
@@ -254,6 +254,8 @@ class PackStore:
             code, role = "model_hash_mismatch", "refused"
         elif not _accepted(pack, record):
             code, role = "pack_licence_not_accepted", "refused"
+        elif pack.kind == "nsfw":
+            role = "voting"  # by its manifest's own threshold, together with others
         elif calibration is None:
             code, detail = "not_calibrated", "it was not calibrated on your own files"
         elif evaluation is None:

@@ -14,7 +14,7 @@ from worker.gate.age import AgeLook
 from worker.gate.content_policy import KINDS
 from worker.gate.detectors import DetectorLook
 from worker.gate.looking import Look, look_at
-from worker.gate.nsfw import NsfwLook
+from worker.gate.nsfw import VOTES, NsfwLook
 from worker.gate.pack_store import PackError, PackStore, Standing
 from worker.gate.sampling import samples
 from worker.gate.signals import Signal
@@ -27,7 +27,7 @@ from worker.model_choice import accepted_licence, licence_allows
 from worker.pipeline.analysis import Analysis
 
 BUILT: Final = ("nsfw", "age")
-DETECTED: Final = packs.KINDS
+DETECTED: Final = packs.DETECTORS
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ class Screeners:
         self, runner: ModelRunner, info: MediaInfo, analysis: Analysis, found: Mapping[str, Signal]
     ) -> list[Look]:
         looks: list[Look] = []
-        if "nsfw" in self.cards and "nsfw" not in found:
-            looks.append(NsfwLook(runner, self.cards["nsfw"]))
+        voters = [one for one in self.packs if one.kind == "nsfw"]
+        if ("nsfw" in self.cards or len(voters) >= VOTES) and found.get("nsfw", _ABSENT).status == "not_installed":
+            looks.append(NsfwLook(runner, self.cards.get("nsfw"), voters))
         if "age" in self.cards and "age" not in found:
             looks.append(AgeLook(runner, self.cards["age"], analysis.tracks))
         for kind in DETECTED:
@@ -74,6 +75,7 @@ class Screeners:
         return looks
 
 
+_ABSENT: Final = Signal("nsfw", "not_installed")
 NOTHING: Final = Screeners(None, MappingProxyType({}), MappingProxyType(dict.fromkeys(BUILT, "not_built")), (), {})
 """Nothing at hand: every kind is recorded as not screened."""
 
@@ -99,7 +101,7 @@ def opened(
     try:
         client = connect(engine_socket, "interactive", models)
     except ModelError as error:
-        installed = [*cards, *(one.kind for one in standings if one.role == "enforcing" or one.wanted)]
+        installed = [*cards, *(one.kind for one in standings if one.role in ("enforcing", "voting") or one.wanted)]
         yield Screeners(None, {}, missing, standings, {**failures, **dict.fromkeys(installed, error.code)})
         return
     with client:

@@ -19,10 +19,11 @@ from worker.inference.packages import sha256_of
 from worker.inference.registry import ImageContract, ModelCard, ModelContract, ModelSet
 from worker.inference.types import ModelError
 
-Kind = Literal["face_forgery", "ai_image"]
-Form = Literal["probability", "logit", "softmax"]
+Kind = Literal["face_forgery", "ai_image", "nsfw"]
+Form = Literal["probability", "logit", "softmax", "vote"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
-FRAMINGS: Final = ("face", "box", "points", "whole")
+DETECTORS: Final = ("face_forgery", "ai_image")
+FRAMINGS: Final = ("face", "box", "points", "whole", "letterbox")
 SHIPPED: Final = Path(__file__).with_name("detector_packs")  # manifests of known detectors, without any weights
 INSTALLED: Final = "manifest.json"  # in the folder of each installed pack, beside model.onnx
 MODEL: Final = "model.onnx"
@@ -39,8 +40,12 @@ class Pack:
     `framing` of the picture: "face" the square around the face's box, `crop` times as long as its longer side, "box"
     that box itself grown `crop` times and stretched to a square, "points" the face turned so that its eyes, nose and
     corners of the mouth lie at `points` (0..1), "whole" the middle of the whole picture after its shorter side was
-    brought to `resize` pixels (0: as it is). `form` says what the output tensor holds at `index`: a probability, a
-    logit, or (over all `values` of them) logits of classes; `higher` what a large one means.
+    brought to `resize` pixels (0: as it is), "letterbox" all of it, the rest black. `form` says what the output tensor
+    holds at `index`: a probability, a logit, or (over all `values` of them) logits of classes; `higher` what a large
+    one means.
+
+    A pack of the kind "nsfw" votes: yes where the sum of the values `plus` less that of `minus` is over `above`; with
+    `boxes` the output is [values, boxes], and the largest of the values `plus` of any box counts.
 
     `seconds` is how long one batch may take before the pack counts as hung. `batches` is False for a graph that was
     exported for a batch of one. `file` is the model's name beside the manifest, `weights` where it comes from.
@@ -67,10 +72,19 @@ class Pack:
     batch: int = 8
     seconds: float = 60.0
     batches: bool = True
+    plus: tuple[int, ...] = ()
+    minus: tuple[int, ...] = ()
+    above: float = 0.0
+    boxes: int = 0
     file: str = ""
     weights: str = ""
     card: str = ""
     known_failures: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The shape of what it gives for one picture."""
+        return (self.values, self.boxes) if self.boxes else (self.values,) if self.values else ()
 
     @property
     def model(self) -> str:
@@ -92,7 +106,7 @@ class Pack:
             commercial_use=self.commercial_use,
             contract=ModelContract(
                 inputs=MappingProxyType({self.image.input: shape}),
-                outputs=MappingProxyType({self.output: (self.values,) if self.values else ()}),
+                outputs=MappingProxyType({self.output: self.answer}),
                 pixels=f"{self.image.colours} 0..1, (x - {self.image.mean}) / {self.image.std}, {self.image.framing}",
                 meaning=f"{self.form} at {self.index}, higher is {self.higher}",
                 image=self.image,
@@ -112,7 +126,7 @@ class Pack:
                 **{key: raw.pop(key) for key in ("crop", "resize", "points")},
             },
             "output": {"name": raw.pop("output")}
-            | {key: raw.pop(key) for key in ("values", "form", "index", "higher")},
+            | {key: raw.pop(key) for key in ("values", "form", "index", "higher", "plus", "minus", "above", "boxes")},
             "run": {key: raw.pop(key) for key in ("batch", "seconds", "batches")},
         }
         return json.dumps({"format": 1, **raw, **own}, indent=1)
@@ -191,15 +205,18 @@ def examine(pack: Pack, path: Path) -> Pack:
         )
     proven = replace(pack, sha256=digest, size=size)
     try:
-        return replace(proven, batches=_prove(proven, path))
+        return _prove(proven, path)
     except ModelError:
         raise
     except Exception as error:  # protobuf's and ONNX Runtime's own classes
         raise _unfit(pack, str(error)) from error
 
 
-def _prove(pack: Pack, path: Path) -> bool:
-    """Run the graph on drawn noise; whether it takes batches. ModelError "model_unfit"."""
+def _prove(pack: Pack, path: Path) -> Pack:
+    """Run the graph on drawn noise; the pack with the name of its output and whether it takes batches.
+
+    ModelError "model_unfit".
+    """
     import numpy as np
 
     from worker.inference.sessions import trial_session
@@ -208,20 +225,22 @@ def _prove(pack: Pack, path: Path) -> bool:
     inputs, outputs = session.get_inputs(), {one.name: one for one in session.get_outputs()}
     if [one.name for one in inputs] != [pack.image.input] or inputs[0].type != "tensor(float)":
         raise _unfit(pack, f"it takes {[(one.name, one.type) for one in inputs]}, not float32 {pack.image.input}")
+    if not pack.output and len(outputs) == 1:
+        pack = replace(pack, output=next(iter(outputs)))  # an exporter's own name for the only one there is
     if pack.output not in outputs or outputs[pack.output].type != "tensor(float)":
         raise _unfit(pack, f"it gives {[(one.name, one.type) for one in outputs.values()]}, not {pack.output}")
     ((name, shape),) = pack.model_card().contract.inputs.items()
     noise = np.random.default_rng(0).standard_normal((2, *shape), np.float32)
     single = session.run([pack.output], {name: noise[:1]})[0]
-    if single.shape != ((1, pack.values) if pack.values else (1,)) or not np.isfinite(single).all():
-        raise _unfit(pack, f"{pack.output} is not finite with {pack.values} values per picture: {single.shape}")
+    if single.shape != (1, *pack.answer) or not np.isfinite(single).all():
+        raise _unfit(pack, f"{pack.output} is not finite with the shape {(1, *pack.answer)}, but {single.shape}")
     if isinstance(inputs[0].shape[0], int):
-        return False
+        return replace(pack, batches=False)
     try:
         both = session.run([pack.output], {name: noise})[0]
     except Exception:  # ONNX Runtime's own classes: a batch of one is baked in further down
-        return False
-    return bool(both.shape[0] == 2 and np.allclose(both[:1], single, atol=1e-3))
+        return replace(pack, batches=False)
+    return replace(pack, batches=bool(both.shape[0] == 2 and np.allclose(both[:1], single, atol=1e-3)))
 
 
 def _pack(raw: Mapping[str, Any]) -> Pack:
@@ -253,7 +272,7 @@ def _pack(raw: Mapping[str, Any]) -> Pack:
         crop=float(given.get("crop", 1.0)),
         resize=int(given.get("resize", 0)),
         points=points,
-        output=str(output["name"]),
+        output=str(output.get("name", "")),
         values=int(output.get("values", 1)),
         form=_one(output["form"], get_args(Form), "form"),
         index=int(output.get("index", 0)),
@@ -261,6 +280,10 @@ def _pack(raw: Mapping[str, Any]) -> Pack:
         batch=int(run.get("batch", 8)),
         seconds=float(run.get("seconds", 60.0)),
         batches=bool(run.get("batches", True)),
+        plus=tuple(int(one) for one in output.get("plus", ())),
+        minus=tuple(int(one) for one in output.get("minus", ())),
+        above=float(output.get("above", 0.0)),
+        boxes=int(output.get("boxes", 0)),
         file=str(raw.get("file", "")),
         weights=str(raw.get("weights", "")),
         card=str(raw.get("card", "")),
@@ -278,8 +301,14 @@ def _pack(raw: Mapping[str, Any]) -> Pack:
     inside = 0 <= pack.index < max(1, pack.values) and 0 <= pack.values <= 4096
     if (framing == "points") != (len(points) == 5) or not 0 <= pack.resize <= 4 * _MOST_SIDE:
         raise ValueError("framing by points needs five of them, any other none, and resize is a number of pixels")
-    if (framing == "whole") != (pack.kind == "ai_image"):
-        raise ValueError("ai_image looks at the whole picture, face_forgery at a face")
+    fitting = {"face_forgery": ("face", "box", "points"), "ai_image": ("whole",), "nsfw": ("whole", "letterbox")}
+    if framing not in fitting[pack.kind]:
+        raise ValueError(f"{pack.kind} does not look at {framing}")
+    chosen = (*pack.plus, *pack.minus)
+    if (pack.form == "vote") != (pack.kind == "nsfw") or (pack.kind == "nsfw") != bool(pack.plus):
+        raise ValueError("nsfw, and nothing else, is a vote, and a vote names its values")
+    if any(not 0 <= one < pack.values for one in chosen) or pack.boxes < 0 or not math.isfinite(pack.above):
+        raise ValueError("a vote counts values that are there")
     if not (sane and inside and math.isfinite(pack.crop) and 0.5 <= pack.crop <= 4 and min(map(abs, image.std)) > 0):
         raise ValueError("a number is outside of what a detector can have")
     return pack

@@ -89,6 +89,12 @@ def test_a_job_is_screened_for_what_all_its_assets_were(
         ("nsfw", {"highest": 0.7999}, "review", "nsfw_unsure"),
         ("nsfw", {"highest": 0.8}, "reject", "nsfw"),
         ("nsfw", {"highest": math.nan}, "reject", "nsfw"),
+        ("nsfw", {"highest": 0.01, "votes": {"share": 0.0}}, "accept", ""),
+        ("nsfw", {"highest": 0.01, "votes": {"share": 0.05}}, "review", "nsfw_unsure"),
+        ("nsfw", {"highest": 0.01, "votes": {"share": 0.11}}, "reject", "nsfw"),
+        ("nsfw", {"highest": None, "votes": {"share": 0.0}}, "accept", ""),
+        ("nsfw", {"highest": None, "votes": {"share": 1.0}}, "reject", "nsfw"),
+        ("nsfw", {"highest": None}, "review", "nsfw_error"),
         ("age", {"youngest": 25.0, "not_applicable": 0}, "accept", ""),
         ("age", {"youngest": 24.9, "not_applicable": 0}, "review", "age_challenge"),
         ("age", {"youngest": 16.0, "not_applicable": 0}, "review", "age_challenge"),
@@ -123,6 +129,14 @@ def test_a_young_face_in_a_doubtful_picture_is_refused_and_shown_to_nobody(
             assert decision.reasons[0] == content_policy.HARD_STOP
             assert "age" not in decision.message
             assert "nud" not in decision.message
+
+
+def test_voters_alone_can_call_for_the_hard_stop() -> None:
+    found = upload(
+        nsfw=Signal("nsfw", "measured", {"highest": None, "votes": {"share": 0.01}}),
+        age=Signal("age", "measured", {"youngest": 20, "not_applicable": 0}),
+    )
+    assert policy.decide_asset(found, EVALUATION, "target").reasons[0] == content_policy.HARD_STOP
 
 
 def test_a_person_whose_age_nobody_could_estimate_is_looked_at_in_production() -> None:

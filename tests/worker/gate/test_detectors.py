@@ -23,6 +23,7 @@ from worker.gate import aggregate, policy
 from worker.gate.calibration import Calibration, Curve
 from worker.gate.detectors import DetectorLook, Seen, fake_scores, judge, prepare, usable
 from worker.gate.looking import look_at
+from worker.gate.nsfw import NsfwLook, voted
 from worker.gate.pack_store import PackStore, Standing
 from worker.gate.sampling import Sample, SampledFace
 from worker.inference import packs
@@ -267,6 +268,67 @@ def test_a_face_is_cut_out_as_its_manifest_says(tmp_path: Path) -> None:
     found = prepare(pointed, dotted, replace(face, landmarks=mesh))[0]
     row, column = np.unravel_index(found.argmax(), found.shape)
     assert (row, column) == (pytest.approx(4, abs=1), pytest.approx(4, abs=1))
+
+
+def voter(house: House, name: str, bias: float) -> None:
+    """A pack that votes by a constant."""
+    write_graph(house.folder / f"{name}.onnx", gain=0.0, bias=bias)
+    path = write_manifest(house.folder / f"{name}.toml")
+    text = path.read_text().replace('"face_forgery"', '"nsfw"').replace('"face"', '"letterbox"')
+    path.write_text(text.replace('form = "logit"', 'form = "vote"\nplus = [0]\nabove = 0.5'))
+    house.store.install(path, pin=True)
+
+
+@pytest.mark.parametrize(
+    ("biases", "positive", "expected"),
+    [((1.0, 1.0, 0.0), 1, "reject"), ((1.0, 0.0, 0.0), 0, "accept"), ((1.0, 1.0), 1, "reject"), ((1.0,), None, "")],
+)
+def test_two_voters_must_agree_on_a_picture(
+    house: House, biases: tuple[float, ...], positive: int | None, expected: str
+) -> None:
+    for number, bias in enumerate(biases):
+        voter(house, f"voter{number}", bias)
+    look = NsfwLook(house.runner(), None, house.store.standings())
+    (signal,) = look_at([sample()], [look])
+    if positive is None:  # one alone is not asked
+        assert (signal.status, signal.value["code"]) == ("error", "no_pictures")
+        return
+    assert signal.value["votes"]["positive"] == positive
+    assert set(signal.value["votes"]["packs"]) == {f"voter{number}" for number in range(len(biases))}
+    assert decided(signal)[0][0] == expected
+
+
+def test_a_voter_that_is_lost_must_not_turn_the_majority(house: House) -> None:
+    voter(house, "one", 0.0)
+    voter(house, "two", 0.0)
+    (house.store.folder / "two" / packs.MODEL).unlink()
+    look = NsfwLook(house.runner(), None, house.store.standings())
+    (signal,) = look_at([sample()], [look])
+    assert (signal.status, signal.value["code"]) == ("error", "pack_missing")
+    assert decided(signal) == [("review", ("nsfw_pack_missing",))] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "yes"),
+    [
+        ("nsfw_2", [1.0, 0.7], True),
+        ("nsfw_2", [1.0, 0.8], False),
+        ("nsfw_3", [0, 0, 5, 6], True),
+        ("nsfw_3", [1, 0, 5, 6], False),
+    ],
+)
+def test_the_shipped_voters_vote_by_facefusions_thresholds(name: str, row: list[float], yes: bool) -> None:
+    assert voted(packs.read(packs.shipped()[name]), np.array(row, np.float32)) is yes
+
+
+def test_a_detector_of_body_parts_votes_by_its_surest_box() -> None:
+    pack = packs.read(packs.shipped()["nsfw_1"])
+    row = np.zeros((9, 8400), np.float32)
+    row[:4] = 300.0  # coordinates are no scores
+    assert not voted(pack, row)
+    row[7, 4000] = 0.21
+    assert voted(pack, row)
+    assert pack.model_card().contract.outputs[""] == (9, 8400)
 
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=60)

@@ -241,9 +241,23 @@ def test_an_installed_manifest_reads_back_as_it_was(tmp_path: Path) -> None:
         assert packs.read(copy) == pack
 
 
+@pytest.mark.parametrize("harm", ["plus = []", "plus = [1]", "plus = [0]\nminus = [-1]", "plus = [0]\nabove = inf"])
+def test_a_vote_counts_only_what_is_there(tmp_path: Path, store: PackStore, harm: str) -> None:
+    path = manifest(tmp_path)
+    text = path.read_text().replace('"face_forgery"', '"nsfw"').replace('"face"', '"letterbox"')
+    path.write_text(text.replace('form = "logit"', 'form = "vote"\nplus = [0]'))
+    standing = store.install(path, pin=True)
+    assert (standing.role, standing.code) == ("voting", "")
+    path.write_text(text.replace('form = "logit"', f'form = "vote"\n{harm}'))
+    with pytest.raises(ModelError) as caught:
+        store.install(path, pin=True)
+    assert caught.value.code == "pack_malformed"
+
+
 def test_the_shipped_manifests_are_ready_and_honest() -> None:
     found = {name: packs.read(path) for name, path in packs.shipped().items()}
-    assert set(found) == {"community_forensics", "gend", "meso4_df", "sbi", "universal_fake_detect"}
+    detectors = {"community_forensics", "gend", "meso4_df", "sbi", "universal_fake_detect"}
+    assert set(found) == {*detectors, "nsfw_1", "nsfw_2", "nsfw_3"}
     assert all(name == pack.id and pack.card and pack.known_failures and pack.weights for name, pack in found.items())
     assert not found["sbi"].commercial_use
     assert not found["gend"].commercial_use
