@@ -5,6 +5,7 @@ What the rows lead to is decided by `content_policy`; only packs that stand as e
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -200,6 +201,10 @@ def _row(standing: Standing, seen: Seen, kind: str, *, video: bool) -> dict[str,
         "faces": len(seen.scores),
         "not_applicable": seen.not_applicable,
     }
+    if standing.evaluation is not None:
+        worst = max(standing.evaluation.apcer.values(), default=math.nan)
+        rates = {"bpcer": standing.evaluation.bpcer, "worst_apcer": worst, "auc": standing.evaluation.auc}
+        row["measured"] = {name: round(rate, 4) if math.isfinite(rate) else None for name, rate in rates.items()}
     if seen.code:
         return row
     raw = file_score(kind, seen, video=video)

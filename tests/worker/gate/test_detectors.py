@@ -24,7 +24,7 @@ from worker.gate.calibration import Calibration, Curve
 from worker.gate.detectors import DetectorLook, Seen, fake_scores, judge, prepare, usable
 from worker.gate.looking import look_at
 from worker.gate.nsfw import NsfwLook, voted
-from worker.gate.pack_store import PackStore, Standing
+from worker.gate.pack_store import Evaluation, PackStore, Standing
 from worker.gate.sampling import Sample, SampledFace
 from worker.inference import packs
 from worker.inference.registry import BUILTIN
@@ -103,6 +103,15 @@ def test_an_advisory_pack_is_recorded_and_decides_nothing(house: House) -> None:
     assert "p" not in row
     assert decided(signal)[0] == ("accept", ())
     assert decided(signal)[2] == ("review", ("not_screened_face_forgery",))
+
+
+def test_the_record_names_the_measured_error_rates(house: House) -> None:
+    house.add("drawn", gain=0.0)
+    (standing,) = house.standings("drawn")
+    assert standing.pack is not None
+    measured = Evaluation(standing.pack.sha256, "c", "d", "e", 0.03, 60, {"a": 0.1, "b": 0.15}, {}, math.nan)
+    signal = house.look([replace(standing, evaluation=measured)], [sample()])
+    assert signal.value["packs"][0]["measured"] == {"bpcer": 0.03, "worst_apcer": 0.15, "auc": None}
 
 
 @pytest.mark.parametrize(
