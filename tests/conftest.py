@@ -72,11 +72,12 @@ def _signer_remembers_nothing() -> None:
 
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
-    """The built-in model set; built once into the folder named by IMPRIMATUR_MODELS (var/models)."""
-    from worker.inference import builtin
+    """The built-in model set and the gate's; built once into the folder named by IMPRIMATUR_MODELS (var/models)."""
+    from worker.inference import builtin, gate_models
 
     folder = Path(os.environ["IMPRIMATUR_MODELS"])
     builtin.build(folder)
+    gate_models.build(folder)  # what cannot be fetched here is left out, as on any machine
     return folder
 
 

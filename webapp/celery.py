@@ -79,6 +79,7 @@ app.conf.update(
         "worker.screen_job": {"queue": "cpu.media"},
         "worker.check_challenge": {"queue": "cpu.media"},
         "worker.enrol_block": {"queue": "cpu.media"},
+        "worker.watch_drift": {"queue": "cpu.media"},
         "worker.run_job": {"queue": "interactive"},
         "worker.help_render": {"queue": "offline"},
         "worker.tick": {"queue": "ctl"},
@@ -95,6 +96,11 @@ app.conf.update(
         "sequence": {"task": "worker.sequence", "schedule": 1.0, "options": {"queue": "ctl", "expires": 5}},
         "expire": {"task": "worker.expire", "schedule": 60.0, "options": {"queue": "ctl", "expires": 50}},
         "retain": {"task": "worker.retain", "schedule": 600.0, "options": {"queue": "ctl", "expires": 500}},
+        "drift": {
+            "task": "worker.watch_drift",
+            "schedule": 86400.0,
+            "options": {"queue": "cpu.media", "expires": 80000},
+        },
     },
 )
 app.set_default()

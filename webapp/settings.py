@@ -108,6 +108,7 @@ ENGINE_HOME = HOME / "devices" / env("IMPRIMATUR_DEVICE") if env("IMPRIMATUR_DEV
 MODELS_DIR = Path(env("IMPRIMATUR_MODELS") or HOME / "models")
 # The models that an operator installed, and jobs may then choose; the engine reads the same variable.
 OPERATOR_MODELS_DIR = Path(env("IMPRIMATUR_OPERATOR_MODELS") or HOME / "operator-models")
+GATE_PACKS_DIR = Path(env("IMPRIMATUR_GATE_PACKS") or HOME / "gate-packs")  # detector packs; see `manage.py gate`
 MODEL_MIRROR = env("IMPRIMATUR_MODEL_MIRROR")  # a URL under which the published model files lie by their names
 PRECISION_FILE = env("IMPRIMATUR_PRECISION")  # stands over worker/inference/precision.toml
 KEYS_DIR = HOME / "keys"

@@ -157,6 +157,15 @@ def installed(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
+def accepted_licence(folder: Path, name: str) -> str | None:
+    """The name of the licence that the operator accepted for `name`, None where there is no such word."""
+    try:
+        found = json.loads((folder / RECORD).read_bytes())["licences"][name]["licence"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(found)
+
+
 def licence_allows(licence: str, commercial_use: bool, accepted: str | None) -> bool:
     """Whether a model under `licence` may be used, given the name of the licence that the operator `accepted`."""
     return commercial_use or accepted == licence

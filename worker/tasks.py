@@ -32,9 +32,10 @@ from webapp.screening import services as screening
 from webapp.screening.own_outputs import OwnOutputs
 from webapp.screening.stay_down import StayDownList
 from worker import rendering, spool
+from worker.drift_watch import watch_drift
 from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
-from worker.gate import policy, profiles
+from worker.gate import policy, profiles, screeners
 from worker.gate.signals import with_measured
 from worker.inference.client import ensure_engine
 from worker.listing import enrol_block, measure_listed, measure_lists
@@ -46,7 +47,17 @@ from worker.rendering import help_render
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["enrol_block", "expire", "help_render", "retain", "run_job", "screen_asset", "screen_job", "tick"]
+__all__ = [
+    "enrol_block",
+    "expire",
+    "help_render",
+    "retain",
+    "run_job",
+    "screen_asset",
+    "screen_job",
+    "tick",
+    "watch_drift",
+]
 
 PROGRESS_SECONDS = 1.0  # between two writes of a progress
 
@@ -84,23 +95,31 @@ def screen_asset(asset_id: str) -> None:
         analysis = Analysis.load(analysis_path)
         mark_keys, anchors = keys_of_house.mark_keys(), keys_of_house.anchors_pem()
         listed = StayDownList(asset.sha256)
-        signals = measuring.measure(
-            path,
-            info,
-            analysis,
-            role=asset.role,
-            keys=mark_keys,
-            anchors_pem=anchors,
-            listed=listed,
-            outputs=OwnOutputs(str(asset.organisation_id)),
-        )
+        with screeners.opened(
+            ensure_engine(settings.HOME),
+            models_dir=settings.MODELS_DIR,
+            operator_models=settings.OPERATOR_MODELS_DIR,
+            gate_packs=settings.GATE_PACKS_DIR,
+            profile=settings.PROFILE,
+        ) as at_hand:
+            signals = measuring.measure(
+                path,
+                info,
+                analysis,
+                role=asset.role,
+                keys=mark_keys,
+                anchors_pem=anchors,
+                listed=listed,
+                outputs=OwnOutputs(str(asset.organisation_id)),
+                screeners=at_hand,
+            )
         signals = with_measured(signals, [measure_listed(analysis), *measure_lists(path, info, analysis)])
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
         with intake.stored_parts(asset) as parts:
             analysis_name = parts.add(analysis_path, "analysis")
             previews = {}
-            for face, picture in measuring.previews(path, info, analysis):
+            for face, picture in measuring.previews(path, info, analysis, allowed=decision.preview_allowed):
                 preview = folder / f"preview-{face}.jpg"
                 preview.write_bytes(picture)
                 previews[str(face)] = parts.add(preview, "preview")

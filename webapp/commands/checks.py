@@ -280,11 +280,30 @@ def check_browser_reader() -> Iterator[Finding]:
 
 
 def check_screening() -> Iterator[Finding]:
-    yield Finding(
-        "screening",
-        "note",
-        "nudity, age, face forgery and generated pictures are not screened yet: recorded as such, never as passed",
-    )
+    from worker.gate import screeners
+    from worker.gate.pack_store import PackError, PackStore
+
+    found, missing = screeners.built(settings.MODELS_DIR, settings.OPERATOR_MODELS_DIR, settings.PROFILE)
+    for kind, card in found.items():
+        yield Finding("screening", "ok", f"{kind} by {card.name}")
+    mends = {
+        "not_built": "python manage.py models build (age needs npm)",
+        "licence_not_accepted": "python manage.py models licence accept faceres",
+    }
+    for kind, code in missing.items():
+        words = f"{kind} is not screened ({code}): recorded as such, never as passed"
+        yield Finding("screening", "note", words, mends[code])
+    try:
+        standings = PackStore(settings.GATE_PACKS_DIR).standings(compare=True)
+    except PackError as error:
+        yield Finding("screening", "missing", error.message)
+        return
+    for one in standings:
+        level: Level = "missing" if one.wanted and one.role == "refused" else "note" if one.code else "ok"
+        yield Finding("screening", level, f"{one.kind} by the pack {one.id}: {one.role}", one.detail or one.code)
+    for kind in sorted(set(screeners.DETECTED) - {one.kind for one in standings if one.role == "enforcing"}):
+        words = f"{kind} is not screened: no pack decides; recorded as such, never as passed"
+        yield Finding("screening", "note", words, "see python manage.py gate packs")
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (

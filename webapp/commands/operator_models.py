@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from webapp.commands.progress import ProgressBar
+from worker.inference import gate_models
 from worker.inference.importing import cache_of
 from worker.inference.store import ModelStore, Standing
 
@@ -96,8 +97,9 @@ def _state(standing: Standing) -> str:
 
 
 def _licences() -> Iterator[str]:
-    for standing in store().standings():
-        card, word = standing.card, standing.acceptance
+    known = store()
+    words = [(card, known.acceptance(card.name)) for card in gate_models.cards().values()]
+    for card, word in [*words, *((standing.card, standing.acceptance) for standing in known.standings())]:
         if card.commercial_use:
             allowed = "may be used"
         elif word is not None and word.licence == card.licence:

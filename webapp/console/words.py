@@ -21,6 +21,7 @@ KINDS = {
     "alignment": "faces that lie as generated ones do",
     "stay_down": "results that were withdrawn",
 }
+CONTENT = ("nsfw", "age", "face_forgery", "ai_image")
 REASONS = {
     "rights_attested": "Nobody asked the replaced person: the job rests on the account's statement of rights.",
     "declared_synthetic": "The file says of itself that it was made or changed by AI.",
@@ -41,6 +42,17 @@ REASONS = {
     "listed_face": "A face in it is near one on the list of people whose face may not be used here. "
     "With the built-in descriptor one in 600 strangers is as near to any one entry by chance, so the likeness alone "
     "proves nothing: let it through only if this is clearly somebody else, or the person agreed themselves.",
+    "nsfw_unsure": "It may show nudity: the score is between 0.2 and 0.8, where a person has to look.",
+    "age_challenge": "Somebody in it is estimated to be younger than 25. The estimate errs by four to six years either "
+    "way; it says that a person has to look, not how old anybody is.",
+    "face_forgery_suspected": "A detector finds a forged face in it likelier than in 95 of 100 of your files. It is "
+    "often wrong; its measured error rates stand in the record.",
+    "face_forgery_likely": "A detector finds a forged face in it likelier than in 99 of 100 of your files. Two "
+    "people should look.",
+    "ai_image_suspected": "A detector finds it likelier to be generated than 95 of 100 of your own files. It is often "
+    "wrong; its measured error rates stand in the record.",
+    "ai_image_likely": "A detector finds it likelier to be generated than 99 of 100 of your files. Two people "
+    "should look.",
     "assurance_missing": "Nobody answers for the depicted persons.",
 }
 
@@ -58,6 +70,11 @@ def reason(code: str, signals: Sequence[Mapping[str, Any]] = ()) -> str:
         return f"Nothing here can screen for {kind(code.removeprefix('not_screened_'))}; a person has to look."
     if code.endswith("_missing"):
         return f"The check for {kind(code.removesuffix('_missing'))} did not take place."
+    if code.endswith("_not_applicable"):
+        return f"The check for {kind(code.removesuffix('_not_applicable'))} could not be done on this file."
+    for looked_for in CONTENT:
+        if code.startswith(f"{looked_for}_"):
+            return f"The check for {kind(looked_for)} did not work ({code.removeprefix(f'{looked_for}_')})."
     for ending in ("_error", "_not_installed"):
         if code.endswith(ending):
             return f"The check for {kind(code.removesuffix(ending))} did not work."

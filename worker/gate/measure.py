@@ -23,6 +23,7 @@ from worker.faces.landmarks import pose_of
 from worker.faces.types import Pose
 from worker.gate import alignment, own, provenance, signals, stay_down
 from worker.gate.declarations import program_named
+from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
 from worker.media import client
 from worker.media.errors import MediaError
@@ -75,9 +76,11 @@ def measure(
     anchors_pem: str,
     listed: stay_down.Listed,
     outputs: own.Outputs,
+    screeners: Screeners,
 ) -> list[Signal]:
     """All signals of one upload: size, faces, markable, a mark of this house and which of our `outputs` it leads to,
-    Content Credentials, what the file declares, where the faces lie, what stays down (`listed`), and the gaps."""
+    Content Credentials, what the file declares, where the faces lie, what stays down (`listed`), what `screeners` saw
+    in it, and the gaps."""
     mark_id, reason, effort = _look(path, info, keys)
     found = [
         signals.dimensions(info.width, info.height, info.duration),
@@ -88,7 +91,9 @@ def measure(
         provenance.measure(path),
         alignment.measure(analysis),
     ]
-    return [*found, stay_down.measure(path, info, found, listed), *signals.not_installed()]
+    seen = screeners.look(path, info, analysis)
+    gaps = [gap for gap in signals.not_installed() if gap.kind not in {each.kind for each in seen}]
+    return [*found, stay_down.measure(path, info, found, listed), *seen, *gaps]
 
 
 def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
@@ -108,9 +113,12 @@ def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def previews(path: Path, info: MediaInfo, analysis: Analysis) -> Iterator[tuple[int, bytes]]:
-    """(index, small JPEG with that face framed) for each of the first MOST_PREVIEWS faces or tracks."""
-    tracks = analysis.tracks[:MOST_PREVIEWS]
+def previews(path: Path, info: MediaInfo, analysis: Analysis, *, allowed: bool) -> Iterator[tuple[int, bytes]]:
+    """(index, small JPEG with that face framed) for each of the first MOST_PREVIEWS faces or tracks.
+
+    None where the decision does not allow that anybody is shown the file.
+    """
+    tracks = analysis.tracks[:MOST_PREVIEWS] if allowed else ()
     if not tracks:
         return
     if info.kind == "photo":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from worker.gate import rules_lists, rules_origin
+from worker.gate import content_policy, rules_lists, rules_origin
 from worker.gate.findings import Finding, Verdict
 from worker.gate.profiles import Profile
 from worker.gate.signals import NOT_SCREENED, Signal
@@ -44,6 +44,11 @@ class GateDecision:
     profile: str
     policy_version: str = POLICY_VERSION
 
+    @property
+    def preview_allowed(self) -> bool:
+        """Whether a picture of it may be kept and shown to anybody, moderators included."""
+        return content_policy.HARD_STOP not in self.reasons
+
 
 def decide_asset(signals: Iterable[Signal], profile: Profile, role: str) -> GateDecision:
     """May this upload be used as `role` ("source", "target") at all?
@@ -76,7 +81,7 @@ def _decide(signals: tuple[Signal, ...], profile: Profile, needs: Sequence[str],
     by_kind = {signal.kind: signal for signal in signals}
     # A kind without any record was not screened either.
     not_screened = tuple(k for k in NOT_SCREENED if k not in by_kind or by_kind[k].status != "measured")
-    findings: list[Finding] = []
+    findings = [Finding(*rule) for rule in content_policy.findings(by_kind, profile)]
     for kind in needs:
         signal = by_kind.get(kind)
         if signal is None:
@@ -89,7 +94,7 @@ def _decide(signals: tuple[Signal, ...], profile: Profile, needs: Sequence[str],
         findings += [
             Finding("review", f"not_screened_{kind}", f"Nothing here can screen for {kind}; a person looks at it.")
             for kind in not_screened
-            if kind not in leave
+            if kind not in leave and not _told(by_kind.get(kind))
         ]
     findings = [finding for finding in findings if finding.verdict != "accept"]
     findings.sort(key=lambda finding: -SEVERITY[finding.verdict])
@@ -103,6 +108,11 @@ def _decide(signals: tuple[Signal, ...], profile: Profile, needs: Sequence[str],
         signals=signals,
         profile=profile.name,
     )
+
+
+def _told(signal: Signal | None) -> bool:
+    """Whether `content_policy` has its own reason for this gap."""
+    return signal is not None and signal.kind in content_policy.KINDS and signal.status != "not_installed"
 
 
 def _dimensions(signal: Signal, profile: Profile) -> list[Finding]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Status = Literal["measured", "not_installed", "error"]
+Status = Literal["measured", "not_installed", "not_applicable", "error"]
 
 # Kinds that need a model or a list which may be absent; each is then recorded as not screened, never passed over.
 NOT_SCREENED = ("nsfw", "age", "face_forgery", "ai_image", "lists")

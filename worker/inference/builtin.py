@@ -43,7 +43,7 @@ class ModelStatus:
 
 def check(models_dir: Path) -> list[ModelStatus]:
     """Compare every registered model's file with its registered SHA-256."""
-    return [_status(models_dir, card) for card in registry.cards().values()]
+    return [status_of(registry.model_path(models_dir, card.name), card) for card in registry.cards().values()]
 
 
 def build(models_dir: Path, *, wheels_dir: Path | None = None, progress: Progress | None = None) -> None:
@@ -114,8 +114,8 @@ def _needed(models_dir: Path) -> list[ModelCard]:
     return [registry.card(status.name) for status in check(models_dir) if status.state != "good"]
 
 
-def _status(models_dir: Path, card: ModelCard) -> ModelStatus:
-    path = registry.model_path(models_dir, card.name)
+def status_of(path: Path, card: ModelCard) -> ModelStatus:
+    """Compare the file at `path` with what `card` says of it."""
     try:
         size = path.stat().st_size
         good = size == card.size and packages.sha256_of(path) == card.sha256

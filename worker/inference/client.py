@@ -41,6 +41,7 @@ def ensure_engine(
     models_dir: Path | None = None,
     operator_models: Path | None = None,
     extra_models: Path | None = None,
+    gate_packs: Path | None = None,
     providers: str | None = None,
     threads: int = 1,
     idle_exit: float = IDLE_EXIT_SECONDS,
@@ -55,7 +56,8 @@ def ensure_engine(
     and IMPRIMATUR_PROVIDERS count, then `home`/models and "auto". `operator_models` is the folder of
     installed models (see `store`), by default that of IMPRIMATUR_OPERATOR_MODELS, then `home`/operator-models. Instead
     of it `extra_models` names a folder of files that nobody installed or pinned, for measuring: import it first, so
-    that the start finds all in the cache. IMPRIMATUR_PRECISION may name a file that stands over precision.toml.
+    that the start finds all in the cache. `gate_packs` is the folder of detector packs, by default that of
+    IMPRIMATUR_GATE_PACKS, then `home`/gate-packs. IMPRIMATUR_PRECISION may name a file that stands over precision.toml.
     `pretend` is the table of a pretend device, for measuring (see `pretend`); `options` are further arguments of the
     engine's command line.
     Raises ModelError ("engine_unavailable", "provider_unavailable").
@@ -73,6 +75,8 @@ def ensure_engine(
             more = ["--operator-models", str(own.absolute())]
             if extra_models is not None:
                 more = ["--extra-models", str(extra_models.absolute())]
+            packs = gate_packs or Path(os.environ.get("IMPRIMATUR_GATE_PACKS") or home / "gate-packs")
+            more += ["--gate-packs", str(packs.absolute())]
             named = os.environ.get("IMPRIMATUR_PRECISION")
             precision = [f"--precision={Path(named).absolute()}"] if named else []
             device = ["--providers", policy] if pretend is None else ["--pretend", str(pretend.absolute())]

@@ -26,7 +26,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from worker.inference import registry, wire
+from worker.inference import gate_models, registry, wire
+from worker.inference import packs as detector_packs
 from worker.inference.arena import Arena
 from worker.inference.batcher import Batcher, Executor
 from worker.inference.devices import LoadedModel
@@ -93,6 +94,7 @@ class _Engine:
             "uptime_seconds": time.monotonic() - self._started,
             # No result of a pretend device may ever be taken for one of the models.
             "model_set": self.models.id({m.name: m.precision for m in loaded}) if pretend is None else PRETEND,
+            "gate": {name: card.sha256 for name, card in self.models.gate.items()},
             "cards": self.models.to_json(),  # of an operator's models: whoever sends a job has to know them
             "device": ",".join(providers) if pretend is None else PRETEND,
             "providers": providers,
@@ -376,6 +378,8 @@ def _executor(options: argparse.Namespace) -> tuple[PretendDevice | LocalRunner,
         log.warning("PRETENDING: no model is run, every answer is made up; for measuring only")
         return PretendDevice(read_table(options.pretend, models), models=models), "pretend device"
     policy = ProviderPolicy.parse(options.providers or "auto")
+    packs = detector_packs.present(options.gate_packs) if options.gate_packs is not None else registry.BUILTIN
+    models = models.with_gate(gate_models.present(options.models), packs)
     if options.memory_limit is not None:
         policy = replace(policy, memory_limit=options.memory_limit << 20)
     cache = GraphCache(options.cache) if options.cache is not None else None
@@ -390,11 +394,12 @@ def _executor(options: argparse.Namespace) -> tuple[PretendDevice | LocalRunner,
         models=models,
         precisions=read_policies(POLICY_PATH, *options.precision),
     )
-    names = list(models.cards()) if options.preload == "all" else [n for n in options.preload.split(",") if n]
+    own = [name for name in models.cards() if name not in models.gate]  # a job can do without those of the gate
+    names = own if options.preload == "all" else [n for n in options.preload.split(",") if n]
     for name in names:
         runner.load(name, pin=True)
     if policy.mode == "require":
-        for name in models.cards():
+        for name in own:
             runner.load(name)
     return runner, f"{cores} cores, providers {options.providers or 'auto'}"
 
@@ -406,6 +411,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     own = parser.add_mutually_exclusive_group()
     own.add_argument("--operator-models", type=Path, metavar="DIR", help="the folder of installed models")
     own.add_argument("--extra-models", type=Path, metavar="DIR", help="a folder of files that nobody pinned")
+    parser.add_argument("--gate-packs", type=Path, metavar="DIR", help="the folder of installed detector packs")
     parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after so long without a client")
     parser.add_argument("--threads", type=int, default=1, help="threads of one run (default 1)")
     device = parser.add_mutually_exclusive_group()

