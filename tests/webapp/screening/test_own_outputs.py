@@ -15,6 +15,8 @@ from webapp import keys_of_house
 from webapp.screening.own_outputs import OwnOutputs
 from webapp.screening.stay_down import StayDownList
 from worker.gate import measure, policy, profiles
+from worker.gate.content_policy import KINDS
+from worker.gate.screeners import Screeners
 from worker.pipeline.analysis import Analysis
 
 pytestmark = pytest.mark.django_db
@@ -32,6 +34,7 @@ def measured(path: Path, organisation: str, folder: Path) -> dict[str, Any]:
         anchors_pem=keys_of_house.anchors_pem(),
         listed=StayDownList("f" * 64),
         outputs=OwnOutputs(organisation),
+        screeners=Screeners(None, {}, dict.fromkeys(KINDS, "not_built"), (), {}),
     )
     decision = policy.decide_asset(found, profiles.named("evaluation"), "target")
     return {"signals": {each.kind: each.value for each in found}, "reasons": decision.reasons, "said": decision.message}

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worker.gate.test_policy import SEEN, clean_asset, clean_job
+from tests.worker.gate.clean import SEEN, clean_upload
+from tests.worker.gate.test_policy import clean_job
 from worker.gate import content_policy, policy, profiles, signals
 from worker.gate.signals import Signal
 
@@ -21,7 +22,7 @@ NOT_FORGERY = tuple(kind for kind in KINDS if kind != "face_forgery")
 def upload(**kinds: Signal | None) -> list[Signal]:
     """A clean and wholly screened upload but for `kinds`; None leaves a kind's record out."""
     chosen = {**SEEN, **kinds}
-    base = [each for each in clean_asset() if each.kind not in SEEN]
+    base = [each for each in clean_upload() if each.kind not in SEEN]
     return [*base, *(each for each in chosen.values() if each is not None)]
 
 

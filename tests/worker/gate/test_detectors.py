@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent.ledger.canonical import canonical
+from tests.worker.gate.clean import clean_upload
 from tests.worker.gate.pack_graphs import SIDE, write_graph, write_manifest
 from tests.worker.gate.test_content_policy import upload
-from tests.worker.gate.test_policy import EVALUATION, STANDARD, STRICT, clean_asset
+from tests.worker.gate.test_policy import EVALUATION, STANDARD, STRICT
 from worker.gate import aggregate, policy
 from worker.gate.calibration import Calibration, Curve
 from worker.gate.detectors import DetectorLook, Seen, fake_scores, judge, prepare, usable
@@ -372,5 +373,5 @@ def test_nothing_cannot_be_summed_up() -> None:
 def test_the_record_of_an_upload_can_be_written_down(house: House) -> None:
     house.add("drawn", gain=0.0, bias=1.0)
     signal = house.look(house.standings("drawn"), [sample(n / 2) for n in range(16)])
-    evidence = [one.to_dict() for one in (*clean_asset(), signal)]
+    evidence = [one.to_dict() for one in (*clean_upload(), signal)]
     assert json.loads(canonical(evidence)) == evidence

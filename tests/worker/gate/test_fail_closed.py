@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.gate import vectors
-from tests.worker.gate.clean import clean_upload
+from tests.worker.gate.clean import SEEN, clean_upload
 from worker.gate import alignment, lists, policy, profiles, provenance, rules_origin, signals
 from worker.gate.declarations import Declaration
 from worker.gate.signals import Signal
@@ -53,7 +53,7 @@ def expected(states: Mapping[str, str], profile: profiles.Profile) -> set[str]:
 def test_every_combination_of_states_has_exactly_the_codes_of_the_table(name: str, role: str) -> None:
     profile = profiles.named(name)
     rest = [each for each in clean_upload() if each.kind not in KINDS and each.kind not in OTHERS]
-    rest += [Signal(kind, "measured") for kind in OTHERS if kind not in policy.RULES]
+    rest += [SEEN[kind] for kind in OTHERS]
     for chosen in product(STATES, repeat=len(KINDS)):
         states = dict(zip(KINDS, chosen, strict=True))
         found = [*rest, *(signal for kind, state in states.items() for signal in in_state(kind, state))]
@@ -70,7 +70,7 @@ def test_every_combination_of_states_has_exactly_the_codes_of_the_table(name: st
 
 def test_only_the_profile_for_trying_out_lets_a_file_through_without_lists() -> None:
     found = [each for each in clean_upload() if each.kind not in OTHERS]
-    found += [Signal(kind, "measured") for kind in OTHERS if kind not in policy.RULES]
+    found += [SEEN[kind] for kind in OTHERS]
     gaps = {"not_screened_lists"}
     for name, allowed in (("evaluation", True), ("standard", False), ("strict", False)):
         decision = policy.decide_asset(found, profiles.named(name), "target")
