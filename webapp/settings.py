@@ -152,6 +152,12 @@ Path(FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True, mode=0o700)  # Dja
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
+# --- reviews: hours until a person should have decided; the second for appeals and where a detector is sure ----------
+REVIEW_HOURS = env_int("REVIEW_HOURS", 24)
+REVIEW_HOURS_PRIORITY = env_int("REVIEW_HOURS_PRIORITY", 4)
+if not 1 <= REVIEW_HOURS_PRIORITY <= REVIEW_HOURS:
+    raise ImproperlyConfigured("REVIEW_HOURS_PRIORITY must be at least 1 and not more than REVIEW_HOURS.")
+
 # --- verification ---------------------------------------------------------------------------------------------------
 TRUST_LIST_FILE = env("TRUST_LIST_FILE")  # PEM: roots of issuers that the operator trusts besides this house
 WEBHOOK_PORTS = [int(port) for port in env_list("WEBHOOK_PORTS", ["443"])]

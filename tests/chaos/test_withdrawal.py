@@ -129,7 +129,7 @@ def test_the_end_of_a_permission_reaches_everything_in_time(
     again = house.do("upload", path=str(copy), role="target")
     house.wait(lambda: house.do("asset", asset_id=again)["state"] not in {"uploaded", "screening"})
     refused = house.do("asset", asset_id=again)
-    assert (refused["state"], refused["failure"]["code"]) == ("refused", "stay_down")
+    assert (refused["state"], refused["failure"]["code"]) == ("refused", "refused_by_screening")
     listed = json.loads(web.get("/v1/consents?state=withdrawn", key=True)[1])["data"]
     assert [each["id"] for each in listed] == [donor]
 

@@ -20,6 +20,8 @@ from webapp.accounts.models import Organisation, User
 from webapp.jobs import intake, leases
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset, Job, Output
+from webapp.screening import services as screening
+from worker.gate.policy import GateDecision
 
 PASSWORD = "correct horse battery"
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -82,6 +84,16 @@ def ready(owner: Account, role: str, *, faces: int = 1, path: Path | None = None
     media = {"kind": "photo", "mime": "image/jpeg", "width": 512, "height": 512, "duration": None}
     assert intake.record_intake(asset.pk, worker, media=media, faces=found, analysis_name="", previews=previews)
     assert intake.asset_accepted(asset.pk, owner=worker)
+    asset.refresh_from_db()
+    return asset
+
+
+def refused(owner: Account, reason: str = "face_too_small") -> Asset:
+    """A target that the gate refused for this reason."""
+    asset = uploaded(owner, "target")
+    assert intake.claim_asset(asset.pk, "screener")
+    decided = GateDecision("reject", (reason,), "The face is too small.", (), False, (), "evaluation")
+    assert screening.settle_asset(decided, asset.pk, "screener")
     asset.refresh_from_db()
     return asset
 

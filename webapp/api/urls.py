@@ -11,7 +11,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import AllowAny
 
-from webapp.api import permissions, views, webhooks
+from webapp.api import appeals, permissions, views, webhooks
 from webapp.api.errors import problem
 from webapp.api.verifications import VerificationDetail, Verifications
 
@@ -34,6 +34,7 @@ def unknown(request: HttpRequest, rest: str = "") -> HttpResponse:
 urlpatterns = [
     path("assets", views.Assets.as_view(), name="assets"),
     path("assets/<str:asset_id>", views.AssetDetail.as_view(), name="asset"),
+    path("assets/<str:asset_id>/appeal", appeals.AssetAppeal.as_view(), name="asset_appeal"),
     path("consent_requests", permissions.ConsentRequests.as_view(), name="consent_requests"),
     path("consents", permissions.Consents.as_view(), name="consents"),
     path("consents/<str:consent_id>", permissions.ConsentDetail.as_view(), name="consent"),
@@ -42,6 +43,7 @@ urlpatterns = [
     path("jobs", views.Jobs.as_view(), name="jobs"),
     path("jobs/<str:job_id>", views.JobDetail.as_view(), name="job"),
     path("jobs/<str:job_id>/cancel", views.JobCancel.as_view(), name="job_cancel"),
+    path("jobs/<str:job_id>/appeal", appeals.JobAppeal.as_view(), name="job_appeal"),
     path("outputs/<str:output_id>", views.OutputDetail.as_view(), name="output"),
     path("outputs/<str:output_id>/content", views.OutputContent.as_view(), name="output_content"),
     path("outputs/<str:output_id>/manifest", views.OutputManifest.as_view(), name="output_manifest"),

@@ -306,6 +306,20 @@ def check_screening() -> Iterator[Finding]:
         yield Finding("screening", "note", words, "see python manage.py gate packs")
 
 
+def check_reviews() -> Iterator[Finding]:
+    from webapp.screening import numbers, services
+
+    try:
+        waiting, overdue = services.waiting().count(), numbers.overdue()
+    except DatabaseError:
+        return  # check_databases has said so
+    if overdue:
+        words = f"{overdue} of {waiting} open reviews should have been decided by now"
+        yield Finding("reviews", "note", words, "a moderator decides them at /console/reviews")
+    else:
+        yield Finding("reviews", "ok", f"{waiting} open, none overdue")
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_profile,
     check_public_url,
@@ -322,4 +336,5 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_labels,
     check_browser_reader,
     check_screening,
+    check_reviews,
 )

@@ -15,6 +15,7 @@ from webapp.commands.moderators import moderator
 from webapp.screening import face_list
 from webapp.screening.listed import ListedFace
 
+HELP: Final = "protected persons, whose face may not be used here"
 MOST: Final = 50
 """Entries with the built-in descriptor: at 50 one in 12 strangers is near one of them by chance."""
 
@@ -38,10 +39,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         action.add_argument("--moderator", default="", help="e-mail address (needed if there are several)")
 
 
-def run(what: str, options: dict[str, Any]) -> Iterator[str]:
+def run(options: dict[str, Any]) -> Iterator[str]:
     """Do it, and yield what is to be said. Raises CommandError."""
     try:
-        match what:
+        match options["what"]:
             case "add":
                 who, reason = moderator(options["moderator"]), options["reason"]
                 entry = face_list.protect(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from webapp.commands.hash_list_bench import Locate, Rgb
 
 REFUSALS = (HashFileError, hash_lists.HashListError, storage.StorageError, keys.KeyStoreError)
+HELP = "lists of pictures that are refused or looked at"
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif")
 
 
@@ -52,10 +53,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     bench.add_argument("--pictures", type=Path, metavar="FOLDER", help="also what is found of these after changes")
 
 
-def run(what: str, options: dict[str, Any]) -> Iterator[str]:
+def run(options: dict[str, Any]) -> Iterator[str]:
     """Do it, and yield what is to be said. Raises CommandError."""
     try:
-        match what:
+        match options["what"]:
             case "import":
                 yield from _import(options)
             case "remove":

@@ -15,6 +15,9 @@ urlpatterns = [
     path("reviews/<str:review_id>", views.decide, name="decide"),
     path("reviews/<str:review_id>/look", views.look, name="review_look"),
     path("reviews/<str:review_id>/<str:asset_id>/<int:face>.jpg", views.picture, name="picture"),
+    path(
+        "reviews/<str:review_id>/<str:asset_id>/<int:face>.blurred.jpg", views.blurred_picture, name="blurred_picture"
+    ),
     path("consents", consents.index, name="consents"),
     path("consents/<str:consent_id>", consents.detail, name="consent"),
     path("consents/<str:consent_id>/look", consents.look, name="consent_look"),

@@ -1,6 +1,7 @@
 """What the gate would not decide alone, for a moderator to decide, with a reason that is kept.
 
-Faces, file names and statements are shown only after a reason was given, which is logged (`looks`).
+Faces, file names and statements are shown only after a reason was given, which is logged (`looks`); before it,
+pictures are served blurred.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from consent import services as consents
 from consent.models import Attestation
+from webapp.console import due, evidence_rows, heat_strip, looks, words
 from webapp.console import evidence as found
-from webapp.console import looks, words
 from webapp.console.access import moderator
+from webapp.console.blurring import blurred
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset, Job
 from webapp.screening import services as screening
@@ -34,7 +36,7 @@ VERBS = {"release": screening.release_review, "reject": screening.reject_review}
 @never_cache
 @login_required
 def reviews(request: HttpRequest) -> HttpResponse:
-    """All open reviews, oldest first."""
+    """All open reviews, the overdue ones first."""
     moderator(request)
     return _page(request)
 
@@ -66,11 +68,11 @@ def decide(request: HttpRequest, review_id: str) -> HttpResponse:
         messages.error(request, "Choose release or reject. Nothing was changed.")
         return redirect("console:reviews")
     try:
-        verb(review, person, request.POST.get("reason", "").replace("\x00", "")[:LONGEST_REASON])
+        decided = verb(review, person, request.POST.get("reason", "").replace("\x00", "")[:LONGEST_REASON])
     except screening.ScreeningError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, "The decision was recorded.")
+        messages.success(request, words.outcome(decided))
     return redirect("console:reviews")
 
 
@@ -81,10 +83,28 @@ def picture(request: HttpRequest, review_id: str, asset_id: str, face: int) -> H
     """The preview of an asset that an open review is about, after a reason; no other file is shown here."""
     moderator(request)
     review = _open_review(review_id)
-    if not looks.may_look(request, review.pk) or asset_id not in {asset.pk for asset in _assets(review)}:
+    if not looks.may_look(request, review.pk):
+        raise Http404
+    return HttpResponse(_preview(review, asset_id, face), content_type="image/jpeg")
+
+
+@require_safe
+@never_cache
+@login_required
+def blurred_picture(request: HttpRequest, review_id: str, asset_id: str, face: int) -> HttpResponse:
+    """The same before any reason: what is sent has no detail left that could be shown."""
+    moderator(request)
+    try:
+        return HttpResponse(blurred(_preview(_open_review(review_id), asset_id, face)), content_type="image/jpeg")
+    except OSError:
+        raise Http404 from None
+
+
+def _preview(review: Review, asset_id: str, face: int) -> bytes:
+    if asset_id not in {asset.pk for asset in _assets(review)}:
         raise Http404
     try:
-        return HttpResponse(jobs.asset_preview(asset_id, face), content_type="image/jpeg")
+        return jobs.asset_preview(asset_id, face)
     except jobs.JobsError:
         raise Http404 from None
 
@@ -128,7 +148,10 @@ def _card(request: HttpRequest, review: Review) -> dict[str, Any]:
         "evidence": evidence,
         "shown": shown,
         "minutes": looks.minutes_left(request, review.pk),
-        "pictures": [(asset, face) for asset, face in pictures if asset.previews] if shown else [],
+        "pictures": [(asset, face) for asset, face in pictures if asset.previews],
+        "standing": due.standing(review, moderator(request)),
+        "rows": evidence_rows.rows(evidence.signals),
+        "strips": heat_strip.strips(evidence.signals, review.pk),
         "about": evidence.asset or job,
         "found": found.sentences(evidence.signals, shown=shown),
         "signals": [json.dumps(each, sort_keys=True) for each in found.for_eyes(evidence.signals, shown=shown)],

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consent import services as consents
+from webapp.screening import reasons
+from webapp.screening.models import Review
 
 KINDS = {
     "nsfw": "nudity",
@@ -91,6 +93,15 @@ def _chance(code: str, signals: Sequence[Mapping[str, Any]]) -> str:
     return (
         f" The list has {entries} {'entry' if entries == 1 else 'entries'}: {chance:.1%} of strangers hit it by chance."
     )
+
+
+def outcome(review: Review) -> str:
+    """What a decision did."""
+    if review.waits_for_second:
+        return "Your release was recorded. It waits for a second reviewer."
+    if review.state == Review.State.REJECTED:
+        return "The decision was recorded: rejected."
+    return f"The decision was recorded: {reasons.passed(review.screening.policy_version)}, after a person looked at it."
 
 
 def basis(code: str) -> str:

@@ -86,6 +86,20 @@ def gate_refused(job_id: str, code: str, message: str, *, owner: str | None = No
     )
 
 
+def gate_appealed(job_id: str) -> bool:
+    """The account appeals against the gate's refusal: the job is open again until people have looked at it."""
+    return transitions.move(
+        job_id,
+        [State.REFUSED],
+        State.IN_REVIEW,
+        code="appealed",
+        message="You appealed; two people look at it.",
+        failure_code="",
+        failure_message="",
+        finished_at=None,
+    )
+
+
 def on_consent_changed(consent: Consent, old: str, new: str) -> None:
     """What a consent's new state means for jobs and outputs; runs inside the transaction of that change.
 

@@ -138,6 +138,11 @@ def asset_refused(asset_id: str, code: str, message: str, *, owner: str | None =
     return _settle(asset_id, State.REFUSED, owner=owner, code=code, message=message)
 
 
+def asset_appealed(asset_id: str) -> bool:
+    """The account appeals against the gate's refusal: people look at the file after all."""
+    return transitions.move_asset(asset_id, [State.REFUSED], State.IN_REVIEW, failure_code="", failure_message="")
+
+
 def asset_failed(asset_id: str, code: str, message: str, *, owner: str | None = None) -> bool:
     """Our fault: jobs on it fail."""
     return _settle(asset_id, State.FAILED, owner=owner, code=code, message=message)

@@ -93,10 +93,8 @@ def _let_through(records: QuerySet[ScreeningRecord]) -> ScreeningRecord | None:
     for record in records.order_by("-created_at"):
         if record.decision == "accept":
             return record
-        if (
-            record.decision == "review"
-            and Review.objects.filter(screening=record, state=Review.State.RELEASED).exists()
-        ):
+        # A refusal too, after an appeal: nothing else opens a review of one.
+        if Review.objects.filter(screening=record, state=Review.State.RELEASED).exists():
             return record
     return None
 

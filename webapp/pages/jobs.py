@@ -13,11 +13,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from consent import services as consents
 from consent.models import Consent
+from webapp.console.words import kind
 from webapp.jobs import services
 from webapp.jobs.models import Asset, Job, Output
-from webapp.pages import links, words
+from webapp.jobs.running import screening_of
+from webapp.pages import appeals, links, words
 from webapp.pages.access import for_account, organisation, own_job
 from webapp.pages.files import SHOWN_BY_BROWSERS, published
+from webapp.screening.reasons import passed
 from worker.model_choice import MESH
 
 PER_PAGE = 25
@@ -52,6 +55,8 @@ def detail(request: HttpRequest, job_id: str) -> HttpResponse:
     """One job: who answered, how far it is, what happened."""
     job = own_job(request, job_id)
     people = _people(request, job)
+    inputs = job.inputs()
+    sources = [asset for asset in inputs if asset != job.target]
     context = {
         "section": "jobs",
         "job": job,
@@ -64,9 +69,11 @@ def detail(request: HttpRequest, job_id: str) -> HttpResponse:
         "failure": words.failure(job),
         "again": job.failure_code not in words.NOT_AGAIN,
         "events": [_event(event) for event in job.events.order_by("-id")],
-        "sources": [asset for asset in job.inputs() if asset != job.target],
+        "sources": sources,
         "faces": [swap.target_face for swap in job.swaps.all()],
         "attested": [swap.target_face for swap in job.swaps.all() if swap.target_attestation_id],
+        "appeals": appeals.offers(job, inputs) if job.failure_code or job.state == State.IN_REVIEW else [],
+        "screened": _screened(job),
         "purpose": words.PURPOSES.get(job.purpose, (job.purpose, ""))[0],
         "may_cancel": job.state not in Job.FINAL and job.state != Job.State.FINISHING,
         "links_shown": any(person["link"] for person in people),
@@ -227,6 +234,18 @@ def _name(consent: Consent) -> str:
         return consent.name or "Somebody without a name"
     except KeyStoreError:
         return "Somebody who was erased"
+
+
+def _screened(job: Job) -> list[str]:
+    """How the job passed the gate, and what nobody looked for; nothing before that."""
+    evidence = screening_of(job)
+    if evidence is None:
+        return []
+    told = passed(evidence.policy_version)
+    lines = [f"{told[:1].upper()}{told[1:]}."]
+    if evidence.not_screened:
+        lines.append(f"Not screened for: {', '.join(kind(code) for code in evidence.not_screened)}.")
+    return lines
 
 
 def _event(event: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from webapp.pages import (
+    appeals,
     files,
     jobs,
     permission,
@@ -33,6 +34,8 @@ urlpatterns = [
     path("assets/<str:asset_id>/preview/<int:face>", files.preview, name="preview"),
     path("jobs/<str:job_id>", jobs.detail, name="job"),
     path("jobs/<str:job_id>/state", jobs.state, name="job_state"),
+    path("assets/<str:asset_id>/appeal", appeals.asset, name="appeal_asset"),
+    path("jobs/<str:job_id>/appeal", appeals.job, name="appeal_job"),
     path("jobs/<str:job_id>/cancel", jobs.cancel, name="job_cancel"),
     path("jobs/<str:job_id>/links/hide", jobs.hide_links, name="job_hide_links"),
     path("jobs/<str:job_id>/links/<str:consent_id>.png", jobs.link_code, name="job_link_code"),

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset
-from webapp.pages import words
+from webapp.pages import appeals, words
 from webapp.pages.access import account, for_account, organisation, own_asset
 
 MAX_SOURCES = 8  # photos of all donors together
@@ -149,6 +149,7 @@ def _status(files: Files, asset: Asset) -> dict[str, Any]:
         "bad": asset.state in {Asset.State.REFUSED, Asset.State.FAILED},
         "progress": words.progress(asset.progress),
         "advice": words.ADVICE.get(asset.failure_code, ""),
+        "appeal": appeals.offer(asset, files.query()),
         "replace": f"{reverse('pages:new')}?{files.query(without=asset)}",
     }
 

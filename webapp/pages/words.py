@@ -204,7 +204,7 @@ HIDDEN = {
     "taken_down": "It was taken down",
 }
 # After these the same files must not simply be sent once more.
-NOT_AGAIN = {"consent_withdrawn", "consent_revoked", "review_rejected"}
+NOT_AGAIN = {"consent_withdrawn", "consent_revoked", "review_rejected", "appeal_rejected", "refused_by_screening"}
 ADVICE = {
     "consent_refused": "Choose another photo or person. Do not ask the same person again unless they come back to you.",
     "consent_withdrawn": "Respect the decision: delete copies you made of earlier results of this person.",
@@ -212,6 +212,8 @@ ADVICE = {
     "consent_lapsed": "Start a new job with the same files; it sends a new link.",
     "consent_expired": "Start a new job with the same files; it asks for a new permission.",
     "review_rejected": "Do not send the same again. Write to whoever runs this service if you think it is wrong.",
+    "appeal_rejected": "Do not send the same again. Write to whoever runs this service if you think it is wrong.",
+    "refused_by_screening": "Do not send the same again.",
     "asset_refused": "Upload another file and start a new job.",
     "pose_gap": "Use a photo in which the donor looks in a direction closer to the target's.",
     "no_face": "Use a photo or video in which the face is large, sharp and not covered.",

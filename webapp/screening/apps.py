@@ -24,6 +24,8 @@ class ScreeningConfig(AppConfig):
         hiding.register_hidden(stay_down.enter)
         register_source(Source("screening", ledgered.record_payloads, ledgered.record_ids, ("signals_sha256",)))
         register_source(Source("review", ledgered.review_payloads, ledgered.review_ids, ("reason_sha256",)))
+        register_source(Source("review_first", ledgered.first_payloads, ledgered.first_ids, ("reason_sha256",)))
+        register_source(Source("appeal", ledgered.appeal_payloads, ledgered.appeal_ids, ("statement_sha256",)))
         register_eraser("face list", face_list.forget_person)
         register_limit_effect(face_list.remove_all)
         register_retention(face_list.upkeep)

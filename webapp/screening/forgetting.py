@@ -20,14 +20,14 @@ def forget_person(scope: Scope, look_only: bool) -> Iterator[Line]:
     """See `consent.erasure.register_eraser`: remarks may name people, measurements are of their pictures."""
     about = Q(asset__in=pictures(scope)) | Q(job__in=Job.objects.on_consents(scope.consent_ids))
     records = ScreeningRecord.objects.filter(about)
-    reviews = Review.objects.filter(screening__in=records).exclude(reason="")
+    reviews = Review.objects.filter(screening__in=records).exclude(reason="", first_reason="", statement="")
     measured = records.exclude(signals=[])
     if look_only:
-        yield Line("remarks of moderators", reviews.count())
+        yield Line("remarks of moderators and statements of appeals", reviews.count())
         yield Line("measurements of the gate", measured.count())
         return
     emptied, silenced = ledgered.forget(records=records, reviews=reviews)
-    yield Line("remarks of moderators", silenced)
+    yield Line("remarks of moderators and statements of appeals", silenced)
     yield Line("measurements of the gate", emptied)
 
 

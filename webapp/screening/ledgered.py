@@ -43,6 +43,30 @@ def enter_decision(review: Review) -> None:
     )
 
 
+def enter_first(review: Review) -> None:
+    """The entry of the first of two people's release."""
+    ledger.append(
+        KIND,
+        "review_first_released",
+        first_payload(review),
+        ref=review.screening_id,
+        source=f"review_first:{review.pk}",
+        at=review.first_at,
+    )
+
+
+def enter_appeal(review: Review) -> None:
+    """The entry of an account's appeal."""
+    ledger.append(
+        KIND,
+        "appealed",
+        appeal_payload(review),
+        ref=review.screening_id,
+        source=f"appeal:{review.pk}",
+        at=review.opened_at,
+    )
+
+
 def record_payload(evidence: ScreeningRecord) -> dict[str, Any]:
     """What a gate run's entry commits to; the signals by their digest."""
     return {
@@ -65,8 +89,31 @@ def review_payload(review: Review) -> dict[str, Any]:
         "id": review.pk,
         "screening": review.screening_id,
         "state": review.state,
-        "reason_sha256": hashlib.sha256(review.reason.encode()).hexdigest(),  # the words may have to be forgotten
+        "reason_sha256": _digest(review.reason),  # the words may have to be forgotten
         "at": iso(review.decided_at) if review.decided_at else "",
+        **({"kind": review.kind, "two": True} if review.needs_two else {}),
+    }
+
+
+def first_payload(review: Review) -> dict[str, Any]:
+    """What the entry of a first release commits to."""
+    return {
+        "id": review.pk,
+        "screening": review.screening_id,
+        "kind": review.kind,
+        "reason_sha256": _digest(review.first_reason),
+        "at": iso(review.first_at) if review.first_at else "",
+    }
+
+
+def appeal_payload(review: Review) -> dict[str, Any]:
+    """What an appeal's entry commits to."""
+    return {
+        "id": review.pk,
+        "screening": review.screening_id,
+        "kind": review.kind,
+        "statement_sha256": _digest(review.statement),
+        "at": iso(review.opened_at),
     }
 
 
@@ -74,10 +121,15 @@ def forget(*, records: QuerySet[ScreeningRecord], reviews: QuerySet[Review]) -> 
     """Empty the measurements of these records and the words of these reviews, and say in the log that it was done."""
     with transaction.atomic():
         measured = list(records.exclude(signals=[]).values_list("pk", flat=True))
-        worded = list(reviews.exclude(reason="").values_list("pk", flat=True))
-        sources.forget([*(f"screening:{pk}" for pk in measured), *(f"review:{pk}" for pk in worded)])
+        worded = list(reviews.exclude(reason="", first_reason="", statement=""))
+        gone = [f"screening:{pk}" for pk in measured]
+        for review in worded:
+            gone += [f"review:{review.pk}"] if review.reason else []
+            gone += [f"review_first:{review.pk}"] if review.first_reason else []
+            gone += [f"appeal:{review.pk}"] if review.statement else []
+        sources.forget(gone)
         ScreeningRecord.objects.filter(pk__in=measured).update(signals=[])
-        Review.objects.filter(pk__in=worded).update(reason="")
+        Review.objects.filter(pk__in=[review.pk for review in worded]).update(reason="", first_reason="", statement="")
     return len(measured), len(worded)
 
 
@@ -93,6 +145,18 @@ def review_payloads(ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield review.pk, review_payload(review)
 
 
+def first_payloads(ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same for first releases."""
+    for review in Review.objects.filter(pk__in=list(ids)):
+        yield review.pk, first_payload(review)
+
+
+def appeal_payloads(ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same for appeals."""
+    for review in Review.objects.filter(pk__in=list(ids)):
+        yield review.pk, appeal_payload(review)
+
+
 def record_ids() -> Iterator[str]:
     """Every row that must have an entry."""
     yield from ScreeningRecord.objects.order_by("pk").values_list("pk", flat=True).iterator()
@@ -102,3 +166,19 @@ def review_ids() -> Iterator[str]:
     """Every decision that must have an entry: one still open has none."""
     decided = Review.objects.exclude(state=Review.State.OPEN)
     yield from decided.order_by("pk").values_list("pk", flat=True).iterator()
+
+
+def first_ids() -> Iterator[str]:
+    """Every first release that must have an entry."""
+    released = Review.objects.filter(first_at__isnull=False)
+    yield from released.order_by("pk").values_list("pk", flat=True).iterator()
+
+
+def appeal_ids() -> Iterator[str]:
+    """Every appeal that must have an entry."""
+    appeals = Review.objects.filter(kind=Review.Kind.APPEAL)
+    yield from appeals.order_by("pk").values_list("pk", flat=True).iterator()
+
+
+def _digest(words: str) -> str:
+    return hashlib.sha256(words.encode()).hexdigest()

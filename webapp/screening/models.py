@@ -32,23 +32,64 @@ class ScreeningRecord(models.Model):
 
 
 class Review(models.Model):
-    """A person's decision on what the gate would not decide alone."""
+    """A person's decision on what the gate would not decide alone, or on an appeal against what it refused.
+
+    An appeal, and one with `priority`, takes two people to release: `first_*` is the first one's release, and the
+    review stays open until another person decides. `due_at` was promised when it was opened.
+    """
 
     class State(models.TextChoices):
         OPEN = "open"
         RELEASED = "released"
         REJECTED = "rejected"
 
+    class Kind(models.TextChoices):
+        GATE = "gate"
+        APPEAL = "appeal"
+
     id = models.CharField(primary_key=True, max_length=32, default=review_id, editable=False)
     screening = models.OneToOneField(ScreeningRecord, on_delete=models.PROTECT, related_name="review")
+    kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.GATE)
+    priority = models.BooleanField(default=False)  # a detector is surer than its second threshold
     state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    statement = models.CharField(max_length=1000, blank=True, default="")  # of who appeals
+    appellant = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    first_reviewer = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    first_reason = models.CharField(max_length=500, blank=True, default="")
+    first_at = models.DateTimeField(null=True, blank=True)
     reviewer = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     reason = models.CharField(max_length=500, blank=True)
     opened_at = models.DateTimeField(auto_now_add=True)
+    due_at = models.DateTimeField()
     decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "due_at"])]
+        constraints = [
+            models.CheckConstraint(
+                condition=~models.Q(state="released")
+                | models.Q(kind="gate", priority=False)
+                | models.Q(first_at__isnull=False),
+                name="review_released_by_two",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state="released", first_reviewer=models.F("reviewer")),
+                name="review_two_are_not_one",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.id}: {self.state}"
+
+    @property
+    def needs_two(self) -> bool:
+        """Does it take two people to release it?"""
+        return self.priority or self.kind == self.Kind.APPEAL
+
+    @property
+    def waits_for_second(self) -> bool:
+        """Has one of the two released it?"""
+        return self.state == self.State.OPEN and self.first_at is not None
 
 
 class StayDown(models.Model):

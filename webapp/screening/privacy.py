@@ -30,13 +30,21 @@ RECORDS = {
         {
             "id": ID,
             "screening": ID,
+            "kind": E,
+            "priority": E,
             "state": E,
+            "statement": Category.TEXT,  # of the account that appeals
+            "appellant": ID,
+            "first_reviewer": ID,
+            "first_reason": Category.TEXT,
+            "first_at": T,
             "reviewer": ID,
             "reason": Category.TEXT,
             "opened_at": T,
+            "due_at": T,
             "decided_at": T,
         },
-        on_erasure="the reason is removed; the decision stays",
+        on_erasure="the reasons and the statement are removed; the decision stays",
     ),
     # What must not come back: it outlives the erasure of whoever asked for it, and points at nobody.
     "screening.StayDown": Record(

@@ -53,7 +53,9 @@ def test_what_names_or_reaches_a_depicted_person_is_sealed_or_hashed() -> None:
         # Plain, and emptied when somebody shown is erased.
         "jobs.Asset.name",
         "jobs.JobEvent.message",
+        "screening.Review.first_reason",
         "screening.Review.reason",
+        "screening.Review.statement",
         # A mail lies in it sealed.
         "outbox.OutboxMessage.payload",
     }

@@ -58,7 +58,8 @@ def test_listed_declared_and_aligned_files_and_an_honest_one(
     listed.write_text(pdq.hash_picture(astronaut)[0].hex())
     hash_lists.import_list(listed, name="banned", kind="block", moderator=stage.mod, reason="a complaint")
     refused, evidence = screened(stage, pictures.saved(astronaut[:, ::-1], tmp_path / "mirrored.jpg", 70), "target")
-    assert (refused.state, refused.failure_code) == ("refused", "listed_picture")
+    assert (refused.state, refused.failure_code) == ("refused", "refused_by_screening")
+    assert evidence.reasons == ["listed_picture"]
     assert "banned" not in refused.failure_message
     hits = next(each["value"]["hits"] for each in evidence.signals if each["kind"] == "lists")
     assert (hits[0]["list"], hits[0]["line"], hits[0]["what"]) == ("banned", 1, "picture")

@@ -1,4 +1,4 @@
-"""`manage.py gate`: lists of pictures and faces, detector packs, their calibration, evaluation and drift."""
+"""`manage.py gate`: lists of pictures and faces, the review queue, detector packs, their evaluation and drift."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from webapp.commands import gate_evaluation, gate_faces, gate_lists, gate_packs
+from webapp.commands import gate_evaluation, gate_faces, gate_lists, gate_packs, gate_reviews
 from worker.gate.calibration import CalibrationError
 from worker.gate.pack_store import PackError
 from worker.inference.types import ModelError
 
-LISTS = {"lists": gate_lists, "faces": gate_faces}
+# Each has HELP, add_arguments(parser) and run(options), which yields the lines to print.
+MODULES = {"lists": gate_lists, "faces": gate_faces, "reviews": gate_reviews}
 ACTIONS = ("known", "list", "install", "remove", "accept", "enforce", "relax")
 
 
@@ -26,8 +27,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        gate_lists.add_arguments(actions.add_parser("lists", help="lists of pictures that are refused or looked at"))
-        gate_faces.add_arguments(actions.add_parser("faces", help="protected persons, whose face may not be used here"))
+        for name, module in MODULES.items():
+            module.add_arguments(
+                actions.add_parser(name, help=module.HELP, formatter_class=RawDescriptionHelpFormatter)
+            )
         packs = actions.add_parser("packs", help="install, list and decide about detector packs")
         packs.add_argument("what", choices=ACTIONS)
         packs.add_argument("name", nargs="?", default="", help="a pack's id; of `install` also a manifest")
@@ -63,9 +66,9 @@ class Command(BaseCommand):
             raise CommandError(f"{error.message} [{error.code}]") from error
 
     def _lines(self, action: str, options: dict[str, Any]) -> Any:
+        if (module := MODULES.get(action)) is not None:
+            return module.run(options)
         match action:
-            case "lists" | "faces":
-                return LISTS[action].run(options["what"], options)
             case "packs":
                 if not options["name"] and options["what"] not in ("known", "list"):
                     raise CommandError(f"Say which pack to {options['what']}. `gate packs list` shows them.")

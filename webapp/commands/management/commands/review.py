@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        listing = actions.add_parser("list", help="open reviews, oldest first")
+        listing = actions.add_parser("list", help="open reviews, overdue ones first")
         listing.add_argument("--json", action="store_true", help="one JSON object per line")
         for name in ("release", "reject"):
             action = actions.add_parser(name)
@@ -39,7 +39,8 @@ class Command(BaseCommand):
             decided = decide(review, self._moderator(options["reviewer"]), options["reason"])
         except services.ScreeningError as error:
             raise CommandError(f"{error.code}: {error.message}") from error
-        self.stdout.write(f"{decided.pk} {decided.state}")
+        waits = ", waits for a second reviewer" if decided.waits_for_second else ""
+        self.stdout.write(f"{decided.pk} {decided.state}{waits}")
 
     def _list(self, *, as_json: bool) -> None:
         count = 0
@@ -53,12 +54,18 @@ class Command(BaseCommand):
                     "about": about,
                     "reasons": evidence.reasons,
                     "not_screened": evidence.not_screened,
+                    "kind": review.kind,
+                    "priority": review.priority,
+                    "needs_two": review.needs_two,
+                    "waits_for_second": review.waits_for_second,
                     "opened_at": review.opened_at.isoformat(),
+                    "due_at": review.due_at.isoformat(),
                 }
                 self.stdout.write(json.dumps(line))
             else:
+                two = "  second reviewer" if review.waits_for_second else "  two reviewers" if review.needs_two else ""
                 self.stdout.write(
-                    f"{review.pk}  {about}  {review.opened_at:%Y-%m-%d %H:%M}  {', '.join(evidence.reasons)}"
+                    f"{review.pk}  {about}  due {review.due_at:%Y-%m-%d %H:%M}  {', '.join(evidence.reasons)}{two}"
                 )
         if not count and not as_json:
             self.stdout.write("Nothing waits for a decision.")
