@@ -17,7 +17,7 @@ DETECTED_KINDS: Final = ("face_forgery", "ai_image")
 # Told to the uploader as one and the same thing, like every code of a detector.
 COARSE: Final = ("listed_face", "listed_picture", "stay_down", "stay_down_unsure", "watched_picture", "protected_stop")
 COARSE_CODE: Final = "refused_by_screening"
-COARSE_MESSAGE: Final = "This file may not be used here. Nothing was made."
+COARSE_MESSAGE: Final = "This file may not be used here. Nothing was made; write to the operator if you object."
 
 # No person may let these through: a result whose permission ended, and the hard stop that protects children.
 NEVER_RELEASED: Final = ("stay_down", "protected_stop")

@@ -157,7 +157,10 @@ def test_who_tries_out_what_gets_through_reads_one_code_for_all(stage: Any, chan
     assert (asset.state, asset.failure_code) == ("refused", code)
     fine = asset.screenings.get().reasons
     if code == "refused_by_screening":
-        assert asset.failure_message == "This file may not be used here. Nothing was made."
+        assert (
+            asset.failure_message
+            == "This file may not be used here. Nothing was made; write to the operator if you object."
+        )
         assert code not in fine
     else:
         assert fine[0] == code
