@@ -29,19 +29,13 @@ def claims(text: str) -> list[str]:
 
 
 def words_of(path: Path) -> list[str]:
-    """The string literals of a module but for its docstrings, which speak to programmers."""
+    """The sentences in a module: no keywords, and no docstrings, which speak to programmers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    documents = {
-        node.body[0].value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
+    alone = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return [
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documents
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value and node not in alone
     ]
 
 
