@@ -110,6 +110,7 @@ def test_learned_signals_show_score_bands_and_each_pack() -> None:
         ("Forged faces: Self-blended images", "0.93 (raw 0.7)", "review from 0.6, two people from 0.9"),
         ("Forged faces: gend", "No answer (timeout)", ""),
     ]
+    assert [row.tool for row in evidence_rows.rows([FORGED])] == ["packs", "sbi, enforcing", "gend, advisory"]
 
 
 @pytest.mark.parametrize(
