@@ -81,8 +81,8 @@ def _lists(value: Value, shown: bool) -> Iterator[str]:
 def _alignment(value: Value, shown: bool) -> Iterator[str]:
     if value.get("aligned"):
         yield (
-            "Its face lies exactly where face generators put it (both eyes within 2 % of the places of FFHQ). Other "
-            "portraits lie so only when somebody cut them for a data set: ask for the uncut picture."
+            "Its face lies exactly where face generators put it (both eyes within 2 % of the places of FFHQ). A "
+            "photographed one lies so only when somebody cut it for a data set: ask for the uncut picture."
         )
 
 

@@ -95,12 +95,12 @@ def _of(signal: Mapping[str, Any]) -> Iterator[Row]:
 
 def _pack(kind: str, pack: Value) -> Row:
     title = f"{name(kind)}: {pack.get('title') or pack.get('id')}"
-    role = str(pack.get("role", ""))
+    tool = f"{pack.get('id')}, {pack.get('role') or 'role unknown'}"
     if pack.get("code"):
-        return Row(title, f"No answer ({pack['code']})", "", role, measured=False)
+        return Row(title, f"No answer ({pack['code']})", "", tool, measured=False)
     shown = f"{number(pack['p'])} (raw {number(pack.get('raw'))})" if "p" in pack else f"raw {number(pack.get('raw'))}"
     held = f"review from {number(pack['review'])}, two people from {number(pack['high'])}" if "high" in pack else ""
-    return Row(title, shown, held, role)
+    return Row(title, shown, held, tool)
 
 
 def _dimensions(value: Value) -> Cells:

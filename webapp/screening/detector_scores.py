@@ -14,7 +14,7 @@ KINDS = ("face_forgery", "ai_image")
 
 def let_through(since: datetime) -> dict[tuple[str, str], list[float]]:
     """Raw scores of uploads that were accepted, or released by a person, by pack: (id, SHA-256 of its model)."""
-    released = Q(decision="review", review__state=Review.State.RELEASED)
+    released = Q(review__state=Review.State.RELEASED)  # held, or refused and let through on appeal
     records = ScreeningRecord.objects.filter(
         Q(decision="accept") | released, asset__isnull=False, created_at__gte=since
     )

@@ -17,7 +17,8 @@ from webapp.console import evidence_rows, heat_strip
 from webapp.console.blurring import LEFT, SHOWN, blurred
 from webapp.screening import services as screening
 from webapp.screening.models import Review, ScreeningRecord
-from worker.gate import signals
+from worker.gate import age, nsfw, signals
+from worker.inference import gate_models
 
 MEASURED = [
     signals.dimensions(640, 480, 12.04),
@@ -33,29 +34,10 @@ MEASURED = [
     signals.relationships(["employee", ""]),
     signals.assurance(["L1", "L2"], "L2"),
 ]
-NSFW = {
-    "kind": "nsfw",
-    "status": "measured",
-    "tool": "open_nsfw",
-    "value": {
-        "highest": 0.8123,
-        "pictures": 5,
-        "bands": [0.2, 0.8],
-        "timeline": [[0.0, 0.01], [1.0, 0.25], [2.0, 0.8123], [3.0, 0.02], [4.0, 0.01]],
-    },
-}
-AGE = {
-    "kind": "age",
-    "status": "measured",
-    "tool": "faceres",
-    "value": {
-        "youngest": 23.4,
-        "faces": 4,
-        "not_applicable": 0,
-        "bands": [16.0, 25.0],
-        "tracks": [{"track": 0, "timeline": [[0.0, 31.0], [2.0, 23.4]]}, {"track": 1, "timeline": [[1.0, 44.0]]}],
-    },
-}
+NSFW = nsfw.measured(
+    [(0.0, 0.01), (1.0, 0.25), (2.0, 0.8123), (3.0, 0.02), (4.0, 0.01)], gate_models.of_role("nsfw")
+).to_dict()
+AGE = age.measured([(0, 0.0, 31.0), (0, 2.0, 23.4), (1, 1.0, 44.0)], [0, 1], gate_models.of_role("age")).to_dict()
 FORGED = {
     "kind": "face_forgery",
     "status": "measured",
@@ -121,13 +103,14 @@ def test_learned_signals_show_score_bands_and_each_pack() -> None:
         ("Nudity", "0.812 at most, 5 pictures", "review from 0.2, refused from 0.8"),
         (
             "Youngest estimate of age",
-            "23 years, of 4 looks",
+            "23 years, of 3 looks",
             "review below 25, refused below 16; errs by 4 to 6 years",
         ),
         ("Forged faces", "0.93", "review from 0.6, two people from 0.9"),
         ("Forged faces: Self-blended images", "0.93 (raw 0.7)", "review from 0.6, two people from 0.9"),
         ("Forged faces: gend", "No answer (timeout)", ""),
     ]
+    assert [row.tool for row in evidence_rows.rows([FORGED])] == ["packs", "sbi, enforcing", "gend, advisory"]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +135,7 @@ def test_before_a_reason_the_rows_hold_none_of_the_files_own_words() -> None:
 
 
 def test_a_strip_says_in_words_what_it_draws() -> None:
-    strip, age, pack = heat_strip.strips([NSFW, AGE, FORGED], "rev_1")
+    strip, ages, pack = heat_strip.strips([NSFW, AGE, FORGED], "rev_1")
     assert strip.words == "5 moments from 0:00 to 0:04; highest 0.812 at 0:02. 2 of them at or above 0.2."
     assert [(cell.at, cell.value, cell.over) for cell in strip.cells] == [
         ("0:00", "0.01", False),
@@ -164,13 +147,13 @@ def test_a_strip_says_in_words_what_it_draws() -> None:
     assert float(strip.cells[2].shade) > float(strip.cells[1].shade) > float(strip.cells[0].shade) > 0
     assert sum(float(cell.width) for cell in strip.cells) == pytest.approx(1000, abs=1)
     # Of ages less is worse, and a person seen once has no strip.
-    assert (age.title, age.words) == (
+    assert (ages.title, ages.words) == (
         "Youngest estimate of age: person 0",
         "2 moments from 0:00 to 0:02; lowest 23.4 at 0:02. 1 of them below 25.",
     )
-    assert float(age.cells[1].shade) > float(age.cells[0].shade)
+    assert float(ages.cells[1].shade) > float(ages.cells[0].shade)
     assert (pack.title, pack.end, pack.cells[-1].over) == ("Forged faces: Self-blended images", "1:10", True)
-    assert len({strip.id, age.id, pack.id}) == 3
+    assert len({strip.id, ages.id, pack.id}) == 3
 
 
 def test_a_long_video_keeps_its_worst_moments_in_a_bounded_strip() -> None:

@@ -29,16 +29,13 @@ def claims(text: str) -> list[str]:
 
 
 def words_of(path: Path) -> list[str]:
-    """The sentences among a module's strings: not its docstrings, which speak to programmers, nor names of one word."""
+    """The sentences in a module: no keywords, and no docstrings, which speak to programmers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    documents = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    alone = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return [
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and " " in node.value
-        and node not in documents
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value and node not in alone
     ]
 
 

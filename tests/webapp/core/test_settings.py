@@ -28,6 +28,8 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
         ({"DEBUG": "perhaps"}, "a yes or a no"),
         ({"LEASE_SECONDS": "soon"}, "whole number"),
         ({"DATABASE_URL": "mysql://x/y"}, "sqlite:/// or postgresql://"),
+        ({"REVIEW_HOURS": "3"}, "not more than REVIEW_HOURS"),
+        ({"REVIEW_HOURS_PRIORITY": "0"}, "at least 1"),
     ],
 )
 def test_an_unsafe_or_senseless_setting_ends_the_start_with_its_reason(

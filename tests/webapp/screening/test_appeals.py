@@ -12,7 +12,6 @@ from consent import ledger
 from consent import services as consents
 from consent.ledger import verifying
 from consent.ledger.models import LedgerEntry
-from tests.webapp import cast
 from tests.webapp.screening import gate
 from webapp.accounts import services as accounts
 from webapp.jobs import running, upkeep
@@ -89,7 +88,7 @@ def test_a_consent_withdrawn_during_the_appeal_ends_the_job_and_nobody_releases_
     job = gate.refused_job(stage)
     review = appeals.appeal(job, stage.cleo, WHY)
     services.release_review(review, stage.mod, "fine")
-    consents.withdraw_consent(cast.donor(job))
+    consents.withdraw_consent(job.consents()[0])
     job.refresh_from_db()
     assert (job.state, job.failure_code) == ("refused", "consent_withdrawn")
     assert not services.waiting().exists()
@@ -152,7 +151,7 @@ def test_only_the_gates_own_refusal_can_be_appealed(stage: Any) -> None:
     held.refresh_from_db()
     assert refusal(held) == appeals.NOT_POSSIBLE
     job = stage.screened(stage.submit())
-    consents.withdraw_consent(cast.donor(job))
+    consents.withdraw_consent(job.consents()[0])
     job.refresh_from_db()
     assert job.state == "refused"
     assert refusal(job) == appeals.NOT_POSSIBLE

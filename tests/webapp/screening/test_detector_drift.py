@@ -115,4 +115,5 @@ def test_a_hard_stop_is_refused_without_a_review_or_a_word_about_why(stage: Any)
     assert services.settle_asset(decision, asset.pk, "screener")
     asset.refresh_from_db()
     assert (asset.state, asset.failure_code) == ("refused", "refused_by_screening")
+    assert asset.screenings.get().reasons[0] == "protected_stop"
     assert not services.waiting().filter(screening__asset=asset).exists()

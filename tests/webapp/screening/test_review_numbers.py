@@ -19,6 +19,7 @@ from webapp.accounts import services as accounts
 from webapp.commands.checks import check_reviews
 from webapp.screening import appeals, numbers, services
 from webapp.screening.models import Review
+from worker.gate import evaluation
 from worker.gate.signals import Signal
 
 pytestmark = pytest.mark.django_db
@@ -142,6 +143,14 @@ def test_decisions_become_rows_that_a_calibration_reads(stage: Any, tmp_path: Pa
             (shas[other], "nsfw", "open_nsfw", "0.500000", "attack", "nsfw"),
         ]
     )
+    folder = tmp_path / "mine"  # the operator's own copies, under the names of the manifest
+    folder.mkdir()
+    for row in rows:
+        (folder / row["file"]).write_bytes(b"a copy")
+    entries = evaluation.read_manifest(folder, file)
+    assert [(entry.source, entry.fake, entry.species) for entry in entries] == [
+        (row["source"], row["label"] == "attack", row["species"]) for row in rows
+    ]
     with pytest.raises(CommandError, match="exists already"):
         told("--export", str(file))
     one = tmp_path / "one.csv"

@@ -16,9 +16,10 @@ from consent.ledger import verifying
 from consent.ledger.models import LedgerEntry
 from tests.webapp.screening import gate
 from webapp.accounts import services as accounts
-from webapp.screening import services
+from webapp.screening import reasons, services
 from webapp.screening.models import Review
-from worker.gate import signals
+from worker.gate import content_policy, profiles, signals
+from worker.gate.signals import Signal
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +37,7 @@ def refusal(verb: Any, *args: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("reasons", "priority"),
+    ("codes", "priority"),
     [
         (("face_forgery_likely",), True),
         (("ai_image_high", "nsfw_unsure"), True),
@@ -47,12 +48,31 @@ def refusal(verb: Any, *args: Any) -> str:
     ],
 )
 def test_what_a_detector_is_sure_of_has_priority_and_is_due_earlier(
-    stage: Any, reasons: tuple[str, ...], priority: bool
+    stage: Any, codes: tuple[str, ...], priority: bool
 ) -> None:
-    _, review = gate.held(stage, *reasons)
+    _, review = gate.held(stage, *codes)
     assert (review.priority, review.needs_two) == (priority, priority)
     hours = 4 if priority else 24
     assert abs(review.due_at - review.opened_at - timedelta(hours=hours)) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("kind", reasons.DETECTED_KINDS)
+@pytest.mark.parametrize(("p", "priority"), [(0.6, False), (0.9, True), (0.99, True)])
+def test_the_policys_own_codes_of_a_sure_detector_are_known_here(kind: str, p: float, priority: bool) -> None:
+    sure = Signal(kind, "measured", {"p": p, "review": 0.5, "high": 0.9, "packs": []}, "packs")
+    found = content_policy.findings({kind: sure}, profiles.named("standard"))
+    assert [each.verdict for each in found] == ["review"]
+    assert reasons.is_priority(each.code for each in found) is priority
+    assert reasons.is_coarse(each.code for each in found)
+
+
+def test_the_policys_hard_stop_is_released_by_nobody_and_told_to_nobody() -> None:
+    nude = Signal("nsfw", "measured", {"highest": 0.5}, "x")
+    young = Signal("age", "measured", {"youngest": 20.0, "not_applicable": 0}, "x")
+    found = content_policy.findings({"nsfw": nude, "age": young}, profiles.named("standard"))
+    assert found[0].code == content_policy.HARD_STOP
+    assert content_policy.HARD_STOP in reasons.NEVER_RELEASED
+    assert content_policy.HARD_STOP in reasons.COARSE
 
 
 def test_one_release_waits_the_same_person_cannot_complete_it_another_can(stage: Any, eve: Any) -> None:
