@@ -194,6 +194,7 @@ def test_after_an_erasure_no_byte_of_the_house_shows_the_person(
     _prove_forgotten(open_house(DJANGO_SETTINGS_MODULE="webapp.settings"), samples, tmp_path)
 
 
+@pytest.mark.soak  # the same proof on SQLite is in every run; this one takes minutes on a slow machine
 @pytest.mark.postgres
 def test_nor_does_a_dump_of_postgresql(
     databases: tuple[str, str], open_house: Callable[..., Any], samples: Path, tmp_path: Path

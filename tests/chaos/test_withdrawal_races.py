@@ -51,11 +51,11 @@ def race(folder: Path, database: str, kind: str, *, seed: int, rounds: int, seco
 
 @pytest.mark.postgres
 def test_threads_on_postgresql_never_publish_after_a_withdrawal_nor_count_twice(tmp_path: Path, postgres: str) -> None:
-    race(tmp_path, postgres, "threads", seed=1, rounds=8, seconds=120)
+    race(tmp_path, postgres, "threads", seed=1, rounds=5, seconds=500)
 
 
 def test_processes_on_sqlite_never_publish_after_a_withdrawal_nor_count_twice(tmp_path: Path) -> None:
-    race(tmp_path, f"sqlite:///{tmp_path / 'race.sqlite3'}", "processes", seed=1, rounds=4, seconds=120)
+    race(tmp_path, f"sqlite:///{tmp_path / 'race.sqlite3'}", "processes", seed=1, rounds=3, seconds=500)
 
 
 @pytest.mark.soak
