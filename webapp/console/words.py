@@ -22,6 +22,7 @@ KINDS = {
     "credentials": "Content Credentials",
     "alignment": "faces that lie as generated ones do",
     "stay_down": "results that were withdrawn",
+    "replay": "photographs of a screen or print",
 }
 CONTENT = ("nsfw", "age", "face_forgery", "ai_image")
 REASONS = {

@@ -16,11 +16,13 @@ from consent.models import Challenge, Consent
 from tests.webapp import cast
 from tests.worker.liveness.talking_head import render
 from webapp import storage
+from webapp.console import evidence_rows
 from webapp.jobs import challenges as work
 from webapp.jobs import leases
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset
 from worker import challenges as task
+from worker.gate import signals
 from worker.inference.client import ensure_engine, stop_engine
 from worker.inference.types import ModelError
 from worker.pipeline.run import analyse
@@ -114,6 +116,19 @@ def test_the_person_of_the_picture_passes_and_no_biometrics_are_kept(sent, role:
     assert len(numbers) < 30  # a descriptor alone has 128
     assert all(storage.exists(name) for name in [challenge.clip_name, *challenge.stills])
     assert not list((Path(settings.WORK_DIR) / "tasks").glob("chl_*"))
+    (seen,) = task.live_checks([consent])
+    version = challenge.report["policy_version"]
+    assert seen == signals.LiveCheck(consent.pk, True, actions=ACTIONS, by="policy", version=version)
+    (told,) = evidence_rows.rows([signals.liveness([seen]).to_dict()])
+    assert told.value == f"passed, decided by the check itself (turn right, open mouth, turn left), version {version}"
+    assert not [value for value in _leaves(signals.liveness([seen]).to_dict()) if isinstance(value, float)]
+    # A level without the check that it rests on is told, and one below has none to tell.
+    Challenge.objects.filter(pk=challenge.pk).update(state=Challenge.State.REVIEW, decided_by="usr_mod")
+    assert task.live_checks([consent]) == [signals.LiveCheck(consent.pk, passed=False)]
+    Challenge.objects.filter(pk=challenge.pk).update(state=Challenge.State.PASSED)
+    assert task.live_checks([consent])[0].by == "person"
+    consent.assurance = "L1"
+    assert task.live_checks([consent]) == []
 
 
 def test_another_person_and_another_order_do_not_pass(sent) -> None:
