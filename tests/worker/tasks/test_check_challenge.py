@@ -22,6 +22,7 @@ from webapp.jobs import leases
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset
 from worker import challenges as task
+from worker import tasks
 from worker.gate import signals
 from worker.inference.client import ensure_engine, stop_engine
 from worker.inference.types import ModelError
@@ -129,6 +130,41 @@ def test_the_person_of_the_picture_passes_and_no_biometrics_are_kept(sent, role:
     assert task.live_checks([consent])[0].by == "person"
     consent.assurance = "L1"
     assert task.live_checks([consent]) == []
+
+
+def test_a_jobs_evidence_holds_the_live_checks_of_those_who_were_asked_for_one(analyses: dict[str, Path]) -> None:
+    job = cast.submitted(cast.account("Cleo"))
+    for asset in job.inputs():
+        name = storage.store_file(analyses["astronaut"], key_id=asset.key_id, prefix="analysis")
+        Asset.objects.filter(pk=asset.pk).update(analysis_name=name)
+    donor = cast.donor(job)
+    Consent.objects.filter(pk=donor.pk).update(assurance="L2")
+    now = timezone.now()
+    Challenge.objects.create(
+        consent=donor,
+        state=Challenge.State.PASSED,
+        actions=list(ACTIONS),
+        issued_at=now,
+        expires_at=now,
+        decided_at=now,
+        decided_by="policy",
+        key_id=donor.key_id,
+        report={"policy_version": "2026-11.1"},
+    )
+    tasks.screen_job(job.pk)
+    record = job.screenings.get()
+    (found,) = [each["value"]["checks"] for each in record.signals if each["kind"] == "liveness"]
+    assert found == [
+        {
+            "consent": donor.pk,
+            "passed": True,
+            "actions": list(ACTIONS),
+            "codes": [],
+            "by": "policy",
+            "version": "2026-11.1",
+        }
+    ]
+    assert not [reason for reason in record.reasons if "liveness" in reason]
 
 
 def test_another_person_and_another_order_do_not_pass(sent) -> None:
