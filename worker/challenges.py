@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from consent import keys
 from consent import services as consents
 from consent.challenge import clips
 from consent.challenge import services as asking
+from consent.levels import reaches
 from consent.models import Challenge, Consent
 from webapp import keys_of_house, storage
 from webapp.jobs import challenges, leases, workfolder
 from webapp.jobs.meanwhile import upkeep_meanwhile
 from worker.endings import DATABASE_AWAY, PASSING, described, drop_broken_connections
 from worker.gate import liveness
+from worker.gate.signals import LiveCheck
 from worker.gate.stills import stills as stills_of
 from worker.inference.client import ensure_engine
 from worker.inference.types import ModelError
@@ -111,6 +113,29 @@ def _references(challenge: Challenge, folder: Path) -> list[NDArray[np.float64]]
         found.append(np.asarray(track.descriptor, np.float64))
     if not found:
         raise SourceMissingError
+    return found
+
+
+def live_checks(people: Iterable[Consent]) -> list[LiveCheck]:
+    """The live check behind each consent that rests on one (L2 and above), for the evidence of a job."""
+    found = []
+    for person in people:
+        if not reaches(person.assurance, asking.LEVEL):
+            continue
+        challenge = asking.passed(person)
+        if challenge is None:
+            found.append(LiveCheck(str(person.pk), passed=False))
+            continue
+        found.append(
+            LiveCheck(
+                str(person.pk),
+                passed=True,
+                actions=tuple(challenge.actions),
+                codes=tuple(challenge.codes),
+                by="policy" if challenge.decided_by == "policy" else "person",
+                version=str(challenge.report.get("policy_version", "")),
+            )
+        )
     return found
 
 

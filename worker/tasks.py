@@ -32,11 +32,12 @@ from webapp.screening import services as screening
 from webapp.screening.own_outputs import OwnOutputs
 from webapp.screening.stay_down import StayDownList
 from worker import rendering, spool
+from worker.challenges import live_checks
 from worker.drift_watch import watch_drift
 from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
 from worker.gate import policy, profiles, screeners
-from worker.gate.signals import with_measured
+from worker.gate.signals import liveness, with_measured
 from worker.inference.client import ensure_engine
 from worker.listing import enrol_block, measure_listed, measure_lists
 from worker.materials import materialise
@@ -185,6 +186,8 @@ def screen_job(job_id: str) -> None:
             relationships=relationships,
             least=least,
         )
+        if checks := live_checks(people):
+            signals.append(liveness(checks))
         screening.settle_job(policy.decide_job(signals, profile), job_id, owner)
 
 

@@ -56,6 +56,11 @@ def latest(consent: Consent) -> Challenge | None:
     return consent.challenges.order_by("-issued_at", "-pk").first()
 
 
+def passed(consent: Consent) -> Challenge | None:
+    """The challenge that completed the person's yes; None where there was none."""
+    return consent.challenges.filter(state=CS.PASSED).order_by("-decided_at", "-pk").first()
+
+
 def check_state(consent: Consent) -> str | None:
     """Where the person's selfie stands, for the account that asked: one word of CHECK_STATES, no details."""
     if not consent.draft_sealed and consent.given_at is None:

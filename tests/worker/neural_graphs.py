@@ -363,7 +363,25 @@ def content_filter(name: str, *, half: bool = False) -> Any:
     return graph.model()
 
 
+def age_bands(_name: str = "fairface", *, half: bool = False, band: int | None = None) -> Any:
+    """Race 5 and gender 1 of everybody, and the band of age `band`, else the lighter the older; integers [1] each."""
+    graph = Graph(half=half)
+    seen = graph.input("input", 3, 224, 224)
+    mean = graph.op("ReduceMean", seen, axes=[1, 2, 3], keepdims=0)
+    nothing = graph.op("Mul", mean, graph.weight(0.0))
+    older = graph.op("Add", mean, graph.weight(2.0)) if band is None else graph.op("Add", nothing, graph.weight(band))
+    ids = {
+        "race_id": graph.op("Add", nothing, graph.weight(5.0)),
+        "gender_id": graph.op("Add", nothing, graph.weight(1.0)),
+    }
+    for name, value in {**ids, "age_id": older}.items():
+        graph.nodes.append(helper.make_node("Cast", [value], [name], to=TensorProto.INT64))
+        graph.outputs.append(helper.make_tensor_value_info(name, TensorProto.INT64, [1]))
+    return graph.model()
+
+
 PICTURE_READERS = {
+    "age": age_bands,
     "face_occluder": occluder,
     "face_parser": parser,
     "frame_upscaler": upscaler,

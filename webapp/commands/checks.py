@@ -284,10 +284,10 @@ def check_screening() -> Iterator[Finding]:
     from worker.gate.pack_store import PackError, PackStore
 
     found, missing = screeners.built(settings.MODELS_DIR, settings.OPERATOR_MODELS_DIR, settings.PROFILE)
-    for kind, card in found.items():
-        yield Finding("screening", "ok", f"{kind} by {card.name}")
+    for kind, cards in found.items():
+        yield Finding("screening", "ok", f"{kind} by {' and '.join(card.name for card in cards)}")
     mends = {
-        "not_built": "python manage.py models build (age needs npm)",
+        "not_built": "python manage.py models build (age needs npm; or models install fairface)",
         "licence_not_accepted": "python manage.py models licence accept faceres",
     }
     for kind, code in missing.items():

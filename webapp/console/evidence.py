@@ -86,6 +86,15 @@ def _alignment(value: Value, shown: bool) -> Iterator[str]:
         )
 
 
+def _replay(value: Value, shown: bool) -> Iterator[str]:
+    if value.get("suspected"):
+        yield (
+            "It may have been photographed from a screen or a print: a fine regular pattern lies over most of it, or "
+            "bands of light wander over it. Cloth, blinds and lamps can do the same, so this decides nothing: look at "
+            "it, and ask for the file itself."
+        )
+
+
 def _ours(value: Value, shown: bool) -> Iterator[str]:
     output = value.get("output") or {}
     if output:
@@ -107,6 +116,7 @@ _SAYS: Mapping[str, Callable[[Value, bool], Iterator[str]]] = {
     "provenance": _provenance,
     "lists": _lists,
     "alignment": _alignment,
+    "replay": _replay,
     "own_mark": _ours,
     "credentials": _credentials,
 }

@@ -34,6 +34,8 @@ NAMES = {
     "identity": "Distance to the confirmed face",
     "pose": "Direction of the faces",
     "assurance": "How surely people were recognised",
+    "liveness": "Live checks of the people asked",
+    "replay": "Photographed from a screen or print",
     "relationship": "What people are to the account",
     "asset_profiles": "Profiles the files were screened under",
     "alignment": "Face placed as generators do",
@@ -165,6 +167,31 @@ def _assurance(value: Value) -> Cells:
     return ", ".join(value["levels"]) or "nobody answers", f"at least {value['least']}" if value.get("least") else ""
 
 
+def _liveness(value: Value) -> Cells:
+    told = []
+    for check in value["checks"]:
+        versions = f", version {check['version']}" if check.get("version") else ""
+        by = "a person" if check.get("by") == "person" else "the check itself"
+        told.append(
+            f"passed, decided by {by} ({', '.join(each.replace('_', ' ') for each in check['actions'])}){versions}"
+            if check["passed"]
+            else "no passed check is known"
+        )
+    return "; ".join(told), "for information; the level decides"
+
+
+def _replay(value: Value) -> Cells:
+    looks, bounds = value["looks"], value["bounds"]
+    share = max((each["share"] for each in looks), default=0.0)
+    hot = max((each["hot"] for each in looks), default=0.0)
+    beat = "" if value["beat"] is None else f", bands of {number(value['beat'])} % between frames"
+    shown = "signs of it" if value["suspected"] else "no sign of it"
+    return (
+        f"{shown}: a fine pattern in {share:.0%} of its parts{beat}, {hot:.0%} blown out",
+        f"signs from {bounds['share']:.0%} of the parts or bands of {number(bounds['beat'])} %; for information only",
+    )
+
+
 def _relationship(value: Value) -> Cells:
     return ", ".join(each or "not said" for each in value["relationships"]) or "not said", "reviewed if an employee"
 
@@ -215,6 +242,8 @@ _CELLS: Mapping[str, Callable[[Value], Cells]] = {
     "identity": _identity,
     "pose": _pose,
     "assurance": _assurance,
+    "liveness": _liveness,
+    "replay": _replay,
     "relationship": _relationship,
     "asset_profiles": _asset_profiles,
     "alignment": _alignment,

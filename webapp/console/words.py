@@ -22,6 +22,7 @@ KINDS = {
     "credentials": "Content Credentials",
     "alignment": "faces that lie as generated ones do",
     "stay_down": "results that were withdrawn",
+    "replay": "photographs of a screen or print",
 }
 CONTENT = ("nsfw", "age", "face_forgery", "ai_image")
 REASONS = {
@@ -55,6 +56,8 @@ REASONS = {
     "wrong; its measured error rates stand in the record.",
     "ai_image_likely": "A detector finds it likelier to be generated than 99 of 100 of your files. Two people "
     "should look.",
+    "signals_in_conflict": "It names a camera, and a detector finds it forged or generated. One of the two is wrong: "
+    "anybody can write a camera's name, and detectors err. Ask for the file as the camera wrote it.",
     "assurance_missing": "Nobody answers for the depicted persons.",
 }
 

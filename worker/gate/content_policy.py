@@ -26,6 +26,7 @@ CODES: Final = frozenset(
         "model_missing",
         "no_pictures",
         "not_finite",
+        "out_of_range",
         "pack_licence_missing",
         "pack_licence_not_accepted",
         "pack_malformed",
@@ -65,7 +66,7 @@ def findings(by_kind: Mapping[str, Signal], profile: Profile) -> list[Rule]:
                 found += {"nsfw": _nsfw, "age": _age}.get(kind, _detected)(signal, profile)
             except (KeyError, TypeError):  # a record that holds no numbers answers nothing
                 found.append(Rule("review", f"{kind}_error", _BROKEN))
-    return found
+    return found + _conflict(by_kind)
 
 
 def error_code(signal: Signal) -> str:
@@ -89,6 +90,31 @@ def _stop(by_kind: Mapping[str, Signal]) -> list[Rule]:
     # Says as little as can be: whoever tries this is to learn nothing from it.
     message = "This file cannot be used here. Nothing was made, and nobody is shown it. Write to the operator."
     return [Rule("reject", HARD_STOP, message)]
+
+
+def _conflict(by_kind: Mapping[str, Signal]) -> list[Rule]:
+    """A camera's name in the file and a detector that decides against it: one of the two is wrong (section 8).
+
+    A camera's name alone is weak, so it never outweighs a detector; beside one it tells the reviewer what to look at.
+    """
+    origin = by_kind.get("provenance")
+    detected = [by_kind[kind] for kind in ("face_forgery", "ai_image") if kind in by_kind]
+    try:
+        if origin is None or origin.status != "measured":
+            return []
+        camera = any(each["claim"] == "camera" for each in origin.value["declarations"])
+        high = any(one.status == "measured" and one.tool != ASSETS and _over(one) for one in detected)
+    except (KeyError, TypeError):  # told as an error of its kind
+        return []
+    if not (camera and high):
+        return []
+    message = "What the file says of its making and what it looks like do not agree; a person looks at it."
+    return [Rule("review", "signals_in_conflict", message)]
+
+
+def _over(signal: Signal) -> bool:
+    # Written so that a number which is none counts as over.
+    return not signal.value["p"] < signal.value["review"]
 
 
 def _nsfw(signal: Signal, profile: Profile) -> list[Rule]:
@@ -125,7 +151,7 @@ def _age(signal: Signal, profile: Profile) -> list[Rule]:
 
 def _detected(signal: Signal, profile: Profile) -> list[Rule]:
     value = signal.value
-    if value["p"] < value["review"]:
+    if not _over(signal):
         return []
     # At or above the second threshold two people look, and first; the code says so.
     degree = "suspected" if value["p"] < value["high"] else "likely"

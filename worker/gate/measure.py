@@ -21,7 +21,7 @@ from watermark.keys import MarkKey
 from worker.faces import select
 from worker.faces.landmarks import pose_of
 from worker.faces.types import Pose
-from worker.gate import alignment, own, provenance, signals, stay_down
+from worker.gate import alignment, own, provenance, replay, signals, stay_down
 from worker.gate.declarations import program_named
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
@@ -79,8 +79,8 @@ def measure(
     screeners: Screeners,
 ) -> list[Signal]:
     """All signals of one upload: size, faces, markable, a mark of this house and which of our `outputs` it leads to,
-    Content Credentials, what the file declares, where the faces lie, what stays down (`listed`), what `screeners` saw
-    in it, and the gaps."""
+    Content Credentials, what the file declares, where the faces lie, signs of a photographed screen, what stays down
+    (`listed`), what `screeners` saw in it, and the gaps."""
     mark_id, reason, effort = _look(path, info, keys)
     found = [
         signals.dimensions(info.width, info.height, info.duration),
@@ -90,6 +90,7 @@ def measure(
         _credentials(path, info.mime, anchors_pem, outputs),
         provenance.measure(path),
         alignment.measure(analysis),
+        replay.measure(path, info),
     ]
     seen = screeners.look(path, info, analysis)
     gaps = [gap for gap in signals.not_installed() if gap.kind not in {each.kind for each in seen}]

@@ -11,7 +11,7 @@ from worker.gate.profiles import Profile
 from worker.gate.signals import NOT_SCREENED, Signal
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW, MIN_FACE_PIXELS, MOST_TURNED_AWAY
 
-POLICY_VERSION = "2026-11.4"
+POLICY_VERSION = "2026-11.5"
 
 SEVERITY: dict[Verdict, int] = {"accept": 0, "review": 1, "reject": 2}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -18,12 +18,12 @@ from worker.gate.nsfw import VOTES, NsfwLook
 from worker.gate.pack_store import PackError, PackStore, Standing
 from worker.gate.sampling import samples
 from worker.gate.signals import Signal
-from worker.inference import gate_models, packs
+from worker.inference import gate_models, packs, registry
 from worker.inference.connection import EngineClient, connect
-from worker.inference.registry import ModelCard
+from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelError, ModelRunner
 from worker.media.types import MediaInfo
-from worker.model_choice import accepted_licence, licence_allows
+from worker.model_choice import accepted_licence, installed, licence_allows
 from worker.pipeline.analysis import Analysis
 
 BUILT: Final = ("nsfw", "age")
@@ -34,15 +34,17 @@ DETECTED: Final = packs.DETECTORS
 class Screeners:
     """What can look at uploads here, through `runner`.
 
-    `cards` are the models of "nsfw" and "age" that may be used; `missing` says of the others why not ("not_built",
-    "licence_not_accepted", "not_loaded", "no_engine"); `failures` names kinds whose tool is there and cannot be asked.
+    `cards` are the models of "nsfw" and "age" that may be used; `missing` says of a kind without any why ("not_built",
+    "licence_not_accepted", "not_loaded", "no_engine"); `left_out` are further ones that the engine has not taken in;
+    `failures` names kinds whose tool is there and cannot be asked.
     """
 
     runner: ModelRunner | None
-    cards: Mapping[str, ModelCard]
+    cards: Mapping[str, Sequence[ModelCard]]
     missing: Mapping[str, str]
     packs: Sequence[Standing]
     failures: Mapping[str, str]
+    left_out: Sequence[str] = ()
 
     def look(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
         """The signals of all four kinds, in order. Raises MediaError, AnalysisError for a file that cannot be read."""
@@ -65,9 +67,10 @@ class Screeners:
         looks: list[Look] = []
         voters = [one for one in self.packs if one.kind == "nsfw"]
         if ("nsfw" in self.cards or len(voters) >= VOTES) and found.get("nsfw", _ABSENT).status == "not_installed":
-            looks.append(NsfwLook(runner, self.cards.get("nsfw"), voters))
+            (card,) = self.cards.get("nsfw", [None])
+            looks.append(NsfwLook(runner, card, voters))
         if "age" in self.cards and "age" not in found:
-            looks.append(AgeLook(runner, self.cards["age"], analysis.tracks))
+            looks.append(AgeLook(runner, self.cards["age"], analysis.tracks, self.left_out))
         for kind in DETECTED:
             own = [one for one in self.packs if one.kind == kind]
             if own and kind not in found:
@@ -94,28 +97,34 @@ def opened(
         standings = PackStore(gate_packs).standings()
     except PackError as error:
         standings, failures = [], dict.fromkeys(DETECTED, error.code)
-    models = gate_models.present(models_dir).with_gate(packs.present(gate_packs))
+    known = {card.name: card for some in cards.values() for card in some}
+    models = ModelSet(gate=MappingProxyType(known)).with_gate(packs.present(gate_packs))
     if not cards and not standings:
         yield Screeners(None, cards, missing, standings, failures)
         return
     try:
         client = connect(engine_socket, "interactive", models)
     except ModelError as error:
-        installed = [*cards, *(one.kind for one in standings if one.role in ("enforcing", "voting") or one.wanted)]
-        yield Screeners(None, {}, missing, standings, {**failures, **dict.fromkeys(installed, error.code)})
+        wanted = [*cards, *(one.kind for one in standings if one.role in ("enforcing", "voting") or one.wanted)]
+        yield Screeners(None, {}, missing, standings, {**failures, **dict.fromkeys(wanted, error.code)})
         return
     with client:
         loaded = _loaded(client)
-        for kind, card in list(cards.items()):
-            if loaded.get(card.name) != card.sha256:  # the engine was started before it was made
-                missing[kind] = "not_loaded"
-                del cards[kind]
-        yield Screeners(client, cards, missing, [_as_loaded(one, loaded) for one in standings], failures)
+        usable = {kind: [one for card in some if (one := _taken_in(card, loaded))] for kind, some in cards.items()}
+        missing |= {kind: "not_loaded" for kind, some in usable.items() if not some}
+        usable = {kind: some for kind, some in usable.items() if some}
+        used = {one.name for some in usable.values() for one in some}
+        left_out = [card.name for kind in usable for card in cards[kind] if card.name not in used]
+        yield Screeners(client, usable, missing, [_as_loaded(one, loaded) for one in standings], failures, left_out)
 
 
-def built(models_dir: Path, operator_models: Path, profile: str) -> tuple[dict[str, ModelCard], dict[str, str]]:
-    """The models of "nsfw" and "age" that may be used under `profile`, and why the others may not."""
-    cards, missing = {}, {}
+def built(models_dir: Path, operator_models: Path, profile: str) -> tuple[dict[str, list[ModelCard]], dict[str, str]]:
+    """The models of "nsfw" and "age" that may be used under `profile`, and of a kind without any why not.
+
+    An operator's own come behind the one that is made at set-up; their hash is known to the engine only.
+    """
+    cards: dict[str, list[ModelCard]] = {}
+    missing = {}
     there = gate_models.present(models_dir).gate
     for kind in BUILT:
         card = gate_models.of_role(kind)
@@ -126,8 +135,20 @@ def built(models_dir: Path, operator_models: Path, profile: str) -> tuple[dict[s
         elif profile != "evaluation" and not licence_allows(card.licence, card.commercial_use, accepted):
             missing[kind] = "licence_not_accepted"
         else:
-            cards[kind] = card
+            cards[kind] = [card]
+    for name in sorted(installed(operator_models)):
+        own = registry.operator_models()[name].card
+        if own.role in BUILT:
+            cards.setdefault(own.role, []).append(own)
+            missing.pop(own.role, None)
     return cards, missing
+
+
+def _taken_in(card: ModelCard, loaded: Mapping[str, str]) -> ModelCard | None:
+    """The card as the engine runs it; None where it was started before the model was there, or has another file."""
+    if card.name in registry.operator_models():  # its import, of which only the engine knows the hash
+        return replace(card, sha256=loaded[card.name]) if card.name in loaded else None
+    return card if loaded.get(card.name) == card.sha256 else None
 
 
 def _loaded(client: EngineClient) -> Mapping[str, str]:

@@ -38,6 +38,22 @@ class Signal:
         return {"kind": self.kind, "status": self.status, "value": dict(self.value), "tool": self.tool}
 
 
+@dataclass(frozen=True)
+class LiveCheck:
+    """The live check behind one consent: what was asked, what came out, who decided; nothing a face is known by.
+
+    `actions` are the movements asked for, `codes` what was doubtful, `by` "policy" or "person", `version` that of the
+    check's own policy. Not `passed` is a consent of that level of which no passed check is known any more.
+    """
+
+    consent: str
+    passed: bool
+    actions: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    by: str = ""
+    version: str = ""
+
+
 def not_installed() -> list[Signal]:
     """The explicit gaps where nothing of these kinds was looked for."""
     return [Signal(kind, "not_installed") for kind in NOT_SCREENED]
@@ -159,6 +175,12 @@ def stay_down(found: str, looked: int) -> Signal:
 def relationships(found: Sequence[str]) -> Signal:
     """What each depicted person is to the account, as it says; "" where it did not, or where nobody was asked."""
     return Signal("relationship", "measured", {"relationships": list(found)}, "consent")
+
+
+def liveness(checks: Sequence[LiveCheck]) -> Signal:
+    """The live checks of the consents that rest on one; it informs, the level of assurance is what decides."""
+    value = {"checks": [{**vars(one), "actions": list(one.actions), "codes": list(one.codes)} for one in checks]}
+    return Signal("liveness", "measured", value, "liveness")
 
 
 def assurance(levels: Sequence[str], least: str = "L1") -> Signal:

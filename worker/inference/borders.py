@@ -14,6 +14,7 @@ from worker.inference.onnx_graph import ADDED, GraphWriter
 LEAST_OPSET: Final = 11
 BATCH: Final = "N"
 _FLOATS: Final = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
+_INTEGERS: Final = {TensorProto.INT32, TensorProto.INT64}
 
 
 def check(
@@ -98,11 +99,16 @@ def keep_only(model: ModelProto, outputs: Mapping[str, tuple[int, ...]]) -> None
 
 
 def widen(model: ModelProto) -> None:
-    """Put a Cast behind every input and before every output that is not float32. ValueError for other than floats."""
+    """Put a Cast behind every input and before every output that is not float32.
+
+    Outputs may be integers, numbers of classes as an exporter's ArgMax gives them, which float32 holds exactly.
+    ValueError for anything else than numbers.
+    """
     before, behind = GraphWriter(f"{ADDED}in_"), GraphWriter(f"{ADDED}out_")
-    for value in [*model.graph.input, *model.graph.output]:
-        if value.type.tensor_type.elem_type not in _FLOATS:
-            raise ValueError(f"its tensor {value.name} does not hold floating-point numbers")
+    for values, kinds in ((model.graph.input, _FLOATS), (model.graph.output, _FLOATS | _INTEGERS)):
+        for value in values:
+            if value.type.tensor_type.elem_type not in kinds:
+                raise ValueError(f"its tensor {value.name} does not hold floating-point numbers")
     for value in model.graph.input:
         kind = value.type.tensor_type.elem_type
         if kind == TensorProto.FLOAT:

@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -60,7 +59,7 @@ def import_folder(folder: Path, cache: Path, *, threads: int = 1) -> ModelSet:
         path = folder / f"{name}.onnx"
         if path.is_file():
             cards[name], files[name] = import_model(known, path, cache, threads=threads)
-    return ModelSet(MappingProxyType(cards), MappingProxyType(files))
+    return ModelSet.of_operator(cards, files)
 
 
 def import_model(known: OperatorModel, path: Path, cache: Path, *, threads: int = 1) -> tuple[ModelCard, Path]:

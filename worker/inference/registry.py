@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from worker.inference.types import ModelError
 from worker.model_choice import ModelsMissingError, NeuralSet, neural_set, operator_entries, registry_data
 
+GATE_ROLES: Final = ("age",)  # of operator models that the gate looks at inputs with; no output is made by them
 MAX_BATCH: Final = 32  # bounds the memory that one request can make the engine take
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -162,6 +163,13 @@ class ModelSet:
     extra: Mapping[str, ModelCard] = field(default_factory=lambda: MappingProxyType({}))
     files: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     gate: Mapping[str, ModelCard] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of_operator(cls, cards: Mapping[str, ModelCard], files: Mapping[str, Path]) -> Self:
+        """The built-in models and an operator's imported ones, each where its role puts it."""
+        extra = {name: card for name, card in cards.items() if card.role not in GATE_ROLES}
+        gate = {name: card for name, card in cards.items() if card.role in GATE_ROLES}
+        return cls(MappingProxyType(extra), MappingProxyType(dict(files)), MappingProxyType(gate))
 
     def cards(self) -> Mapping[str, ModelCard]:
         """All models by name, the built-in ones first."""

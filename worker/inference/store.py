@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from worker.inference import downloads, gate_models, registry
@@ -104,9 +103,8 @@ class ModelStore:
                 found[name] = card, path
             else:
                 log.error("%s is not used: its file is not the pinned one", name)
-        return ModelSet(
-            MappingProxyType({name: card for name, (card, _) in found.items()}),
-            MappingProxyType({name: path for name, (_, path) in found.items()}),
+        return ModelSet.of_operator(
+            {name: card for name, (card, _) in found.items()}, {name: path for name, (_, path) in found.items()}
         )
 
     def install(

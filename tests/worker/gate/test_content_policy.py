@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.worker.gate.clean import SEEN, clean_upload
 from tests.worker.gate.test_policy import clean_job
-from worker.gate import content_policy, policy, profiles, signals
+from worker.gate import content_policy, policy, profiles, provenance, signals
+from worker.gate.declarations import Declaration
 from worker.gate.signals import Signal
 
 EVALUATION, STANDARD, STRICT = (profiles.named(name) for name in ("evaluation", "standard", "strict"))
@@ -176,3 +178,54 @@ def test_a_stricter_profile_never_decides_more_mildly(drawn: dict[str, object]) 
         for profile in (EVALUATION, STANDARD, STRICT)
     ]
     assert order == sorted(order)
+
+
+CAMERA = provenance.measured([Declaration("camera", "Canon EOS R6", "exif")])
+PLAIN = provenance.measured([])
+GENERATOR = provenance.measured([Declaration("generator", "ComfyUI", "png_text")])
+
+
+def detected(kind: str, p: float, status: Any = "measured", tool: str = "packs") -> Signal:
+    value = {"p": p, "review": 0.4, "high": 0.7}
+    return Signal(kind, status, value if status == "measured" else {"code": "timeout", "p": p}, tool)
+
+
+@pytest.mark.parametrize("profile", [EVALUATION, STANDARD, STRICT], ids=lambda one: one.name)
+@pytest.mark.parametrize("kind", ["face_forgery", "ai_image"])
+@pytest.mark.parametrize(
+    ("origin", "p", "status", "reasons"),
+    [
+        (CAMERA, 0.02, "measured", ()),
+        (CAMERA, 0.3999, "measured", ()),
+        (CAMERA, 0.4, "measured", ("{}_suspected", "signals_in_conflict")),
+        (CAMERA, 0.7, "measured", ("{}_likely", "signals_in_conflict")),
+        (CAMERA, math.nan, "measured", ("{}_likely", "signals_in_conflict")),
+        (CAMERA, 0.9, "error", ("{}_timeout",)),  # a tool that broke says nothing that could be contradicted
+        (PLAIN, 0.9, "measured", ("{}_likely",)),
+        (GENERATOR, 0.9, "measured", ("{}_likely", "declared_ai_generator")),  # they agree
+        (signals.failed("provenance", "timeout"), 0.9, "measured", ("{}_likely", "provenance_error")),
+    ],
+)
+def test_a_camera_and_a_detector_that_disagree_have_their_own_reason(
+    profile: profiles.Profile, kind: str, origin: Signal, p: float, status: str, reasons: tuple[str, ...]
+) -> None:
+    found = [each for each in upload(**{kind: detected(kind, p, status)}) if each.kind != "provenance"]
+    decision = policy.decide_asset([*found, origin], profile, "source")
+    assert decision.reasons == tuple(reason.format(kind) for reason in reasons)
+    assert decision.decision == ("review" if reasons else "accept")
+
+
+@pytest.mark.parametrize("declarations", [None, 7, [{}], [None]])
+def test_a_record_of_origin_that_holds_nonsense_is_no_conflict_and_no_crash(declarations: Any) -> None:
+    by_kind = {
+        "provenance": Signal("provenance", "measured", {"declarations": declarations}),
+        "ai_image": detected("ai_image", 0.9),
+    }
+    assert [rule.code for rule in content_policy.findings(by_kind, STANDARD)] == ["ai_image_likely"]
+
+
+def test_advice_is_no_conflict() -> None:
+    """What no calibrated pack stands behind is recorded as not installed, whatever its numbers say."""
+    value = {"code": "no_enforcing_pack", "packs": [{"id": "meso4_df", "raw": 0.99, "p": 0.99, "role": "advisory"}]}
+    by_kind = {"provenance": CAMERA, "face_forgery": Signal("face_forgery", "not_installed", value, "packs")}
+    assert content_policy.findings(by_kind, STANDARD) == []

@@ -12,7 +12,7 @@ from worker.inference import registry
 from worker.inference.store import ModelStore
 from worker.inference.types import ModelError
 
-ROLES = ("face_occluder", "face_parser", "frame_upscaler", "content_filter", "face_enhancer")
+ROLES = ("face_occluder", "face_parser", "frame_upscaler", "content_filter", "face_enhancer", "age")
 KNOWN = {name: one for name, one in registry.operator_models().items() if one.card.role in ROLES}
 
 
@@ -73,6 +73,7 @@ def test_licences_are_those_that_the_publishers_name():
         "xseg_3": ("GPL-3.0", True),
         "bisenet_resnet_18": ("MIT", True),
         "bisenet_resnet_34": ("MIT", True),
+        "fairface": ("CC-BY-4.0", True),
         "nsfw_1": ("Apache-2.0", True),
         "nsfw_2": ("Apache-2.0", True),
         "nsfw_3": ("MIT", True),

@@ -16,11 +16,14 @@ from consent.models import Challenge, Consent
 from tests.webapp import cast
 from tests.worker.liveness.talking_head import render
 from webapp import storage
+from webapp.console import evidence_rows
 from webapp.jobs import challenges as work
 from webapp.jobs import leases
 from webapp.jobs import services as jobs
 from webapp.jobs.models import Asset
 from worker import challenges as task
+from worker import tasks
+from worker.gate import signals
 from worker.inference.client import ensure_engine, stop_engine
 from worker.inference.types import ModelError
 from worker.pipeline.run import analyse
@@ -114,6 +117,54 @@ def test_the_person_of_the_picture_passes_and_no_biometrics_are_kept(sent, role:
     assert len(numbers) < 30  # a descriptor alone has 128
     assert all(storage.exists(name) for name in [challenge.clip_name, *challenge.stills])
     assert not list((Path(settings.WORK_DIR) / "tasks").glob("chl_*"))
+    (seen,) = task.live_checks([consent])
+    version = challenge.report["policy_version"]
+    assert seen == signals.LiveCheck(consent.pk, True, actions=ACTIONS, by="policy", version=version)
+    (told,) = evidence_rows.rows([signals.liveness([seen]).to_dict()])
+    assert told.value == f"passed, decided by the check itself (turn right, open mouth, turn left), version {version}"
+    assert not [value for value in _leaves(signals.liveness([seen]).to_dict()) if isinstance(value, float)]
+    # A level without the check that it rests on is told, and one below has none to tell.
+    Challenge.objects.filter(pk=challenge.pk).update(state=Challenge.State.REVIEW, decided_by="usr_mod")
+    assert task.live_checks([consent]) == [signals.LiveCheck(consent.pk, passed=False)]
+    Challenge.objects.filter(pk=challenge.pk).update(state=Challenge.State.PASSED)
+    assert task.live_checks([consent])[0].by == "person"
+    consent.assurance = "L1"
+    assert task.live_checks([consent]) == []
+
+
+def test_a_jobs_evidence_holds_the_live_checks_of_those_who_were_asked_for_one(analyses: dict[str, Path]) -> None:
+    job = cast.submitted(cast.account("Cleo"))
+    for asset in job.inputs():
+        name = storage.store_file(analyses["astronaut"], key_id=asset.key_id, prefix="analysis")
+        Asset.objects.filter(pk=asset.pk).update(analysis_name=name)
+    donor = cast.donor(job)
+    Consent.objects.filter(pk=donor.pk).update(assurance="L2")
+    now = timezone.now()
+    Challenge.objects.create(
+        consent=donor,
+        state=Challenge.State.PASSED,
+        actions=list(ACTIONS),
+        issued_at=now,
+        expires_at=now,
+        decided_at=now,
+        decided_by="policy",
+        key_id=donor.key_id,
+        report={"policy_version": "2026-11.1"},
+    )
+    tasks.screen_job(job.pk)
+    record = job.screenings.get()
+    (found,) = [each["value"]["checks"] for each in record.signals if each["kind"] == "liveness"]
+    assert found == [
+        {
+            "consent": donor.pk,
+            "passed": True,
+            "actions": list(ACTIONS),
+            "codes": [],
+            "by": "policy",
+            "version": "2026-11.1",
+        }
+    ]
+    assert not [reason for reason in record.reasons if "liveness" in reason]
 
 
 def test_another_person_and_another_order_do_not_pass(sent) -> None:
