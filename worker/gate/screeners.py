@@ -16,7 +16,7 @@ from worker.gate.detectors import DetectorLook
 from worker.gate.looking import Look, look_at
 from worker.gate.nsfw import VOTES, NsfwLook
 from worker.gate.pack_store import PackError, PackStore, Standing
-from worker.gate.sampling import samples
+from worker.gate.sampling import Sample, samples
 from worker.gate.signals import Signal
 from worker.inference import gate_models, packs
 from worker.inference.connection import EngineClient, connect
@@ -46,22 +46,17 @@ class Screeners:
 
     def look(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
         """The signals of all four kinds, in order. Raises MediaError, AnalysisError for a file that cannot be read."""
-        found = {kind: signals.failed(kind, code) for kind, code in self.failures.items()}
-        found |= {
-            kind: Signal(kind, "not_installed", {"code": code})
-            for kind, code in self.missing.items()
-            if kind not in found
-        }
-        looks = [] if self.runner is None else self._looks(self.runner, info, analysis, found)
+        found, looks = self._known(), self.looks(info, analysis)
         if looks:
-            dense = any(isinstance(one, DetectorLook) for one in looks)
-            measured = look_at(samples(path, info.kind, analysis, dense=dense), looks)
+            measured = look_at(self.pictures(path, info, analysis, looks), looks)
             found |= {look.kind: signal for look, signal in zip(looks, measured, strict=True)}
         return [found.get(kind) or Signal(kind, "not_installed", {"code": "no_pack"}) for kind in KINDS]
 
-    def _looks(
-        self, runner: ModelRunner, info: MediaInfo, analysis: Analysis, found: Mapping[str, Signal]
-    ) -> list[Look]:
+    def looks(self, info: MediaInfo, analysis: Analysis) -> list[Look]:
+        """What will look at this upload, each once; `look_at` them with `pictures`."""
+        runner, found = self.runner, self._known()
+        if runner is None:
+            return []
         looks: list[Look] = []
         voters = [one for one in self.packs if one.kind == "nsfw"]
         if ("nsfw" in self.cards or len(voters) >= VOTES) and found.get("nsfw", _ABSENT).status == "not_installed":
@@ -73,6 +68,19 @@ class Screeners:
             if own and kind not in found:
                 looks.append(DetectorLook(kind, runner, own, analysis.tracks, video=info.kind == "video"))
         return looks
+
+    def pictures(self, path: Path, info: MediaInfo, analysis: Analysis, looks: Sequence[Look]) -> Iterator[Sample]:
+        """The pictures that these `looks` take. Raises MediaError, AnalysisError."""
+        return samples(path, info.kind, analysis, dense=any(isinstance(one, DetectorLook) for one in looks))
+
+    def _known(self) -> dict[str, Signal]:
+        """What is said of a kind before anything is looked at."""
+        found = {
+            kind: Signal(kind, "not_installed", {"code": code})
+            for kind, code in self.missing.items()
+            if kind not in self.failures
+        }
+        return found | {kind: signals.failed(kind, code) for kind, code in self.failures.items()}
 
 
 _ABSENT: Final = Signal("nsfw", "not_installed")
