@@ -156,7 +156,7 @@ def _screen(space: Workspace, path: Path, folder: Path, installed: lists.Install
         with cost.of("faces"):
             analyse(path, out, engine_socket=engine, work_dir=folder)
         analysis = Analysis.load(out)
-        looks = [_Timed(look, engine) for look in at_hand.looks(info, analysis)]
+        looks = [_Timed(look, engine) for look in at_hand.looks(path, info, analysis)]
         with cost.of(ALL):
             seen = look_at(at_hand.pictures(path, info, analysis, looks), looks)
         for look in looks:

@@ -15,8 +15,10 @@ from worker.gate.content_policy import KINDS
 from worker.gate.detectors import DetectorLook
 from worker.gate.looking import Look, look_at
 from worker.gate.nsfw import VOTES, NsfwLook
+from worker.gate.outside import Outside, Upload
 from worker.gate.pack_store import PackError, PackStore, Standing
 from worker.gate.sampling import Sample, samples
+from worker.gate.service_run import ServiceRun
 from worker.gate.signals import Signal
 from worker.inference import gate_models, packs
 from worker.inference.connection import EngineClient, connect
@@ -36,6 +38,7 @@ class Screeners:
 
     `cards` are the models of "nsfw" and "age" that may be used; `missing` says of the others why not ("not_built",
     "licence_not_accepted", "not_loaded", "no_engine"); `failures` names kinds whose tool is there and cannot be asked.
+    Services are asked `outside`.
     """
 
     runner: ModelRunner | None
@@ -43,17 +46,18 @@ class Screeners:
     missing: Mapping[str, str]
     packs: Sequence[Standing]
     failures: Mapping[str, str]
+    outside: Outside | None = None
 
     def look(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
         """The signals of all four kinds, in order. Raises MediaError, AnalysisError for a file that cannot be read."""
-        found, looks = self._known(), self.looks(info, analysis)
+        found, looks = self._known(), self.looks(path, info, analysis)
         if looks:
             measured = look_at(self.pictures(path, info, analysis, looks), looks)
             found |= {look.kind: signal for look, signal in zip(looks, measured, strict=True)}
         return [found.get(kind) or Signal(kind, "not_installed", {"code": "no_pack"}) for kind in KINDS]
 
-    def looks(self, info: MediaInfo, analysis: Analysis) -> list[Look]:
-        """What will look at this upload, each once; `look_at` them with `pictures`."""
+    def looks(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Look]:
+        """What will look at this upload, each once; `look_at` them with `pictures`. Services are asked from now on."""
         runner, found = self.runner, self._known()
         if runner is None:
             return []
@@ -66,7 +70,11 @@ class Screeners:
         for kind in DETECTED:
             own = [one for one in self.packs if one.kind == kind]
             if own and kind not in found:
-                looks.append(DetectorLook(kind, runner, own, analysis.tracks, video=info.kind == "video"))
+                upload = Upload(path, info.mime, info.kind)
+                services = [ServiceRun(one, self.outside, upload) for one in own if one.service is not None]
+                looks.append(
+                    DetectorLook(kind, runner, own, analysis.tracks, video=info.kind == "video", services=services)
+                )
         return looks
 
     def pictures(self, path: Path, info: MediaInfo, analysis: Analysis, looks: Sequence[Look]) -> Iterator[Sample]:
@@ -90,11 +98,18 @@ NOTHING: Final = Screeners(None, MappingProxyType({}), MappingProxyType(dict.fro
 
 @contextmanager
 def opened(
-    engine_socket: Path, *, models_dir: Path, operator_models: Path, gate_packs: Path, profile: str
+    engine_socket: Path,
+    *,
+    models_dir: Path,
+    operator_models: Path,
+    gate_packs: Path,
+    profile: str,
+    outside: Outside | None = None,
 ) -> Iterator[Screeners]:
     """What is at hand, with a connection to the engine at `engine_socket` while it is used.
 
-    An engine that does not answer is a failure of every kind that is installed, never an absence.
+    An engine that does not answer is a failure of every kind that is installed, never an absence. `outside` is the way
+    to the services that were accepted; without it they are unreachable.
     """
     cards, missing = built(models_dir, operator_models, profile)
     failures: dict[str, str] = {}
@@ -118,7 +133,8 @@ def opened(
             if loaded.get(card.name) != card.sha256:  # the engine was started before it was made
                 missing[kind] = "not_loaded"
                 del cards[kind]
-        yield Screeners(client, cards, missing, [_as_loaded(one, loaded) for one in standings], failures)
+        at_hand = [_as_loaded(one, loaded) for one in standings]
+        yield Screeners(client, cards, missing, at_hand, failures, outside)
 
 
 def built(models_dir: Path, operator_models: Path, profile: str) -> tuple[dict[str, ModelCard], dict[str, str]]:
