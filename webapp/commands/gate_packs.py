@@ -26,6 +26,7 @@ look for nudity beside the built-in model: where two agree on more than a tenth 
 Services that judge uploads (Reality Defender, Hive, Sensity) stand among the packs and are off: to be asked they are
 sent the upload itself, which then leaves this house. `accept` with a reason turns one on, `remove` off again; its key
 is REALITY_DEFENDER_API_KEY, HIVE_API_KEY or SENSITY_API_KEY (or the same with _FILE, naming a file that holds it).
+What this house itself refuses for nudity or age is never sent.
 
   manage.py gate packs known                                  manifests that come along
   manage.py gate packs install meso4_df --model meso4_df.onnx one of them, with the file you have

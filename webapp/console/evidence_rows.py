@@ -95,6 +95,8 @@ def _of(signal: Mapping[str, Any]) -> Iterator[Row]:
 
 def _pack(kind: str, pack: Value) -> Row:
     title = f"{name(kind)}: {pack.get('title') or pack.get('id')}"
+    if pack.get("service"):
+        title += " (a service outside of this house)"
     role = str(pack.get("role", ""))
     if pack.get("code"):
         return Row(title, f"No answer ({pack['code']})", "", role, measured=False)

@@ -36,6 +36,7 @@ CODES: Final = frozenset(
         "service_answer",
         "service_key",
         "service_limited",
+        "service_not_asked",
         "service_unfit",
         "service_unreachable",
         "timeout",

@@ -93,6 +93,14 @@ class Run(Protocol):
         ...
 
 
+class AskedRun(Run, Protocol):
+    """A service: it is asked at the end, when the looks before it have said what they saw."""
+
+    def start(self) -> None:
+        """Ask, without waiting for the answer."""
+        ...
+
+
 class PackRun:
     """One pack on its way through an upload; a pack that breaks says so in its row and disturbs no other."""
 
@@ -153,14 +161,15 @@ class DetectorLook:
         tracks: Sequence[Track],
         *,
         video: bool,
-        services: Sequence[Run] = (),
+        services: Sequence[AskedRun] = (),
     ) -> None:
-        """`standings` are those of this kind; none of them need be usable. `services` have been asked already."""
+        """`standings` are those of this kind; none of them need be usable. `services` are asked when it is finished."""
         self.kind = kind
         self._video = video
         self._standings = standings
         self._runs: list[Run] = [PackRun(runner, one, tracks) for one in standings if one.pack is not None]
         self._runs += services
+        self._services = services
 
     def take(self, sample: Sample) -> None:
         """See `Look.take`."""
@@ -169,6 +178,8 @@ class DetectorLook:
 
     def finish(self) -> Signal:
         """See `Look.finish`."""
+        for service in self._services:
+            service.start()
         seen = {run.standing.id: run.finish() for run in self._runs}
         # A manifest that cannot be read has no run, only a code.
         broken = {one.id: Seen((), 0, one.code) for one in self._standings if one.id not in seen}

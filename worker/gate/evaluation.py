@@ -147,7 +147,7 @@ def _one(
         tracks = analysis.tracks
         pictures = samples(entry.path, kind, analysis, dense=True)
     upload = Upload(entry.path, sniffed.mime, kind)
-    asked = {one.id: ServiceRun(one, outside, upload) for one in standings if one.service is not None}
+    asked = {one.id: ServiceRun(one, outside, upload, may_leave=lambda: True) for one in standings if one.service}
     local = [one for one in standings if one.service is None]
     runs: dict[tuple[str, str], Run] = {(one.id, road): PackRun(runner, one, tracks) for one in local for road in roads}
     for sample in pictures if local else ():
@@ -156,6 +156,8 @@ def _one(
             for one in local:
                 runs[one.id, road].take(changed)
     runs |= {(name, AS_IT_IS): run for name, run in asked.items()}
+    for service in asked.values():
+        service.start()
     found = {}
     for key, run in runs.items():
         seen = run.finish()

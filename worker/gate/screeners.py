@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from worker.gate import pack_store, signals
+from worker.gate import content_policy, pack_store, profiles, signals
 from worker.gate.age import AgeLook
 from worker.gate.content_policy import KINDS
 from worker.gate.detectors import DetectorLook
@@ -57,7 +57,8 @@ class Screeners:
         return [found.get(kind) or Signal(kind, "not_installed", {"code": "no_pack"}) for kind in KINDS]
 
     def looks(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Look]:
-        """What will look at this upload, each once; `look_at` them with `pictures`. Services are asked from now on."""
+        """What will look at this upload, each once; `look_at` them with `pictures`, in this order: a service is sent
+        nothing that this house refuses for nudity or age, and nothing where the look for these broke."""
         runner, found = self.runner, self._known()
         if runner is None:
             return []
@@ -67,11 +68,19 @@ class Screeners:
             looks.append(NsfwLook(runner, self.cards.get("nsfw"), voters))
         if "age" in self.cards and "age" not in found:
             looks.append(AgeLook(runner, self.cards["age"], analysis.tracks))
+        own_looks = [_Noted(look) for look in looks]
+        looks = [*own_looks]
+
+        def may_leave() -> bool:
+            return not any(kind in self.failures for kind in BUILT) and _harmless([one.signal for one in own_looks])
+
         for kind in DETECTED:
             own = [one for one in self.packs if one.kind == kind]
             if own and kind not in found:
                 upload = Upload(path, info.mime, info.kind)
-                services = [ServiceRun(one, self.outside, upload) for one in own if one.service is not None]
+                services = [
+                    ServiceRun(one, self.outside, upload, may_leave=may_leave) for one in own if one.service is not None
+                ]
                 looks.append(
                     DetectorLook(kind, runner, own, analysis.tracks, video=info.kind == "video", services=services)
                 )
@@ -89,6 +98,29 @@ class Screeners:
             if kind not in self.failures
         }
         return found | {kind: signals.failed(kind, code) for kind, code in self.failures.items()}
+
+
+class _Noted:
+    """A look whose signal is known to those after it; None where it broke."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self.kind = look.kind
+        self.signal: Signal | None = None
+
+    def take(self, sample: Sample) -> None:
+        self._look.take(sample)
+
+    def finish(self) -> Signal:
+        self.signal = self._look.finish()
+        return self.signal
+
+
+def _harmless(seen: Sequence[Signal | None]) -> bool:
+    """Whether nothing of what was seen is refused, and nothing that was asked broke."""
+    known = {signal.kind: signal for signal in seen if signal is not None}
+    verdicts = {rule.verdict for rule in content_policy.findings(known, profiles.named("strict"))}
+    return len(known) == len(seen) and "reject" not in verdicts
 
 
 _ABSENT: Final = Signal("nsfw", "not_installed")

@@ -1,9 +1,10 @@
-"""A service outside of this house among the packs of a kind: asked while pictures are looked at, heard at the end."""
+"""A service outside of this house among the packs of a kind: asked when the looks of this house are done."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from worker.gate.detectors import Seen
 from worker.gate.outside import Outside, OutsideError, Upload
@@ -18,23 +19,31 @@ _SLACK = 5.0  # seconds after the service's own deadline, for a thread that has 
 class ServiceRun:
     """One service on one upload; see `detectors.PackRun`. It gets the file, not the pictures."""
 
-    def __init__(self, standing: Standing, outside: Outside | None, upload: Upload) -> None:
-        """`standing` has a service; without `outside` it cannot be reached."""
+    def __init__(
+        self, standing: Standing, outside: Outside | None, upload: Upload, *, may_leave: Callable[[], bool]
+    ) -> None:
+        """`standing` has a service; without `outside` it cannot be reached. `may_leave` is asked just before."""
         assert standing.service is not None
         self.standing, self._service, self._upload, self._outside = standing, standing.service, upload, outside
+        self._may_leave = may_leave
         self._seen: Seen | None = None
         self._thread: threading.Thread | None = None
-        if standing.role == "refused":
-            self._seen = Seen((), 0, standing.code)
-        elif outside is None:
-            self._seen = Seen((), 0, "service_unreachable")
-        else:
-            # Its own deadline ends it; a process that has to end does not wait for it.
-            self._thread = threading.Thread(target=self._ask, args=(outside,), name="service", daemon=True)
-            self._thread.start()
 
     def take(self, sample: Sample) -> None:
         """Nothing: the service looks by itself."""
+
+    def start(self) -> None:
+        """See `detectors.AskedRun.start`."""
+        if self.standing.role == "refused":
+            self._seen = Seen((), 0, self.standing.code)
+        elif not self._may_leave():
+            self._seen = Seen((), 0, "service_not_asked")
+        elif self._outside is None:
+            self._seen = Seen((), 0, "service_unreachable")
+        else:
+            # Its own deadline ends it; a process that has to end does not wait for it.
+            self._thread = threading.Thread(target=self._ask, args=(self._outside,), name="service", daemon=True)
+            self._thread.start()
 
     def finish(self) -> Seen:
         """What the service said, or why it said nothing."""

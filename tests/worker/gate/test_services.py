@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import formatdate
@@ -15,6 +16,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -32,6 +34,7 @@ from worker.gate.pack_store import Evaluation, PackError, PackStore, Standing
 from worker.gate.robustness import ROADS
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
+from worker.inference import gate_models
 from worker.inference.sessions import LocalRunner
 from worker.media import client
 
@@ -377,18 +380,31 @@ def test_a_service_decides_only_when_calibrated_and_evaluated_within_bounds(tmp_
         store.standing("hive_deepfake")
 
 
+class Everything:
+    """A runner whose model of nudity gives the same to every picture."""
+
+    def __init__(self, nudity: float) -> None:
+        self._nudity = nudity
+
+    def run(self, model: str, inputs: Any) -> Any:
+        (output,) = gate_models.of_role("nsfw").contract.outputs
+        (batch,) = inputs.values()
+        return {output: np.tile(np.array([1 - self._nudity, self._nudity], np.float32), (len(batch), 1))}
+
+
 @pytest.fixture
 def screen(service: StandIn, photo: Upload, models_dir: Path, tmp_path: Path) -> Any:
     """Screen the photo as an upload, by a service that was accepted; `deciding` as if measured within bounds."""
 
-    def run(name: str = "hive_deepfake", *, deciding: bool, outside: Outside | None = None, **how: Any) -> Signal:
+    def run(
+        name: str = "hive_deepfake", *, deciding: bool, runner: Any = None, cards: Any = None, **how: Any
+    ) -> Signal:
         store = PackStore(tmp_path / "packs")
         store.accept(name, "contract", "operator")
         (one,) = store.standings()
         if deciding:
             one = replace(one, role="enforcing", code="", calibration=calibration(one.sha256))
-        way = outside or service.outside(**how)
-        at_hand = Screeners(LocalRunner(models_dir), {}, {}, [one], {}, way)
+        at_hand = Screeners(runner or LocalRunner(models_dir), cards or {}, {}, [one], {}, service.outside(**how))
         info = client.probe(photo.path)
         found = at_hand.look(photo.path, info, analysis(tmp_path, (info.width, info.height), [(0.0, [])]))
         return next(signal for signal in found if signal.kind == one.kind)
@@ -444,6 +460,19 @@ def test_one_that_fails_sends_the_upload_to_a_person_whatever_the_profile(
     assert decided(signal) == [("review", (f"face_forgery_{code}",))] * 3
     assert KEY not in caplog.text + repr(signal)
     assert KEY not in repr(service.outside())
+
+
+@pytest.mark.parametrize(("nudity", "sent"), [(0.01, True), (0.5, True), (0.95, False), (math.nan, False)])
+def test_what_this_house_refuses_or_could_not_look_at_is_never_sent(
+    service: StandIn, screen: Any, nudity: float, sent: bool
+) -> None:
+    """The model of nudity is one that gives `nudity` to everything."""
+    service.script[SYNC] = [GOOD]
+    signal = screen(deciding=True, runner=Everything(nudity), cards={"nsfw": gate_models.of_role("nsfw")})
+    assert len(service.asked) == sent
+    assert signal.value.get("code") == (None if sent else "service_not_asked")
+    if not sent:
+        assert {verdict for verdict, _ in decided(signal)} == {"review"}
 
 
 def test_no_face_is_no_answer_which_only_the_profile_for_trying_out_lets_pass(service: StandIn, screen: Any) -> None:
