@@ -167,12 +167,61 @@ def post(url: str, body: bytes, headers: Mapping[str, str], policy: Policy | Non
     """
     rules = policy or Policy()
     deadline = time.monotonic() + rules.total_seconds
-    with _response(url, rules, deadline, body=body, headers=headers) as response:
+    with _response(url, rules, deadline, verb="POST", body=body, headers=headers) as response:
         size = 0
         while size < rules.max_bytes and (piece := response.read1(_CHUNK)):
             _left(rules, deadline)
             size += len(piece)  # read, so that the other server may finish; how it ends does not matter
         return response.status
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a request carries: `before`, all bytes of `file`, `after`."""
+
+    before: bytes = b""
+    file: Path | None = None
+    after: bytes = b""
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes in turn. Raises OSError for a file that cannot be read."""
+        yield self.before
+        if self.file is not None:
+            with self.file.open("rb") as source:
+                while piece := source.read(_CHUNK):
+                    yield piece
+        yield self.after
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.before) + (self.file.stat().st_size if self.file is not None else 0) + len(self.after)
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """An answer of any status; names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def exchange(verb: str, url: str, body: Body, headers: Mapping[str, str], policy: Policy | None = None) -> Exchanged:
+    """One request of any kind, and its answer whole. Redirects are not followed: `headers` may hold a key.
+
+    Raises FetchError for an address that is not permitted, an answer that is too large or too late; OSError.
+    """
+    rules = policy or Policy()
+    deadline = time.monotonic() + rules.total_seconds
+    length = {"Content-Length": str(body.size)} if verb != "GET" else {}
+    pieces = body.pieces() if verb != "GET" else None
+    with _response(url, rules, deadline, verb=verb, body=pieces, headers={**headers, **length}) as response:
+        if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise FetchError("url_encoded")
+        kept = io.BytesIO()
+        _save(response, kept, rules, deadline)
+        return Exchanged(response.status, {k.lower(): v for k, v in response.headers.items()}, kept.getvalue())
 
 
 def check(url: str, policy: Policy | None = None) -> None:
@@ -296,16 +345,21 @@ def _connected(place: _Place, rules: Policy, deadline: float) -> ssl.SSLSocket:
 
 @contextmanager
 def _response(
-    url: str, rules: Policy, deadline: float, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    url: str,
+    rules: Policy,
+    deadline: float,
+    *,
+    verb: str = "GET",
+    body: bytes | Iterator[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
-    """The answer to one GET, or with `body` to one POST; what it says has not been read yet."""
+    """The answer to one request; what it says has not been read yet."""
     place = _place(url, rules)
     try:
         with closing(_connected(place, rules, deadline)) as connected:
             connection = http.client.HTTPSConnection(place.host, place.port)
             connection.sock = cast(Any, _Wire(connected, rules, deadline))
             said = {"User-Agent": _AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
-            verb = "GET" if body is None else "POST"
             connection.request(verb, place.target, body=body, headers={**said, **(headers or {})})
             with connection.getresponse() as response:
                 yield response

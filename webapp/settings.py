@@ -109,6 +109,12 @@ MODELS_DIR = Path(env("IMPRIMATUR_MODELS") or HOME / "models")
 # The models that an operator installed, and jobs may then choose; the engine reads the same variable.
 OPERATOR_MODELS_DIR = Path(env("IMPRIMATUR_OPERATOR_MODELS") or HOME / "operator-models")
 GATE_PACKS_DIR = Path(env("IMPRIMATUR_GATE_PACKS") or HOME / "gate-packs")  # detector packs; see `manage.py gate`
+# Services that judge uploads, by provider; none is asked before `manage.py gate packs accept`. Keys are secrets.
+GATE_SERVICES = {
+    name: {"url": env(f"{name.upper()}_URL"), "key": env(f"{name.upper()}_API_KEY")}
+    for name in ("reality_defender", "hive", "sensity")
+}
+GATE_SERVICE_SECONDS = env_int("GATE_SERVICE_SECONDS", 300)
 MODEL_MIRROR = env("IMPRIMATUR_MODEL_MIRROR")  # a URL under which the published model files lie by their names
 PRECISION_FILE = env("IMPRIMATUR_PRECISION")  # stands over worker/inference/precision.toml
 KEYS_DIR = HOME / "keys"

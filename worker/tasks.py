@@ -41,6 +41,7 @@ from worker.gate.signals import liveness, with_measured
 from worker.inference.client import ensure_engine
 from worker.listing import enrol_block, measure_listed, measure_lists
 from worker.materials import materialise
+from worker.outside_door import outside
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis
 from worker.pipeline.chosen_models import with_models
@@ -102,6 +103,7 @@ def screen_asset(asset_id: str) -> None:
             operator_models=settings.OPERATOR_MODELS_DIR,
             gate_packs=settings.GATE_PACKS_DIR,
             profile=settings.PROFILE,
+            outside=outside(),
         ) as at_hand:
             signals = measuring.measure(
                 path,

@@ -50,6 +50,21 @@ def asset(asset_id: str) -> dict[str, Any]:
     return services.asset_state(Asset.objects.get(pk=asset_id))
 
 
+def screening(asset_id: str) -> dict[str, Any]:
+    """How far the screening of an asset came, and what was kept of it."""
+    from webapp.jobs.models import Asset
+
+    found = Asset.objects.get(pk=asset_id)
+    return {
+        "state": found.state,
+        "starts": found.starts,
+        "progress": found.progress,
+        "records": list(found.screenings.values_list("decision", flat=True)),
+        "analysis": bool(found.analysis_name),
+        "previews": len(found.previews),
+    }
+
+
 def ask(
     role: str,
     source: str | None = None,

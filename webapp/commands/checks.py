@@ -280,6 +280,7 @@ def check_browser_reader() -> Iterator[Finding]:
 
 
 def check_screening() -> Iterator[Finding]:
+    from webapp.commands import gate_packs
     from worker.gate import screeners
     from worker.gate.pack_store import PackError, PackStore
 
@@ -300,6 +301,11 @@ def check_screening() -> Iterator[Finding]:
         return
     for one in standings:
         level: Level = "missing" if one.wanted and one.role == "refused" else "note" if one.code else "ok"
+        if one.service is not None:
+            keyless = "[service_key]" in (words := gate_packs.leaving(one))
+            level = "missing" if keyless and one.role == "enforcing" else level
+            yield Finding("screening", level, f"{one.kind} by the service {one.id}: {one.role}; {words}", one.detail)
+            continue
         yield Finding("screening", level, f"{one.kind} by the pack {one.id}: {one.role}", one.detail or one.code)
     for kind in sorted(set(screeners.DETECTED) - {one.kind for one in standings if one.role == "enforcing"}):
         words = f"{kind} is not screened: no pack decides; recorded as such, never as passed"

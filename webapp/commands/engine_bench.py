@@ -1,4 +1,4 @@
-"""`manage.py bench models|batch|quality|pipeline`: from options to a table, JSON and a plot."""
+"""`manage.py bench models|batch|quality|pipeline|gate`: from options to a table, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from webapp.commands.progress import ProgressBar
 from worker.bench import plots
 from worker.bench.batch import bench_batch
 from worker.bench.frames import material
+from worker.bench.gate import bench_gate
 from worker.bench.jobs import Choice
 from worker.bench.models import bench_models
 from worker.bench.pipeline import bench_pipeline
@@ -112,6 +113,19 @@ def _pipeline(space: Workspace, options: dict[str, Any], progress: Progress) -> 
         )
 
 
+def _gate(space: Workspace, options: dict[str, Any], progress: Progress) -> Report:
+    with tempfile.TemporaryDirectory(prefix="gate-", dir=space.home) as name:
+        return bench_gate(
+            space,
+            options["photo"],
+            Path(name),
+            seconds=options["seconds"],
+            size=_size(options["size"]),
+            entries=options["entries"],
+            progress=progress,
+        )
+
+
 def _choice(space: Workspace, options: dict[str, Any]) -> Choice | None:
     """What --swapper and --enhancer name; the first swapper of --models, if there is one."""
     swappers = [card.name for card in space.models.extra.values() if card.role == "face_swapper"]
@@ -141,4 +155,4 @@ def _check(options: dict[str, Any]) -> None:
         raise CommandError(f"Less than {_ROOM >> 30} GiB are free in {settings.HOME}. Nothing was measured.")
 
 
-_BENCHES = {"models": _models, "batch": _batch, "quality": _quality, "pipeline": _pipeline}
+_BENCHES = {"models": _models, "batch": _batch, "quality": _quality, "pipeline": _pipeline, "gate": _gate}

@@ -1,4 +1,4 @@
-"""The options of `manage.py bench models|batch|quality|pipeline`, apart from what they start."""
+"""The options of `manage.py bench models|batch|quality|pipeline|gate`, apart from what they start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-BENCHES = ("models", "batch", "quality", "pipeline")
+BENCHES = ("models", "batch", "quality", "pipeline", "gate")
 SAMPLES = settings.BASE_DIR / "tests" / "samples"
 _PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -22,19 +22,25 @@ Without --models only the built-in swap is measured. With a folder of ONNX files
 landmarks, embedding, swapper) the neural set runs too: on the real models for what a frame and a photo cost over the
 models themselves, and on a pretend device for the host's share.
 """
+_GATE = """\
+Processor time of screening a film and a photo as uploads are, in all processes: nudity and age (each picture that is
+looked at decoded once for both) over the film's length, each look apart, the face analysis apart, the lists and the
+rest apart; peak memory of all processes at a tenth of the length and at the full length. Detector packs are left out.
+"""
 _EXAMPLES = """\
 examples:
   manage.py bench pipeline                                       the built-in swap, some minutes
   manage.py bench pipeline --models DIR --json pipeline.json     the neural set too
   manage.py bench pipeline --seconds 10 600                      peak memory of a ten-minute clip against ten seconds
   manage.py bench models --models DIR --only hyperswap_1a_256    one model alone and through the engine
+  manage.py bench gate --seconds 600 --entries 1000000           screening ten minutes of film, with a list of hashes
   manage.py bench batch                                          a pretend device with 1 to 32 open runs
   manage.py bench quality --images photos                        what the swap does to your own pictures
 """
 
 
 def add_arguments(what: Any) -> None:
-    """Add the four parsers to the subparsers `what`."""
+    """Add the five parsers to the subparsers `what`."""
     models = _parser(what, "models", "each model alone and through the engine: load, latency, items per second, memory")
     models.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these models only")
     models.add_argument("--seconds", type=float, default=1.0, help="of each model and batch size (default: 1)")
@@ -66,6 +72,16 @@ def add_arguments(what: Any) -> None:
         "--neural-frames", type=int, nargs=2, default=[8, 24], metavar="N",
         help="lengths of the clips that real neural models swap (default: 8 24)",
     )  # fmt: skip
+
+    gate = _parser(what, "gate", "screening an upload: processor time of each part, and whether memory is flat", _GATE)
+    gate.add_argument(
+        "--seconds", type=float, default=60.0, help="length of the film; what is required holds for 600 (default: 60)"
+    )
+    gate.add_argument("--size", default="1920x1080", help="size of the film (default: %(default)s)")
+    gate.add_argument("--photo", type=Path, default=SAMPLES / "astronaut.jpg", help="portrait to make films of")
+    gate.add_argument(
+        "--entries", type=int, default=0, help="hashes of a drawn list to compare with, say 1000000 (default: none)"
+    )
 
 
 def _parser(what: Any, name: str, help_: str, description: str | None = None) -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from worker.gate.robustness import ROADS
 from worker.inference import packs
 from worker.inference.client import ensure_engine
 from worker.inference.connection import connect
+from worker.outside_door import outside
 
 HELP = """\
 The manifest is a CSV file with the columns file, label (bona_fide or attack), species, source and, if you like, group.
@@ -40,12 +41,11 @@ def calibrate(folder: Path, manifest: Path, pack: str, method: calibration.Metho
     (standing,) = _chosen(_store(), pack)
     rows = _measure(entries, [standing], ())[standing.id, AS_IT_IS]
     told = [row for row in rows if row.score is not None]
-    assert standing.pack is not None
     found = calibration.calibrate(
         [row.score for row in told if row.score is not None],
         [row.entry.fake for row in told],
         method,
-        pack_sha256=standing.pack.sha256,
+        pack_sha256=standing.sha256,
         data_sha256=evaluation.data_sha256(entries),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         bpcer=bpcer,
@@ -140,7 +140,9 @@ def _measure(
                     f"The engine was started before {one.id} was installed. Nothing was measured. Stop the workers, "
                     "wait until the engine has ended, and try again.",
                 )
-        return evaluation.run_packs(entries, standings, client, engine, roads=roads, progress=bar.show)
+        return evaluation.run_packs(
+            entries, standings, client, engine, roads=roads, outside=outside(), progress=bar.show
+        )
 
 
 def _chosen(store: PackStore, pack: str) -> list[Standing]:

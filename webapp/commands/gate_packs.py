@@ -9,8 +9,10 @@ from typing import Any
 
 from django.conf import settings
 
+from worker.gate.outside_services import SERVICES
 from worker.gate.pack_store import PackStore, Standing
 from worker.inference import packs
+from worker.outside_door import outside
 
 HELP = """\
 Detectors for forged faces and generated pictures. None is shipped: a pack is an ONNX file and a manifest that says what
@@ -21,11 +23,17 @@ BPCER at most 5 %, APCER of the worst species at most 20 %, at least 50 sources 
 never decisive. Even then a detector only asks a person; it never refuses by itself. The packs nsfw_1, nsfw_2 and nsfw_3
 look for nudity beside the built-in model: where two agree on more than a tenth of a file's pictures, it is refused.
 
+Services that judge uploads (Reality Defender, Hive, Sensity) stand among the packs and are off: to be asked they are
+sent the upload itself, which then leaves this house. `accept` with a reason turns one on, `remove` off again; its key
+is REALITY_DEFENDER_API_KEY, HIVE_API_KEY or SENSITY_API_KEY (or the same with _FILE, naming a file that holds it).
+What this house itself refuses for nudity or age is never sent.
+
   manage.py gate packs known                                  manifests that come along
   manage.py gate packs install meso4_df --model meso4_df.onnx one of them, with the file you have
   manage.py gate packs install my_detector.toml --pin         your own manifest, its model beside it
   manage.py gate packs list                                   what is installed, and what each may do and why
   manage.py gate packs accept sbi --reason "our agreement of 2026-03-01"
+  manage.py gate packs accept hive_deepfake --reason "contract and notice of 2026-05-04"
   manage.py gate packs enforce my_detector                    let it decide; `relax` takes that back
   manage.py gate packs remove my_detector
 
@@ -44,6 +52,8 @@ def run(action: str, name: str, options: dict[str, Any]) -> Iterator[str]:
         case "known":
             for one in map(packs.read, packs.shipped().values()):
                 yield f"{one.id:24} {one.kind:13} {one.title}. {one.licence}. Weights: {one.weights}"
+            for service in SERVICES.values():
+                yield f"{service.id:24} {service.kind:13} {service.title}. A service: uploads would leave this house."
         case "list":
             found = store().standings(compare=True)
             yield from map(line, found)
@@ -78,7 +88,17 @@ def line(one: Standing) -> str:
     words = f"{one.id:24} {one.kind:13} {one.role:10}"
     if one.code:
         words += f" {one.detail or one.code} [{one.code}]"
+    if one.service is not None:
+        words += f" {leaving(one)}"
     if one.evaluation is not None:
         worst = max(one.evaluation.apcer.values(), default=float("nan"))
         words += f" (BPCER {one.evaluation.bpcer:.1%}, worst APCER {worst:.1%}, AUC {one.evaluation.auc:.3f})"
     return words
+
+
+def leaving(one: Standing) -> str:
+    """Where the uploads go for a service, and why that is allowed."""
+    assert one.service is not None
+    account = outside().accounts[one.service.provider]
+    words = f"uploads leave this house, to {account.url} ({one.leaves})"
+    return words if account.key else f"{words}; its key {one.service.provider.upper()}_API_KEY is not set [service_key]"

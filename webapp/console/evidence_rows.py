@@ -97,6 +97,8 @@ def _of(signal: Mapping[str, Any]) -> Iterator[Row]:
 
 def _pack(kind: str, pack: Value) -> Row:
     title = f"{name(kind)}: {pack.get('title') or pack.get('id')}"
+    if pack.get("service"):
+        title += " (a service outside of this house)"
     tool = f"{pack.get('id')}, {pack.get('role') or 'role unknown'}"
     if pack.get("code"):
         return Row(title, f"No answer ({pack['code']})", "", tool, measured=False)

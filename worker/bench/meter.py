@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from worker.media.sandbox import processor_seconds
 
 _BUSY: Final = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal of /proc/stat (proc(5))
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,56 @@ def peak_bytes(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+class PeakMemory:
+    """The largest resident sets while the block runs, in bytes: this process and its children, the engine, and both at
+    one time. Looked at each `_LOOK` seconds; pages that processes share count in each, so a sum is an upper bound."""
+
+    _LOOK: Final = 0.25
+
+    def __init__(self, engine: Path) -> None:
+        """`engine` is the socket of the engine to be counted."""
+        self._engine = owner(engine)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak memory", daemon=True)
+        self.own, self.engine, self.all = 0, 0, 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            engine = _resident([self._engine]) if self._engine is not None else 0
+            own = _resident(pid for pid in _tree(os.getpid()) if pid != self._engine)
+            self.own, self.engine = max(self.own, own), max(self.engine, engine)
+            self.all = max(self.all, own + engine)
+            if self._done.wait(self._LOOK):
+                return
+
+
+def _tree(pid: int) -> Iterator[int]:
+    """A process and all below it."""
+    yield pid
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    yield from _tree(int(child))
+
+
+def _resident(pids: Iterable[int]) -> int:
+    """Resident bytes of processes together; one that has ended has none."""
+    pages = 0
+    for pid in pids:
+        with suppress(OSError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * _PAGE
 
 
 def _machine_seconds() -> float:

@@ -34,6 +34,12 @@ CODES: Final = frozenset(
         "pack_not_loaded",
         "provider_unavailable",
         "record_unreadable",
+        "service_answer",
+        "service_key",
+        "service_limited",
+        "service_not_asked",
+        "service_unfit",
+        "service_unreachable",
         "timeout",
     }
 )

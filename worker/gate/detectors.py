@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import cv2
 import numpy as np
@@ -67,11 +67,38 @@ def usable(rgb: NDArray[np.uint8], face: SampledFace) -> bool:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one pack saw: (seconds, raw score) of each face or picture, and how many faces it could not use."""
+    """What one pack saw: (seconds, raw score) of each face or picture, and how many faces it could not use.
+
+    A service judges the whole file itself: `score`, with what it `told` beside that for the evidence.
+    """
 
     scores: tuple[tuple[float, float], ...]
     not_applicable: int
     code: str = ""  # why there is nothing, where the pack broke
+    score: float | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Run(Protocol):
+    """One pack or service on its way through an upload."""
+
+    standing: Standing
+
+    def take(self, sample: Sample) -> None:
+        """Look at one picture; raises nothing."""
+        ...
+
+    def finish(self) -> Seen:
+        """What was seen; raises nothing."""
+        ...
+
+
+class AskedRun(Run, Protocol):
+    """A service: it is asked at the end, when the looks before it have said what they saw."""
+
+    def start(self) -> None:
+        """Ask, without waiting for the answer."""
+        ...
 
 
 class PackRun:
@@ -127,13 +154,22 @@ class DetectorLook:
     """The packs of one kind; ends in the signal of that kind."""
 
     def __init__(
-        self, kind: str, runner: ModelRunner, standings: Sequence[Standing], tracks: Sequence[Track], *, video: bool
+        self,
+        kind: str,
+        runner: ModelRunner,
+        standings: Sequence[Standing],
+        tracks: Sequence[Track],
+        *,
+        video: bool,
+        services: Sequence[AskedRun] = (),
     ) -> None:
-        """`standings` are those of this kind; none of them need be usable."""
+        """`standings` are those of this kind; none of them need be usable. `services` are asked when it is finished."""
         self.kind = kind
         self._video = video
         self._standings = standings
-        self._runs = [PackRun(runner, one, tracks) for one in standings if one.pack is not None]
+        self._runs: list[Run] = [PackRun(runner, one, tracks) for one in standings if one.pack is not None]
+        self._runs += services
+        self._services = services
 
     def take(self, sample: Sample) -> None:
         """See `Look.take`."""
@@ -142,6 +178,8 @@ class DetectorLook:
 
     def finish(self) -> Signal:
         """See `Look.finish`."""
+        for service in self._services:
+            service.start()
         seen = {run.standing.id: run.finish() for run in self._runs}
         # A manifest that cannot be read has no run, only a code.
         broken = {one.id: Seen((), 0, one.code) for one in self._standings if one.id not in seen}
@@ -177,6 +215,8 @@ def judge(kind: str, standings: Sequence[Standing], seen: Mapping[str, Seen], *,
 
 def file_score(pack_kind: str, seen: Seen, *, video: bool) -> float | None:
     """The raw score of a whole file, None where there were too few usable faces."""
+    if seen.score is not None:
+        return seen.score
     frames = aggregate.per_frame(seen.scores)
     least = aggregate.LEAST_FACES if video and pack_kind == "face_forgery" else 1
     if len(seen.scores) < least:
@@ -190,17 +230,19 @@ def _lost(standing: Standing) -> bool:
 
 
 def _row(standing: Standing, seen: Seen, kind: str, *, video: bool) -> dict[str, Any]:
-    pack, calibration = standing.pack, standing.calibration
+    calibration = standing.calibration
     row: dict[str, Any] = {
         "id": standing.id,
-        "title": pack.title if pack else "",
-        "sha256": pack.sha256 if pack else "",
+        "title": standing.title,
+        "sha256": standing.sha256,
         "role": standing.role,
         "standing": standing.code,
         "code": seen.code,
         "faces": len(seen.scores),
         "not_applicable": seen.not_applicable,
     }
+    if standing.service is not None:
+        row["service"] = {"provider": standing.service.provider, **seen.told}
     if standing.evaluation is not None:
         worst = max(standing.evaluation.apcer.values(), default=math.nan)
         rates = {"bpcer": standing.evaluation.bpcer, "worst_apcer": worst, "auc": standing.evaluation.auc}

@@ -15,11 +15,13 @@ import numpy as np
 
 from worker.gate import metrics
 from worker.gate.calibration import Calibration
-from worker.gate.detectors import PackRun, file_score
+from worker.gate.detectors import PackRun, Run, file_score
 from worker.gate.metrics import Rates, Scored
+from worker.gate.outside import Outside, Upload
 from worker.gate.pack_store import Evaluation, PackError, Standing
 from worker.gate.robustness import ROADS
 from worker.gate.sampling import Sample, samples
+from worker.gate.service_run import ServiceRun
 from worker.inference.packages import sha256_of
 from worker.inference.types import ModelRunner
 from worker.media import client
@@ -92,22 +94,28 @@ def run_packs(
     engine_socket: Path,
     *,
     roads: Sequence[str] = (),
+    outside: Outside | None = None,
     progress: Progress | None = None,
 ) -> dict[tuple[str, str], list[Measured]]:
     """What each pack says about each file, by (pack, road); the road `AS_IT_IS` is always among them.
 
-    Every file is decoded and analysed once. One that cannot be read is not answered, with the error's code. Raises
-    ModelError where the engine fails, PackError where a pack breaks: half an evaluation is none.
+    Every file is decoded and analysed once; a service is sent it `outside`, on no other road. One that cannot be read
+    is not answered, with the error's code. Raises ModelError where the engine fails, PackError where a pack breaks:
+    half an evaluation is none.
     """
     chosen: dict[str, Callable[[Sample], Sample]] = {AS_IT_IS: lambda sample: sample}
     chosen |= {road: ROADS[road] for road in roads}
-    found: dict[tuple[str, str], list[Measured]] = {(one.id, road): [] for one in standings for road in chosen}
+    found: dict[tuple[str, str], list[Measured]] = {
+        (one.id, road): [] for one in standings for road in chosen if one.service is None or road == AS_IT_IS
+    }
     with TemporaryDirectory(prefix="imprimatur-evaluate-") as scratch:
         for number, entry in enumerate(entries):
             if progress is not None:
                 progress(f"{number + 1} of {len(entries)} files", number / len(entries))
             try:
-                scores = _one(entry, standings, runner, engine_socket, scratch=Path(scratch), roads=chosen)
+                scores = _one(
+                    entry, standings, runner, engine_socket, scratch=Path(scratch), roads=chosen, outside=outside
+                )
             except MediaError as error:
                 scores = dict.fromkeys(found, Measured(entry, None, error.code))
             for key, measured in scores.items():
@@ -123,8 +131,10 @@ def _one(
     *,
     scratch: Path,
     roads: Mapping[str, Callable[[Sample], Sample]],
+    outside: Outside | None,
 ) -> dict[tuple[str, str], Measured]:
-    kind = client.identify(entry.path).kind
+    sniffed = client.identify(entry.path)
+    kind = sniffed.kind
     tracks: tuple[Track, ...] = ()
     pictures: Iterable[Sample]
     if kind == "photo" and all(one.kind == "ai_image" for one in standings):
@@ -136,18 +146,24 @@ def _one(
         analysis = Analysis.load(out)
         tracks = analysis.tracks
         pictures = samples(entry.path, kind, analysis, dense=True)
-    runs = {(one.id, road): PackRun(runner, one, tracks) for one in standings for road in roads}
-    for sample in pictures:
+    upload = Upload(entry.path, sniffed.mime, kind)
+    asked = {one.id: ServiceRun(one, outside, upload, may_leave=lambda: True) for one in standings if one.service}
+    local = [one for one in standings if one.service is None]
+    runs: dict[tuple[str, str], Run] = {(one.id, road): PackRun(runner, one, tracks) for one in local for road in roads}
+    for sample in pictures if local else ():
         for road, change in roads.items():
             changed = change(sample)
-            for one in standings:
+            for one in local:
                 runs[one.id, road].take(changed)
+    runs |= {(name, AS_IT_IS): run for name, run in asked.items()}
+    for service in asked.values():
+        service.start()
     found = {}
     for key, run in runs.items():
         seen = run.finish()
         if seen.code:
             raise PackError(seen.code, f"The pack {key[0]} broke on {entry.path.name} ({seen.code}). Nothing was kept.")
-        score = file_score(run.pack.kind, seen, video=kind == "video")
+        score = file_score(run.standing.kind, seen, video=kind == "video")
         found[key] = Measured(entry, score, "" if score is not None else "not_applicable")
     return found
 
@@ -178,8 +194,7 @@ def report(
     standing: Standing, measured: Mapping[str, Sequence[Measured]], data_sha256: str, *, seed: int = 0
 ) -> Report:
     """Sum up what a pack said, by road. Without a calibration there is no frozen threshold, and no right to decide."""
-    pack, calibration = standing.pack, standing.calibration
-    assert pack is not None
+    calibration = standing.calibration
     threshold = calibration.review if calibration is not None else 0.5
     scored = {road: [_scored(one, calibration) for one in rows] for road, rows in measured.items()}
     by_road = {road: metrics.rates(rows, threshold, seed=seed) for road, rows in scored.items()}
@@ -193,7 +208,7 @@ def report(
         brier = metrics.brier(truth, probabilities) if told else None
         ece = metrics.calibration_error(truth, probabilities) if told else None
         evaluation = Evaluation(
-            pack_sha256=pack.sha256,
+            pack_sha256=standing.sha256,
             calibration_date=calibration.date,
             data_sha256=data_sha256,
             date=date,
@@ -203,7 +218,9 @@ def report(
             sources=dict(plain.sources),
             auc=plain.auc,
         )
-    return Report(standing.id, pack.sha256, data_sha256, date, calibration is not None, by_road, brier, ece, evaluation)
+    return Report(
+        standing.id, standing.sha256, data_sha256, date, calibration is not None, by_road, brier, ece, evaluation
+    )
 
 
 def check_apart(standing: Standing, data_sha256: str) -> None:

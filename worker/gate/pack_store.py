@@ -3,6 +3,9 @@
 Each pack lies in a folder of its own (manifest and model); `packs.json` beside them holds what was measured and decided
 here. A pack decides (`enforcing`) only while its file, licence, calibration and evaluation are all in order and the
 operator asked for it; else it is run as `advisory`, recorded and never decisive, or not at all.
+
+A service outside of this house (`outside_services`) stands among them once the operator accepted that uploads are sent
+to it; calibration, evaluation and role are those of any pack.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from worker.gate.calibration import Calibration, CalibrationError
+from worker.gate.outside_services import SERVICES, Service
 from worker.inference import packs
 from worker.inference.builtin import write_atomically
 from worker.inference.file_lock import held
@@ -76,7 +80,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Standing:
-    """One pack as it stands: `code` says why it is not enforcing, "" if it is. `pack` is None for a broken manifest."""
+    """One pack or service as it stands: `code` says why it is not enforcing, "" if it is. Both `pack` and `service` are
+    None for a broken manifest; `leaves` is why the operator lets uploads leave this house for a service."""
 
     id: str
     kind: str
@@ -87,6 +92,20 @@ class Standing:
     calibration: Calibration | None = None
     evaluation: Evaluation | None = None
     wanted: bool = False  # the operator asked for it to decide
+    service: Service | None = None
+    leaves: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """What measurements of it are bound to; "" for a broken manifest."""
+        known = self.pack or self.service
+        return known.sha256 if known is not None else ""
+
+    @property
+    def title(self) -> str:
+        """Its name to read; "" for a broken manifest."""
+        known = self.pack or self.service
+        return known.title if known is not None else ""
 
 
 def not_loaded(standing: Standing) -> Standing:
@@ -103,6 +122,7 @@ class _Record:
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     enforced: dict[str, dict[str, str]] = field(default_factory=dict)
     drift: dict[str, dict[str, Any]] = field(default_factory=dict)
+    services: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class PackStore:
@@ -122,6 +142,9 @@ class PackStore:
             name: self._standing(name, pack, record, compare=compare)
             for name, pack in packs.installed(self.folder).items()
         }
+        for name in record.services:
+            if (service := SERVICES.get(name)) is not None and name not in found:
+                found[name] = self._service(service, record)
         for name, wanted in record.enforced.items():
             if name not in found:
                 found[name] = Standing(name, wanted["kind"], "refused", "pack_missing", wanted=True)
@@ -144,6 +167,12 @@ class PackStore:
         forbids commercial use needs a `reason`, which is written down. Raises PackError `hash_unknown`,
         `licence_not_accepted`, and ModelError as `packs.read` and `packs.examine`; then nothing was changed.
         """
+        if str(source) in SERVICES:
+            raise PackError(
+                "pack_is_a_service",
+                f"{source} is a service outside of this house: there is nothing to install. Nothing was changed. To "
+                f'send uploads to it: gate packs accept {source} --reason "…".',
+            )
         manifest = packs.shipped().get(str(source), Path(source))
         pack = packs.read(manifest)
         path = model or manifest.with_name(pack.file or f"{pack.id}.onnx")
@@ -176,24 +205,39 @@ class PackStore:
         return self.standing(pack.id)
 
     def remove(self, name: str) -> bool:
-        """Take a pack away, with its role; whether one was there. What was measured of it stays."""
+        """Take a pack away, with its role; whether one was there. What was measured of it stays. To a service nothing
+        is sent any more."""
         with self._turn() as record:
-            there = (self.folder / _plain(name)).is_dir()
+            there = (self.folder / _plain(name)).is_dir() or name in record.services
+            record.services.pop(name, None)
             shutil.rmtree(self.folder / _plain(name), ignore_errors=True)
             record.enforced.pop(name, None)
         return there
 
     def accept(self, name: str, reason: str, by: str) -> None:
-        """Write down that the pack may be used under its licence, and why. Raises PackError."""
-        pack = self._installed(name)
+        """Write down that the pack may be used under its licence, or that uploads may be sent to the service, and why.
+
+        Raises PackError.
+        """
         if not reason.strip():
-            raise PackError("reason_required", "Accepting a licence needs its reason. Nothing was changed.")
+            raise PackError(
+                "reason_required",
+                "Accepting a licence, or that uploads leave this house, needs its reason. Nothing was changed. Give it "
+                'with --reason "…".',
+            )
+        if name in SERVICES:
+            with self._turn() as record:
+                record.services[name] = {"reason": reason.strip(), "by": by, "at": _now()}
+            return
+        pack = self.standing(name).pack
+        if pack is None:
+            raise _broken(name)
         with self._turn() as record:
             record.licences[name] = {**_acceptance(pack, reason), "by": by}
 
     def keep_calibration(self, name: str, found: Calibration) -> None:
         """Keep a calibration; an evaluation and a drift that rest on an earlier one are void. Raises PackError."""
-        self._installed(name)
+        self._need(name)
         with self._turn() as record:
             record.calibrations[name] = found.to_dict()
             for stale in (record.evaluations, record.enforced, record.drift):
@@ -201,7 +245,7 @@ class PackStore:
 
     def keep_evaluation(self, name: str, found: Evaluation) -> None:
         """Keep what was measured at the frozen thresholds. Raises PackError."""
-        self._installed(name)
+        self._need(name)
         with self._turn() as record:
             record.evaluations[name] = asdict(found)
 
@@ -230,46 +274,32 @@ class PackStore:
         with self._turn() as record:
             record.enforced.pop(name, None)
 
-    def _installed(self, name: str) -> Pack:
-        pack = self.standing(name).pack
-        if pack is None:
-            raise PackError(
-                "pack_malformed", f"The manifest of {name} is broken. Nothing was changed. Install it again."
-            )
-        return pack
+    def _need(self, name: str) -> None:
+        if not self.standing(name).sha256:
+            raise _broken(name)
 
     def _standing(self, name: str, pack: Pack | ModelError, record: _Record, *, compare: bool) -> Standing:
         wanted = name in record.enforced
         if isinstance(pack, ModelError):
             kind = record.enforced.get(name, {}).get("kind", "")
             return Standing(name, kind, "refused", pack.code, pack.message, wanted=wanted)
-        calibration, evaluation = _calibration(record, pack), _evaluation(record, pack)
-        if evaluation is not None and calibration is not None and evaluation.calibration_date != calibration.date:
-            evaluation = None
-        code, detail, role = "", "", "advisory"
+        refused = ""
         path = self.folder / name / packs.MODEL
         if not path.is_file():
-            code, role = "pack_missing", "refused"
+            refused = "pack_missing"
         elif path.stat().st_size != pack.size or (compare and sha256_of(path) != pack.sha256):
-            code, role = "model_hash_mismatch", "refused"
+            refused = "model_hash_mismatch"
         elif not _accepted(pack, record):
-            code, role = "pack_licence_not_accepted", "refused"
-        elif pack.kind == "nsfw":
-            role = "voting"  # by its manifest's own threshold, together with others
-        elif calibration is None:
-            code, detail = "not_calibrated", "it was not calibrated on your own files"
-        elif evaluation is None:
-            code, detail = "not_evaluated", "it was not evaluated at the thresholds of its calibration"
-        elif evaluation.problem():
-            code, detail = "outside_bounds", evaluation.problem()
-        elif name in record.drift:
-            code, detail = "drifted", f"its scores have drifted (PSI {record.drift[name].get('psi')})"
-        elif not wanted:
-            code = "not_enforced"
-        else:
-            role = "enforcing"
-        standing: Role = role  # type: ignore[assignment]
-        return Standing(name, pack.kind, standing, code, detail, pack, calibration, evaluation, wanted)
+            refused = "pack_licence_not_accepted"
+        standing = _judged(Standing(name, pack.kind, "advisory", refused, pack=pack, wanted=wanted), record)
+        # By its manifest's own threshold, together with others.
+        return replace(standing, role="voting", code="", detail="") if pack.kind == "nsfw" and not refused else standing
+
+    def _service(self, service: Service, record: _Record) -> Standing:
+        leaves = record.services[service.id].get("reason", "")
+        wanted = service.id in record.enforced
+        one = Standing(service.id, service.kind, "advisory", "", wanted=wanted, service=service, leaves=leaves)
+        return _judged(one, record)
 
     def _put(self, pack: Pack, path: Path) -> None:
         """The folder of a pack appears whole: made aside, then renamed over the earlier one."""
@@ -321,20 +351,48 @@ class PackStore:
             ) from error
 
 
-def _calibration(record: _Record, pack: Pack) -> Calibration | None:
+def _judged(one: Standing, record: _Record) -> Standing:
+    """What a pack or service may do by what was measured of it; one with a `code` is refused with that."""
+    calibration, evaluation = _calibration(record, one), _evaluation(record, one)
+    if evaluation is not None and calibration is not None and evaluation.calibration_date != calibration.date:
+        evaluation = None
+    code, detail = one.code, ""
+    role: Role = "refused" if code else "advisory"
+    if code:
+        pass
+    elif calibration is None:
+        code, detail = "not_calibrated", "it was not calibrated on your own files"
+    elif evaluation is None:
+        code, detail = "not_evaluated", "it was not evaluated at the thresholds of its calibration"
+    elif evaluation.problem():
+        code, detail = "outside_bounds", evaluation.problem()
+    elif one.id in record.drift:
+        code, detail = "drifted", f"its scores have drifted (PSI {record.drift[one.id].get('psi')})"
+    elif not one.wanted:
+        code = "not_enforced"
+    else:
+        role = "enforcing"
+    return replace(one, role=role, code=code, detail=detail, calibration=calibration, evaluation=evaluation)
+
+
+def _broken(name: str) -> PackError:
+    return PackError("pack_malformed", f"The manifest of {name} is broken. Nothing was changed. Install it again.")
+
+
+def _calibration(record: _Record, one: Standing) -> Calibration | None:
     try:
-        found = Calibration.of(record.calibrations[pack.id])
+        found = Calibration.of(record.calibrations[one.id])
     except (KeyError, CalibrationError):
         return None
-    return found if found.pack_sha256 == pack.sha256 else None
+    return found if found.pack_sha256 == one.sha256 else None
 
 
-def _evaluation(record: _Record, pack: Pack) -> Evaluation | None:
+def _evaluation(record: _Record, one: Standing) -> Evaluation | None:
     try:
-        found = Evaluation(**record.evaluations[pack.id])
+        found = Evaluation(**record.evaluations[one.id])
     except (KeyError, TypeError):
         return None
-    return found if found.pack_sha256 == pack.sha256 else None
+    return found if found.pack_sha256 == one.sha256 else None
 
 
 def _accepted(pack: Pack, record: _Record) -> bool:

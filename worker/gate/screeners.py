@@ -9,14 +9,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from worker.gate import pack_store, signals
+from worker.gate import content_policy, pack_store, profiles, signals
 from worker.gate.age import AgeLook
 from worker.gate.content_policy import KINDS
 from worker.gate.detectors import DetectorLook
 from worker.gate.looking import Look, look_at
 from worker.gate.nsfw import VOTES, NsfwLook
+from worker.gate.outside import Outside, Upload
 from worker.gate.pack_store import PackError, PackStore, Standing
-from worker.gate.sampling import samples
+from worker.gate.sampling import Sample, samples
+from worker.gate.service_run import ServiceRun
 from worker.gate.signals import Signal
 from worker.inference import gate_models, packs, registry
 from worker.inference.connection import EngineClient, connect
@@ -37,6 +39,7 @@ class Screeners:
     `cards` are the models of "nsfw" and "age" that may be used; `missing` says of a kind without any why ("not_built",
     "licence_not_accepted", "not_loaded", "no_engine"); `left_out` are further ones that the engine has not taken in;
     `failures` names kinds whose tool is there and cannot be asked.
+    Services are asked `outside`.
     """
 
     runner: ModelRunner | None
@@ -45,25 +48,22 @@ class Screeners:
     packs: Sequence[Standing]
     failures: Mapping[str, str]
     left_out: Sequence[str] = ()
+    outside: Outside | None = None
 
     def look(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
         """The signals of all four kinds, in order. Raises MediaError, AnalysisError for a file that cannot be read."""
-        found = {kind: signals.failed(kind, code) for kind, code in self.failures.items()}
-        found |= {
-            kind: Signal(kind, "not_installed", {"code": code})
-            for kind, code in self.missing.items()
-            if kind not in found
-        }
-        looks = [] if self.runner is None else self._looks(self.runner, info, analysis, found)
+        found, looks = self._known(), self.looks(path, info, analysis)
         if looks:
-            dense = any(isinstance(one, DetectorLook) for one in looks)
-            measured = look_at(samples(path, info.kind, analysis, dense=dense), looks)
+            measured = look_at(self.pictures(path, info, analysis, looks), looks)
             found |= {look.kind: signal for look, signal in zip(looks, measured, strict=True)}
         return [found.get(kind) or Signal(kind, "not_installed", {"code": "no_pack"}) for kind in KINDS]
 
-    def _looks(
-        self, runner: ModelRunner, info: MediaInfo, analysis: Analysis, found: Mapping[str, Signal]
-    ) -> list[Look]:
+    def looks(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Look]:
+        """What will look at this upload, each once; `look_at` them with `pictures`, in this order: a service is sent
+        nothing that this house refuses for nudity or age, and nothing where the look for these broke."""
+        runner, found = self.runner, self._known()
+        if runner is None:
+            return []
         looks: list[Look] = []
         voters = [one for one in self.packs if one.kind == "nsfw"]
         if ("nsfw" in self.cards or len(voters) >= VOTES) and found.get("nsfw", _ABSENT).status == "not_installed":
@@ -71,11 +71,59 @@ class Screeners:
             looks.append(NsfwLook(runner, card, voters))
         if "age" in self.cards and "age" not in found:
             looks.append(AgeLook(runner, self.cards["age"], analysis.tracks, self.left_out))
+        own_looks = [_Noted(look) for look in looks]
+        looks = [*own_looks]
+
+        def may_leave() -> bool:
+            return not any(kind in self.failures for kind in BUILT) and _harmless([one.signal for one in own_looks])
+
         for kind in DETECTED:
             own = [one for one in self.packs if one.kind == kind]
             if own and kind not in found:
-                looks.append(DetectorLook(kind, runner, own, analysis.tracks, video=info.kind == "video"))
+                upload = Upload(path, info.mime, info.kind)
+                services = [
+                    ServiceRun(one, self.outside, upload, may_leave=may_leave) for one in own if one.service is not None
+                ]
+                looks.append(
+                    DetectorLook(kind, runner, own, analysis.tracks, video=info.kind == "video", services=services)
+                )
         return looks
+
+    def pictures(self, path: Path, info: MediaInfo, analysis: Analysis, looks: Sequence[Look]) -> Iterator[Sample]:
+        """The pictures that these `looks` take. Raises MediaError, AnalysisError."""
+        return samples(path, info.kind, analysis, dense=any(isinstance(one, DetectorLook) for one in looks))
+
+    def _known(self) -> dict[str, Signal]:
+        """What is said of a kind before anything is looked at."""
+        found = {
+            kind: Signal(kind, "not_installed", {"code": code})
+            for kind, code in self.missing.items()
+            if kind not in self.failures
+        }
+        return found | {kind: signals.failed(kind, code) for kind, code in self.failures.items()}
+
+
+class _Noted:
+    """A look whose signal is known to those after it; None where it broke."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self.kind = look.kind
+        self.signal: Signal | None = None
+
+    def take(self, sample: Sample) -> None:
+        self._look.take(sample)
+
+    def finish(self) -> Signal:
+        self.signal = self._look.finish()
+        return self.signal
+
+
+def _harmless(seen: Sequence[Signal | None]) -> bool:
+    """Whether nothing of what was seen is refused, and nothing that was asked broke."""
+    known = {signal.kind: signal for signal in seen if signal is not None}
+    verdicts = {rule.verdict for rule in content_policy.findings(known, profiles.named("strict"))}
+    return len(known) == len(seen) and "reject" not in verdicts
 
 
 _ABSENT: Final = Signal("nsfw", "not_installed")
@@ -85,11 +133,18 @@ NOTHING: Final = Screeners(None, MappingProxyType({}), MappingProxyType(dict.fro
 
 @contextmanager
 def opened(
-    engine_socket: Path, *, models_dir: Path, operator_models: Path, gate_packs: Path, profile: str
+    engine_socket: Path,
+    *,
+    models_dir: Path,
+    operator_models: Path,
+    gate_packs: Path,
+    profile: str,
+    outside: Outside | None = None,
 ) -> Iterator[Screeners]:
     """What is at hand, with a connection to the engine at `engine_socket` while it is used.
 
-    An engine that does not answer is a failure of every kind that is installed, never an absence.
+    An engine that does not answer is a failure of every kind that is installed, never an absence. `outside` is the way
+    to the services that were accepted; without it they are unreachable.
     """
     cards, missing = built(models_dir, operator_models, profile)
     failures: dict[str, str] = {}
@@ -115,7 +170,9 @@ def opened(
         usable = {kind: some for kind, some in usable.items() if some}
         used = {one.name for some in usable.values() for one in some}
         left_out = [card.name for kind in usable for card in cards[kind] if card.name not in used]
-        yield Screeners(client, usable, missing, [_as_loaded(one, loaded) for one in standings], failures, left_out)
+        yield Screeners(
+            client, usable, missing, [_as_loaded(one, loaded) for one in standings], failures, left_out, outside
+        )
 
 
 def built(models_dir: Path, operator_models: Path, profile: str) -> tuple[dict[str, list[ModelCard]], dict[str, str]]:

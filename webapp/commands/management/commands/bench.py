@@ -16,6 +16,7 @@ class Command(BaseCommand):
         "Measure this machine and this version; compare runs on an idle machine, a shared one is noisy. "
         "`bench pipeline`: a swapped clip on the real engine, media child and codecs. `bench models`, `batch` and "
         "`quality`: models alone and through the engine, how well a device is filled, what a swap does to pictures. "
+        "`bench gate`: screening a film and a photo. "
         "`bench watermark`: the invisible mark under attack. "
         "`bench repository`: finding an output by its mark or its fingerprint. `bench verify`: checking a file. "
         "`bench ledger`: entries and proofs of the tamper-evident log. "

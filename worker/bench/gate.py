@@ -1,0 +1,293 @@
+"""What screening an upload costs: the faces, nudity and age, the lists, the rest; and whether memory stays flat.
+
+The film goes the way of an upload: analysis, then the looks at its sampled pictures, in the engine and media children
+that uploads use. What is asked of the database (stay-down, faces) is left out: it is nothing beside pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from watermark.fingerprint import Fingerprint
+from watermark.hash_index import SIZE, HashIndex
+from watermark.keys import derive_mark_key
+from worker.bench.meter import Meter, PeakMemory, process_seconds
+from worker.bench.report import Progress, Report, Row, Table
+from worker.bench.workspace import Workspace
+from worker.gate import lists, measure, screeners
+from worker.gate.looking import Look, look_at
+from worker.gate.sampling import Sample
+from worker.gate.signals import Signal
+from worker.inference import gate_models
+from worker.inference.endpoint import owner
+from worker.inference.types import ModelError
+from worker.media.client import probe
+from worker.media.sample_clip import make_clip
+from worker.media.types import MediaInfo
+from worker.pipeline.analysis import Analysis
+from worker.pipeline.run import analyse
+
+REQUIRED: Final = 0.5  # processor seconds of nudity and age for a second of film
+FLAT: Final = 1.1  # peak memory of the film over that of a film a tenth as long
+SHORT: Final = 10.0  # seconds of film, below which memory is not at its peak yet
+ALL: Final = "nudity and age"
+PARTS: Final = (ALL, "pictures", "nsfw", "age", "faces", "lists", "rest")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One file screened. Processor seconds of all processes by part (`PARTS`), of which `ALL` is the sum of "pictures"
+    (decoding what is looked at), "nsfw" and "age"; "rest" is the mark, credentials and what the file declares.
+
+    `seconds` is the file's length, `pictures` how many were looked at, memory in bytes (see `PeakMemory`).
+    """
+
+    seconds: float
+    pictures: int
+    used: Mapping[str, float]
+    wall: float
+    own: int
+    engine: int
+    memory: int
+    signals: Sequence[Signal]
+
+
+def bench_gate(
+    space: Workspace, photo: Path, folder: Path, *, seconds: float, size: tuple[int, int], entries: int,
+    progress: Progress,
+) -> Report:  # fmt: skip
+    """Screen `photo`, and films of `seconds` and of a tenth of that made of it, `size` (width, height) in pixels.
+
+    `entries` are synthetic hashes on a list that every file is compared with; 0 leaves the lists out. `folder` is for
+    what is made on the way. Raises MediaError, FaceError, ModelError, PipelineError; ModelError "model_missing" where
+    nudity or age has no model.
+    """
+    _need_models(space)
+    films = [folder / "tenth.mp4", folder / "film.mp4"]
+    lengths = [seconds / 10, seconds]
+    for number, (film, length) in enumerate(zip(films, lengths, strict=True)):
+        progress(f"making {length:g} s of film", 0.05 + 0.1 * number)
+        make_clip(photo, film, seconds=length, size=size)
+    installed = _drawn(folder / "drawn.idx", entries) if entries > 0 else None
+    progress("warming up", 0.3)
+    _screen(space, photo, folder, installed)  # media children and code that is compiled once
+    names = ["photo", f"{lengths[0]:g} s", f"{lengths[1]:g} s"]
+    passes = []
+    for number, (name, path) in enumerate(zip(names, [photo, *films], strict=True)):
+        progress(f"screening, {name}", (0.35, 0.4, 0.45)[number])
+        passes.append(_screen(space, path, folder, installed))
+    report = Report("gate", unit="processor seconds for a second of film")
+    report.rows = _rows(*passes)
+    report.tables.append(_table(names, passes))
+    longest = passes[-1]
+    report.stages[names[-1]] = {part: round(longest.used[part] / longest.seconds, 4) for part in PARTS[1:]}
+    return report
+
+
+def _rows(photo: Pass, tenth: Pass, film: Pass) -> list[Row]:
+    unit = "s/s"
+    shares = {part: round(film.used[part] / film.seconds, 4) for part in PARTS}
+    return [
+        Row(
+            "nudity and age, processor time over the film's length",
+            shares[ALL],
+            unit,
+            required=REQUIRED,
+            note=f"{film.used[ALL]:.1f} s for {film.seconds:g} s of film and {film.pictures} pictures, all processes",
+        ),
+        Row("of it decoding the pictures that are looked at", shares["pictures"], unit),
+        Row("of it nudity", shares["nsfw"], unit),
+        Row("of it age", shares["age"], unit),
+        Row("faces (the analysis that picker and swap use too)", shares["faces"], unit),
+        Row("lists of picture hashes", shares["lists"], unit),
+        Row("mark, credentials, what the file declares", shares["rest"], unit),
+        _memory_row(tenth, film),
+        Row("a photo, nudity and age", round(1000 * photo.used[ALL]), "ms"),
+        Row("a photo, faces", round(1000 * photo.used["faces"]), "ms"),
+        Row("a photo, peak memory", round(photo.memory / 2**20), "MiB", note="caller, media child and engine together"),
+    ]
+
+
+def _memory_row(tenth: Pass, film: Pass) -> Row:
+    name = "peak memory, the film over a tenth of its length"
+    ratio = round(film.memory / tenth.memory, 3)
+    note = f"{ratio:g}: {tenth.memory / 2**20:.0f} and {film.memory / 2**20:.0f} MiB, all processes at one time"
+    if tenth.seconds < SHORT:
+        note += f"; a tenth under {SHORT:g} s is not at its peak yet: give --seconds {10 * SHORT:g} or more"
+        return Row(name, None, required=FLAT, note=note)
+    return Row(name, ratio, required=FLAT, note=note)
+
+
+def _table(names: Sequence[str], passes: Sequence[Pass]) -> Table:
+    columns = ("file", "pictures", *PARTS, "s by the clock", "own MiB", "engine MiB", "all MiB")
+    lines: list[tuple[str | float | None, ...]] = []
+    for name, one in zip(names, passes, strict=True):
+        spent = [round(one.used[part], 2) for part in PARTS]
+        memory = [round(value / 2**20) for value in (one.own, one.engine, one.memory)]
+        lines.append((name, one.pictures, *spent, round(one.wall, 1), *memory))
+    return Table("processor seconds by part, and peak memory", columns, tuple(lines))
+
+
+def _screen(space: Workspace, path: Path, folder: Path, installed: lists.Installed | None) -> Pass:
+    """All that the gate does with one file, on an engine of its own, so that each peak is that file's."""
+    out = folder / "analysis"
+    out.unlink(missing_ok=True)
+    info = probe(path)
+    with (
+        space.engine() as engine,
+        screeners.opened(
+            engine,
+            models_dir=space.models_dir,
+            operator_models=space.home / "operator-models",
+            gate_packs=space.home / "gate-packs",
+            profile="evaluation",
+        ) as at_hand,
+        PeakMemory(engine) as peak,
+    ):
+        cost = _Cost(engine)
+        with cost.of("faces"):
+            analyse(path, out, engine_socket=engine, work_dir=folder)
+        analysis = Analysis.load(out)
+        looks = [_Timed(look, engine) for look in at_hand.looks(path, info, analysis)]
+        with cost.of(ALL):
+            seen = look_at(at_hand.pictures(path, info, analysis, looks), looks)
+        for look in looks:
+            cost.used[look.kind] = look.seconds
+        cost.used["pictures"] = max(0.0, cost.used[ALL] - sum(look.seconds for look in looks))
+        with cost.of("lists"):
+            seen += [lists.measure(path, info, analysis, installed)] if installed is not None else []
+        with cost.of("rest"):
+            seen += _rest(path, info, analysis)
+    pictures = max((look.pictures for look in looks), default=0)
+    length = info.duration or 0.0
+    return Pass(length, pictures, cost.used, cost.wall, peak.own, peak.engine, peak.all, seen)
+
+
+def _rest(path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
+    return measure.measure(
+        path,
+        info,
+        analysis,
+        role="target",
+        keys=[derive_mark_key(os.urandom(32), deployment="bench", year=2000)],
+        anchors_pem="",
+        listed=_NoList(),
+        outputs=_NoOutputs(),
+        screeners=screeners.NOTHING,
+    )
+
+
+@dataclass
+class _Cost:
+    """Processor seconds of this process, its media children and the engine, by part."""
+
+    engine: Path
+    used: dict[str, float] = field(default_factory=dict)
+    wall: float = 0.0
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        meter = Meter(self.engine)
+        yield
+        found = meter.read()
+        self.used[part] = found.caller + found.children + found.engine
+        self.wall += found.wall
+
+
+class _Timed:
+    """A look, and the processor time that it took here and, while it waited, in the engine."""
+
+    def __init__(self, look: Look, engine: Path) -> None:
+        self._look, self._engine = look, owner(engine)
+        self.kind = look.kind
+        self.seconds, self.pictures = 0.0, 0
+
+    def take(self, sample: Sample) -> None:
+        self.pictures += 1
+        with self._timed():
+            self._look.take(sample)
+
+    def finish(self) -> Signal:
+        with self._timed():
+            return self._look.finish()
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        begin = self._now()
+        try:
+            yield
+        finally:
+            self.seconds += self._now() - begin
+
+    def _now(self) -> float:
+        return time.process_time() + (process_seconds(self._engine) if self._engine is not None else 0.0)
+
+
+class _NoList:
+    """Nothing stays down."""
+
+    def empty(self) -> bool:
+        return True
+
+    def holds_mark(self, mark_id: bytes) -> bool:
+        return False
+
+    def like(self, value: bytes) -> Sequence[Fingerprint | None]:
+        return ()
+
+
+class _NoOutputs:
+    """No result is ours."""
+
+    def by_mark(self, mark_id: bytes) -> Mapping[str, str]:
+        return {}
+
+    def by_manifest(self, label: str) -> Mapping[str, str]:
+        return {}
+
+
+@dataclass(frozen=True)
+class _Hit:
+    query: int
+    line: int
+    distance: int
+    list: str = "drawn"
+    kind: str = "block"
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A list of drawn hashes, which no picture is near."""
+
+    index: HashIndex
+    entries: int
+    names: Sequence[str] = ("drawn",)
+
+    def search(self, asked: Sequence[bytes]) -> Sequence[lists.Hit]:
+        return [_Hit(match.query, match.line, match.distance) for match in self.index.search(asked)]
+
+
+def _drawn(path: Path, entries: int) -> _Drawn:
+    rng = np.random.default_rng(0)
+    hashes = np.frombuffer(rng.bytes(entries * SIZE), np.uint8).reshape(-1, SIZE)
+    HashIndex.build(hashes, np.zeros(entries, np.uint16), np.arange(entries, dtype=np.uint32)).write(path)
+    return _Drawn(HashIndex.open(path), entries)
+
+
+def _need_models(space: Workspace) -> None:
+    there = gate_models.present(space.models_dir).gate
+    missing = [kind for kind in screeners.BUILT if gate_models.of_role(kind).name not in there]
+    if missing:
+        raise ModelError(
+            "model_missing",
+            f"There is no model for {' and '.join(missing)}. Nothing was measured. Run `manage.py models build`; age "
+            "needs npm.",
+        )
