@@ -289,7 +289,7 @@ def check_screening() -> Iterator[Finding]:
         yield Finding("screening", "ok", f"{kind} by {' and '.join(card.name for card in cards)}")
     mends = {
         "not_built": "python manage.py models build (age needs npm; or models install fairface)",
-        "licence_not_accepted": "python manage.py models licence accept faceres",
+        "licence_not_accepted": "python manage.py models licence accept faceres, or models install fairface",
     }
     for kind, code in missing.items():
         words = f"{kind} is not screened ({code}): recorded as such, never as passed"

@@ -123,6 +123,7 @@ def test_every_contract_of_the_set_has_the_published_numbers():
         "gpen_bfr_2048": ("input", 2048, "ffhq_512", "RGB"),
         "scrfd_2.5g": ("input", 640, "letterbox", "BGR"),
         "retinaface_10g": ("input", 640, "letterbox", "BGR"),
+        "fairface": ("input", 224, "arcface_112_v2", "RGB"),
         "peppa_wutz": ("input", 256, "box", "RGB"),
         "2d106det": ("data", 192, "box", "RGB"),
         "auraface_v1": ("input", 112, "arcface_112_v2", "RGB"),
@@ -137,6 +138,7 @@ def test_every_contract_of_the_set_has_the_published_numbers():
     wanted = dict.fromkeys(images, (-1.0, 1.0)) | dict.fromkeys(shares, (0.0, 1.0))
     wanted |= dict.fromkeys(("yunet", "2d106det"), (0.0, 255.0))
     wanted |= dict.fromkeys(("scrfd_2.5g", "retinaface_10g"), (-0.996, 0.996))  # 127.5 / 128
+    wanted |= {"fairface": (-2.118, 2.249)}  # ImageNet's mean and deviation of red
     assert extremes == wanted
     assert images["2dfan4"].share == images["peppa_wutz"].share == 195 / 256
     assert images["2d106det"].share == pytest.approx(1 / 1.5)
