@@ -45,6 +45,23 @@ def make_clip(
             _write_tone(container, tone, seconds)
 
 
+def repeat_clip(clip: Path, out: Path, times: int) -> None:
+    """Write `out`, the picture of the film `clip` so many times in a row: the same packets, nothing encoded anew."""
+    with av.open(str(clip)) as source, av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as made:
+        stream = source.streams.video[0]
+        target: Any = made.add_stream_from_template(stream)
+        assert stream.duration is not None
+        for turn in range(times):
+            source.seek(0)
+            for packet in source.demux(stream):
+                if packet.dts is None or packet.pts is None:
+                    continue  # the end
+                packet.dts += turn * stream.duration
+                packet.pts += turn * stream.duration
+                packet.stream = target
+                made.mux(packet)
+
+
 def views(
     picture: NDArray[np.uint8], count: int, *, size: tuple[int, int] = (1280, 720), fps: int = 25
 ) -> Iterator[NDArray[np.uint8]]:
