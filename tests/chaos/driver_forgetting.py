@@ -63,7 +63,9 @@ def remark(job_id: str, text: str) -> None:
     with transaction.atomic():
         transitions.note(job_id, "remark", text)
         record = ScreeningRecord.objects.filter(job=job_id).first()
-        Review.objects.create(screening=record, state="released", reason=text, decided_at=timezone.now())
+        Review.objects.create(
+            screening=record, state="released", reason=text, due_at=timezone.now(), decided_at=timezone.now()
+        )
 
 
 def descriptors(asset_id: str, dest: str) -> list[list[float]]:

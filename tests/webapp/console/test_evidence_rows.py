@@ -37,7 +37,7 @@ MEASURED = [
 NSFW = nsfw.measured(
     [(0.0, 0.01), (1.0, 0.25), (2.0, 0.8123), (3.0, 0.02), (4.0, 0.01)], gate_models.of_role("nsfw")
 ).to_dict()
-AGE = age.measured([(0, 0.0, 31.0), (0, 2.0, 23.4), (1, 1.0, 44.0)], [0, 1], gate_models.of_role("age")).to_dict()
+AGE = age.measured([(0, 0.0), (0, 2.0), (1, 1.0)], [(gate_models.of_role("age"), [31.0, 23.4, 44.0])], [0, 1]).to_dict()
 FORGED = {
     "kind": "face_forgery",
     "status": "measured",

@@ -221,7 +221,7 @@ def test_the_gate_is_told_under_which_profile_each_file_was_let_through(stage: A
     common = {"policy_version": "test", "signals": []}
     ScreeningRecord.objects.create(asset=job.target, profile="evaluation", decision="accept", **common)
     held = ScreeningRecord.objects.create(asset=source, profile="standard", decision="review", **common)
-    review = Review.objects.create(screening=held)
+    review = Review.objects.create(screening=held, due_at=timezone.now())
     assert running.asset_profiles(job) == ["evaluation", ""]
     Review.objects.filter(pk=review.pk).update(state=Review.State.RELEASED)
     assert running.asset_profiles(job) == ["evaluation", "standard"]

@@ -470,7 +470,7 @@ def test_what_this_house_refuses_or_could_not_look_at_is_never_sent(
 ) -> None:
     """The model of nudity is one that gives `nudity` to everything."""
     service.script[SYNC] = [GOOD]
-    signal = screen(deciding=True, runner=Everything(nudity), cards={"nsfw": gate_models.of_role("nsfw")})
+    signal = screen(deciding=True, runner=Everything(nudity), cards={"nsfw": [gate_models.of_role("nsfw")]})
     assert len(service.asked) == sent
     assert signal.value.get("code") == (None if sent else "service_not_asked")
     if not sent:
