@@ -12,7 +12,7 @@ from worker.faces.embed import distance
 from worker.faces.persons import described, group
 from worker.faces.track import Correction, TrackedFace, VideoTracker
 from worker.faces.types import Floats, ModelRunner
-from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
+from worker.limits import IDENTITY_REVIEW
 from worker.media.entries import check_sound
 from worker.media.magic import HEAD_BYTES, sniff
 from worker.media.planes import Planes, PlanesPool
@@ -23,6 +23,9 @@ from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.track_book import TrackBook
 
 _DEPTH = 2
+# Descriptors of two stretches up to this far apart are one person's: nearer than IDENTITY_PASS, because nobody looks at
+# it, and a face that is put to the wrong person is replaced without a permission. One too many is only another to pick.
+_SAME = 0.38
 # How much nearer than anybody else two stretches of a film must be to count as one person: half of what two photos of
 # one person usually are apart.
 _MARGIN = 0.1
@@ -190,5 +193,5 @@ def _follow(
     )
     chain.run(_Item(*picture) for picture in record.pictures())
     stretches = tracker.stretches()
-    persons = group(stretches, distance, same=IDENTITY_PASS, margin=_MARGIN, other=IDENTITY_REVIEW)
+    persons = group(stretches, distance, same=_SAME, margin=_MARGIN, other=IDENTITY_REVIEW)
     return record.finish(model_set, described(stretches, persons), persons=persons)
