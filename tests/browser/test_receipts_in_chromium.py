@@ -53,6 +53,7 @@ def test_a_person_keeps_their_receipt_and_checks_it(
     expect(page.get_by_role("heading", name="Receipt for a permission")).to_be_visible()
     code = page.get_by_role("img", name="QR code")
     expect(code).to_be_visible()
+    expect(code).to_have_js_property("complete", True)
     assert code.evaluate("image => image.naturalWidth") > 100
     check(page, "receipt-en")
     files = {}

@@ -182,6 +182,7 @@ def _uploaded(service: Service, page: Page, path: Path) -> str:
     return asset
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_photo_before_the_camera_fails_and_the_person_passes_in_chinese(
     browser: Browser, service: Service, tmp_path: Path

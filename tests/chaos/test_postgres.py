@@ -32,6 +32,7 @@ def databases() -> Iterator[tuple[str, str]]:
                 connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+@pytest.mark.soak  # on SQLite the same is shown in every run
 @pytest.mark.postgres
 def test_on_postgresql_a_killed_worker_costs_nothing_and_a_withdrawal_stops_the_job(
     databases: tuple[str, str], open_house: Callable[..., Any], samples: Path, clip: Path

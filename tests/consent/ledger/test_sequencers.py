@@ -158,6 +158,7 @@ def test_writers_and_sequencers_at_once_on_postgresql(tmp_path: Path) -> None:
         _run(MIGRATE + RACE, url, tmp_path)
 
 
+@pytest.mark.soak  # on SQLite in every run
 @pytest.mark.postgres
 def test_a_sequencer_killed_at_any_moment_leaves_one_log_on_postgresql(tmp_path: Path) -> None:
     with _postgresql() as url:

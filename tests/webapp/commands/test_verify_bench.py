@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from webapp.commands import verify_bench
 
 
+@pytest.mark.soak  # it makes and checks whole films
 def test_every_file_of_the_bench_gets_its_verdict_and_a_number() -> None:
     lines = list(verify_bench.run(seconds=1.0, rounds=1))
     assert len(lines) == 7
