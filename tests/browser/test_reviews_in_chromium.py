@@ -102,7 +102,7 @@ def check(page: Page, axe: Axe, name: str) -> None:
     for scheme, width in (("light", 360), ("dark", 1440)):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         page.set_viewport_size({"width": width, "height": 900})
-        if folder := os.environ.get("SCREENSHOTS"):
+        if folder := os.environ.get("TEST_SCREENSHOTS"):
             page.screenshot(path=str(Path(folder) / f"{name}-{width}.png"), full_page=True)
         assert page.evaluate(OVERFLOW) <= 0, (name, width)
         assert page.evaluate(TARGETS) == 0, (name, width)
