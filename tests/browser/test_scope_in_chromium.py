@@ -20,7 +20,7 @@ def fits(page: Page, name: str) -> None:
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate(OVERFLOW) <= 0, (name, width)
         assert page.evaluate(TARGETS) == 0, (name, width)
-        if folder := os.environ.get("SCREENSHOTS"):
+        if folder := os.environ.get("TEST_SCREENSHOTS"):
             page.screenshot(path=str(Path(folder) / f"{name}-{width}.png"), full_page=True)
     assert page.evaluate(UNNAMED) == [], name
 
