@@ -110,6 +110,7 @@ def _ask(page: Page, service: Service, target: Path) -> dict[str, str]:
     return links
 
 
+@pytest.mark.soak  # without a browser in every run: tests/chaos/test_withdrawal.py
 def test_a_running_job_stops_when_a_person_withdraws_on_their_phone(
     browser: Browser, service: Service, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_an_asset_whose_worker_is_killed_amid_its_screening_is_screened_again_an
     house.kill(worker)
 
 
+@pytest.mark.soak  # with a job in every run
 def test_an_asset_that_kills_its_worker_in_the_gate_each_time_fails_and_is_never_ready(
     screening_house: House, samples: Path
 ) -> None:

@@ -24,6 +24,7 @@ CHOSEN: tuple[dict[str, Any], ...] = (
 MADE_WITH = (["inswapper_128", "gfpgan_1.4"], ["crossface_ghost", "ghost_2_256"])
 
 
+@pytest.mark.soak  # its steps are shown one by one in every run
 def test_a_photo_and_a_video_are_made_by_chosen_models_and_their_manifests_say_so(
     open_house: Callable[..., Any], models_dir: Path, samples: Path, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def test_int8_of_a_detector_is_refused_with_exit_code_1_and_leaves_no_file(folde
     assert not list(folder.glob("*.int8.*.onnx"))
 
 
+@pytest.mark.soak  # half a minute for one option
 def test_own_pictures_are_read_and_other_files_among_them_are_not_minded(folder, samples, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
