@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.conftest import House
+from worker.media.sample_clip import make_clip
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,14 @@ def screening_house(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) 
         yield house
     finally:
         house.close()
+
+
+@pytest.fixture(scope="module")
+def clip(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Long enough that a quick machine, too, is seen amid its screening."""
+    path = tmp_path_factory.mktemp("long") / "clip.mp4"
+    make_clip(samples / "astronaut.jpg", path, seconds=10, size=(640, 480))
+    return path
 
 
 def amid(house: House, asset_id: str, starts: int, before: Any) -> Any:
