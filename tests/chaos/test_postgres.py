@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
+
+from tests.databases import fresh_postgresql
 
 
 @pytest.fixture
 def databases() -> Iterator[tuple[str, str]]:
-    """Two fresh databases (main, key store) on the server that TEST_POSTGRES_URL names; dropped afterwards."""
-    server = os.environ.get("TEST_POSTGRES_URL")
-    if not server:
-        pytest.skip("TEST_POSTGRES_URL names no PostgreSQL server")
-    names = [f"imprimatur_test_{secrets.token_hex(6)}" for _ in range(2)]
-    with psycopg.connect(server, autocommit=True) as connection:
-        for name in names:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        try:
-            parts = urlsplit(server)
-            main, keys = (urlunsplit(parts._replace(path=f"/{name}")) for name in names)
-            yield main, keys
-        finally:
-            for name in names:
-                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    """Two fresh databases: main, key store."""
+    with fresh_postgresql() as main, fresh_postgresql() as keys:
+        yield main, keys
 
 
 @pytest.mark.soak  # on SQLite the same is shown in every run

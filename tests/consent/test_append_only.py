@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection, transaction
 
 from consent import services
 from consent.models import Attestation, Event
+from tests.databases import fresh_postgresql
 
 pytestmark = pytest.mark.django_db
 
@@ -164,20 +165,11 @@ def test_a_migrated_database_refuses_rewriting_and_its_files_name_nobody(tmp_pat
 
 @pytest.mark.postgres
 def test_a_migrated_postgresql_refuses_rewriting_and_truncating(tmp_path: Path) -> None:
-    url = os.environ.get("TEST_POSTGRES_URL")
-    if not url:
-        pytest.skip("TEST_POSTGRES_URL names no PostgreSQL server")
     import psycopg
 
-    name = f"imprimatur_append_{os.getpid()}"
-    own = url.rsplit("/", 1)[0] + f"/{name}"
-    with psycopg.connect(url, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}"')
-        try:
-            _full_run(own, tmp_path)
-            with psycopg.connect(own, autocommit=True) as database:
-                for table in ("consent_event", "consent_attestation"):
-                    with pytest.raises(psycopg.Error, match="append-only"):
-                        database.execute(f"TRUNCATE {table} CASCADE")
-        finally:
-            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with fresh_postgresql() as own:
+        _full_run(own, tmp_path)
+        with psycopg.connect(own, autocommit=True) as database:
+            for table in ("consent_event", "consent_attestation"):
+                with pytest.raises(psycopg.Error, match="append-only"):
+                    database.execute(f"TRUNCATE {table} CASCADE")

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.databases import run_migrating
 
 SCRIPT = """
-import django
-django.setup()
-from django.core.management import call_command
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
-from django.utils import timezone
-
-def at(name):
-    executor = MigrationExecutor(connection)
-    executor.migrate([("consent", name)])
-    return executor.loader.project_state([("consent", name)]).apps.get_model
-
 known = MigrationExecutor(connection).loader.disk_migrations
 SCOPE = next(name for app, name in known if app == "consent" and name.endswith("_scope"))
 BEFORE = next(name for app, name in known[("consent", SCOPE)].dependencies if app == "consent")
@@ -49,19 +34,4 @@ print("kept")
 
 
 def test_the_migration_to_the_wider_scope_keeps_targets_both_ways(tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "DATABASE_URL": f"sqlite:///{tmp_path / 'main.sqlite3'}",
-        "KEYS_URL": f"sqlite:///{tmp_path / 'keys.sqlite3'}",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout.strip().endswith("kept"), done.stderr[-3000:]
+    run_migrating("consent", SCRIPT, tmp_path, f"sqlite:///{tmp_path / 'main.sqlite3'}")

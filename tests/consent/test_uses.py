@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from consent import services
 from consent.errors import ConsentError
 from consent.models import Consent, Use
+from tests.databases import fresh_postgresql
 
 pytestmark = pytest.mark.django_db
 
@@ -250,15 +251,5 @@ def test_eight_threads_on_one_sqlite_file_reserve_no_more_than_three(tmp_path) -
 
 @pytest.mark.postgres
 def test_eight_threads_on_postgresql_reserve_no_more_than_three(tmp_path) -> None:
-    url = os.environ.get("TEST_POSTGRES_URL")
-    if not url:
-        pytest.skip("TEST_POSTGRES_URL names no PostgreSQL server")
-    import psycopg
-
-    name = f"imprimatur_consent_{os.getpid()}"
-    with psycopg.connect(url, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}"')
-        try:
-            _race(url.rsplit("/", 1)[0] + f"/{name}", tmp_path)
-        finally:
-            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with fresh_postgresql() as url:
+        _race(url, tmp_path)

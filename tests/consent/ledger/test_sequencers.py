@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.databases import fresh_postgresql
 
 PRELUDE = """
 import os, sys, threading
@@ -125,22 +125,6 @@ def _killed_in_the_middle(url: str, home: Path, rounds: int) -> None:
     _run(AFTER, url, home)
 
 
-@contextmanager
-def _postgresql() -> Iterator[str]:
-    url = os.environ.get("TEST_POSTGRES_URL")
-    if not url:
-        pytest.skip("TEST_POSTGRES_URL names no PostgreSQL server")
-    import psycopg
-
-    name = f"imprimatur_sequencers_{os.getpid()}"
-    with psycopg.connect(url, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}"')
-        try:
-            yield url.rsplit("/", 1)[0] + f"/{name}"
-        finally:
-            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
 def test_writers_and_sequencers_at_once_on_one_sqlite_file(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
     _run(MIGRATE + RACE, url, tmp_path)
@@ -154,14 +138,14 @@ def test_a_sequencer_killed_at_any_moment_leaves_one_log_on_sqlite(tmp_path: Pat
 
 @pytest.mark.postgres
 def test_writers_and_sequencers_at_once_on_postgresql(tmp_path: Path) -> None:
-    with _postgresql() as url:
+    with fresh_postgresql() as url:
         _run(MIGRATE + RACE, url, tmp_path)
 
 
 @pytest.mark.soak  # on SQLite in every run
 @pytest.mark.postgres
 def test_a_sequencer_killed_at_any_moment_leaves_one_log_on_postgresql(tmp_path: Path) -> None:
-    with _postgresql() as url:
+    with fresh_postgresql() as url:
         _run(MIGRATE, url, tmp_path, "migrated")
         _killed_in_the_middle(url, tmp_path, 2)
 

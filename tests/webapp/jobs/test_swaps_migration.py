@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
-import sys
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+from tests.databases import fresh_postgresql, run_migrating
 
 SCRIPT = """
-import django
-django.setup()
-from django.core.management import call_command
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
-from django.utils import timezone
-
-def at(name):
-    executor = MigrationExecutor(connection)
-    executor.migrate([("jobs", name)])
-    return executor.loader.project_state([("jobs", name)]).apps.get_model
-
 get = at("0005_segments")
 now = timezone.now()
 organisation = get("accounts", "Organisation").objects.create(name="S")
@@ -91,38 +73,11 @@ print("kept")
 """
 
 
-def migrate(folder: Path, database: str) -> None:
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "DATABASE_URL": database,
-        "KEYS_URL": f"sqlite:///{folder / 'keys.sqlite3'}",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout.strip().endswith("kept"), done.stderr[-3000:]
-
-
 def test_jobs_of_before_become_jobs_of_one_replacement_on_sqlite(tmp_path: Path) -> None:
-    migrate(tmp_path, f"sqlite:///{tmp_path / 'main.sqlite3'}")
+    run_migrating("jobs", SCRIPT, tmp_path, f"sqlite:///{tmp_path / 'main.sqlite3'}")
 
 
 @pytest.mark.postgres
 def test_jobs_of_before_become_jobs_of_one_replacement_on_postgresql(tmp_path: Path) -> None:
-    server = os.environ.get("TEST_POSTGRES_URL")
-    if not server:
-        pytest.skip("TEST_POSTGRES_URL names no PostgreSQL server")
-    name = f"imprimatur_swaps_{secrets.token_hex(6)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-        try:
-            migrate(tmp_path, urlunsplit(urlsplit(server)._replace(path=f"/{name}")))
-        finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with fresh_postgresql() as url:
+        run_migrating("jobs", SCRIPT, tmp_path, url)

@@ -10,24 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import fresh_postgresql
+
 ROUNDS = 3
 
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:
-    """A fresh database on the server that TEST_POSTGRES_URL names; dropped afterwards."""
-    server = os.environ.get("TEST_POSTGRES_URL")
-    if not server:
-        pytest.skip("TEST_POSTGRES_URL names no PostgreSQL server")
-    import psycopg
-
-    name = f"imprimatur_reviews_{os.getpid()}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-        try:
-            yield server.rsplit("/", 1)[0] + f"/{name}"
-        finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    """A fresh database."""
+    with fresh_postgresql() as url:
+        yield url
 
 
 def race(url: str, home: Path) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.worker.gate.pictures import Points, Rgb
+from tests.worker.gate.stand_in import StandIn
+from worker import outside_door
 from worker.faces.analyse import analyse_image
 from worker.gate import screeners
+from worker.gate.outside import Upload
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
 from worker.inference import gate_models
@@ -68,3 +71,18 @@ def locate(models_dir: Path) -> Locate:
     """The landmarks of a picture's faces, largest first."""
     runner = LocalRunner(models_dir)
     return lambda picture: [face.landmarks for face in analyse_image(picture, runner)]
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    made = StandIn(tmp_path)
+    monkeypatch.setattr(outside_door, "policy", made.policy)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def photo(samples: Path, tmp_path: Path) -> Upload:
+    path = tmp_path / "ada-on-holiday.jpg"
+    path.write_bytes((samples / "astronaut.jpg").read_bytes())
+    return Upload(path, "image/jpeg", "photo")

@@ -17,6 +17,9 @@ from worker.gate.outside_services import PROVIDERS
 from worker.outside_door import ANSWER_BYTES, send
 
 KEY = "key-that-nobody-may-read-anywhere"
+SYNC, ASYNC, TASK = "POST /api/v2/task/sync", "POST /api/v2/task/async", "GET /api/v2/task/task-7"
+PLACE, RESULT = "POST /api/files/aws-presigned", "GET /api/media/users/request-7"
+SENSITY, REPORT = "POST /tasks/face_manipulation", "GET /tasks/face_manipulation/report-7"
 
 
 @dataclass(frozen=True)
@@ -86,3 +89,29 @@ class StandIn(Server):
         say = says.pop(0) if len(says) > 1 else says[0]
         time.sleep(say.after)
         connected.sendall(head(len(say.content), *say.headers, status=f"{say.status} as asked") + say.content)
+
+
+def hive(*frames: dict[str, Any], code: Any = "0") -> dict[str, Any]:
+    return {"id": "task-7", "status": [{"status": {"code": code}, "response": {"output": list(frames)}}]}
+
+
+def faces(seconds: float, *scores: float) -> dict[str, Any]:
+    named = [[{"class": "no_deepfake", "score": 1 - s}, {"class": "yes_deepfake", "score": s}] for s in scores]
+    return {"time": seconds, "bounding_poly": [{"classes": one, "meta": {"type": "face"}} for one in named]}
+
+
+def generated(score: float) -> dict[str, Any]:
+    classes = [("not_ai_generated", 1 - score), ("ai_generated", score), ("midjourney", score / 2), ("none", 0.1)]
+    return {"time": 0, "classes": [{"class": name, "score": value} for name, value in classes]}
+
+
+def defender(status: str, score: Any, *models: dict[str, Any]) -> dict[str, Any]:
+    return {"resultsSummary": {"status": status, "metadata": {"finalScore": score}}, "models": list(models)}
+
+
+def sensity(name: str, probability: Any, **more: Any) -> dict[str, Any]:
+    result = {"class_name": name, "class_probability": probability, "explanation": more.pop("explanation", None)}
+    return {"id": "report-7", "status": "completed", "no_faces": False, "result": result, **more}
+
+
+GOOD = Say(hive(faces(0, 0.5)))
