@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+LEAST_QUALITY: Final = 50
+"""Below which a picture has too little in it to be told from others."""
 _SIDE = 64
 _BITS = 16
 _PASSES = 2
@@ -25,7 +28,7 @@ _LARGEST = 512
 
 
 def hash_rgb(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
-    """Hash uint8 [H, W, 3] RGB: 32 bytes and the quality 0..100 (below 50: too featureless to compare).
+    """Hash uint8 [H, W, 3] RGB: 32 bytes and the quality 0..100 (compare none below LEAST_QUALITY).
 
     The first byte holds the bits 255..248, as in the reference's hexadecimal form. Pictures under 5 pixels give zeros.
     """

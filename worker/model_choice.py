@@ -9,6 +9,7 @@ import json
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,9 +172,11 @@ def licence_allows(licence: str, commercial_use: bool, accepted: str | None) -> 
     return commercial_use or accepted == licence
 
 
-def ready(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What can be chosen right now besides the built-in swapper: (swappers, enhancers). Empty without a whole set."""
-    there = installed(folder)
+def ready(there: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What can be chosen besides the built-in swapper where these models are `installed`: (swappers, enhancers).
+
+    Empty without a whole set.
+    """
     swappers = []
     for name in SWAPPERS[1:]:
         try:
@@ -190,6 +193,7 @@ def operator_entries(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: {**entries.get(entry.get("like"), {}), **entry} for name, entry in entries.items()}
 
 
+@cache
 def registry_data() -> dict[str, dict[str, Any]]:
     """The whole registry: the tables `packages`, `models`, `hosts` and `operator` of all its files in one.
 

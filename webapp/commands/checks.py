@@ -167,7 +167,7 @@ def check_models() -> Iterator[Finding]:
     names = model_choice.installed(settings.OPERATOR_MODELS_DIR)
     if not names:
         return
-    swappers, enhancers = model_choice.ready(settings.OPERATOR_MODELS_DIR)
+    swappers, enhancers = model_choice.ready(model_choice.installed(settings.OPERATOR_MODELS_DIR))
     choosable = [*swappers, *enhancers, *(name for name in model_choice.UPSCALERS if name in names)]
     if choosable:
         yield Finding("models", "ok", f"of your own: jobs may choose {', '.join(choosable)}")

@@ -22,14 +22,13 @@ from typing import Any, Final
 
 from django.db.models import Exists, OuterRef, QuerySet
 
+from watermark import pdq
 from watermark.fingerprint import Fingerprint
 from watermark.mark_errors import MarkError
 from webapp.jobs.models import Output, OutputFingerprint
 
 RADIUS: Final = 31
 """Bits of 256 by which PDQ's authors let two hashes of one picture differ."""
-LEAST_QUALITY: Final = 50
-"""PDQ's quality below which a picture has too little in it to be told from others."""
 WIDTHS: Final = (24, 24, 24, 23, 23, 23, 23, 23, 23, 23, 23)
 MOST_CANDIDATES: Final = 2000
 """Of one band: a picture that was published thousands of times must not slow down everybody's look-up."""
@@ -49,7 +48,7 @@ def record(output: Output) -> int:
     entries = [
         OutputFingerprint(output=output, seconds=seconds, pdq=taken.pdq, **bands(taken.pdq))
         for seconds, taken in _taken(output.fingerprint)
-        if taken.quality >= LEAST_QUALITY
+        if taken.quality >= pdq.LEAST_QUALITY
     ]
     OutputFingerprint.objects.bulk_create(entries, batch_size=500)
     return len(entries)

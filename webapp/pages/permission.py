@@ -84,7 +84,8 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         )
         return redirect(f"{reverse('pages:new_faces')}?{files.query()}")
     declaration, rights = consents.declaration_text("en"), consents.target_rights_text("en")
-    swappers, enhancers = model_choice.ready(settings.OPERATOR_MODELS_DIR)
+    there = model_choice.installed(settings.OPERATOR_MODELS_DIR)
+    swappers, enhancers = model_choice.ready(there)
     answers = Answers(pairs=[PairAnswers(pair) for pair in pairs])
     if request.method == "POST":
         answers = _read(request.POST, pairs, declaration, rights)
@@ -123,7 +124,7 @@ def ask(request: HttpRequest) -> HttpResponseBase:
         "swappers": swappers,
         "enhancers": enhancers,
         "boosts": words.BOOSTS.items(),
-        **context_of(answers.face, model_choice.installed(settings.OPERATOR_MODELS_DIR)),
+        **context_of(answers.face, there),
         "bases": consents.rights_bases("en"),
         "back": f"{reverse('pages:new_faces')}?{query_of(files, pairs)}",
         "link_days": settings.CONSENT_LINK_DAYS,

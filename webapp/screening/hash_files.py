@@ -21,9 +21,9 @@ from typing import Any, Final, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from watermark import pdq
 from watermark.hash_index import MOST, SIZE
 
-LEAST_QUALITY: Final = 50
 MOST_BYTES: Final = 4 << 30
 ENTRY: Final = np.dtype([("hash", "u1", SIZE), ("line", "<u4")])
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -164,6 +164,6 @@ def _why_not(quality: str, status: str, *, deleted: bool) -> str:
     if status.upper() == _HARMLESS:
         return "called harmless"
     try:
-        return "quality below 50" if quality and float(quality) < LEAST_QUALITY else ""
+        return "quality below 50" if quality and float(quality) < pdq.LEAST_QUALITY else ""
     except ValueError:
         return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.db import transaction
@@ -17,6 +17,7 @@ from consent.ledger.models import LedgerEntry
 from webapp.screening.models import Review, ScreeningRecord
 
 KIND = LedgerEntry.Kind.SCREENING
+Payloads = Iterator[tuple[str, dict[str, Any]]]
 
 
 def enter_record(evidence: ScreeningRecord) -> None:
@@ -133,51 +134,49 @@ def forget(*, records: QuerySet[ScreeningRecord], reviews: QuerySet[Review]) -> 
     return len(measured), len(worded)
 
 
-def record_payloads(ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def record_payloads(ids: Iterable[str]) -> Payloads:
     """For `ledger verify`: the payloads of these rows as they are now."""
     for evidence in ScreeningRecord.objects.filter(pk__in=list(ids)):
         yield evidence.pk, record_payload(evidence)
 
 
-def review_payloads(ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The same for decisions."""
-    for review in Review.objects.filter(pk__in=list(ids)):
-        yield review.pk, review_payload(review)
+def _payloads_of(payload: Callable[[Review], dict[str, Any]]) -> Callable[[Iterable[str]], Payloads]:
+    """The same for what a review enters."""
+
+    def payloads(ids: Iterable[str]) -> Payloads:
+        for review in Review.objects.filter(pk__in=list(ids)):
+            yield review.pk, payload(review)
+
+    return payloads
 
 
-def first_payloads(ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The same for first releases."""
-    for review in Review.objects.filter(pk__in=list(ids)):
-        yield review.pk, first_payload(review)
-
-
-def appeal_payloads(ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The same for appeals."""
-    for review in Review.objects.filter(pk__in=list(ids)):
-        yield review.pk, appeal_payload(review)
+review_payloads = _payloads_of(review_payload)
+first_payloads = _payloads_of(first_payload)
+appeal_payloads = _payloads_of(appeal_payload)
 
 
 def record_ids() -> Iterator[str]:
     """Every row that must have an entry."""
-    yield from ScreeningRecord.objects.order_by("pk").values_list("pk", flat=True).iterator()
+    return _ids(ScreeningRecord.objects.all())
 
 
 def review_ids() -> Iterator[str]:
     """Every decision that must have an entry: one still open has none."""
-    decided = Review.objects.exclude(state=Review.State.OPEN)
-    yield from decided.order_by("pk").values_list("pk", flat=True).iterator()
+    return _ids(Review.objects.exclude(state=Review.State.OPEN))
 
 
 def first_ids() -> Iterator[str]:
     """Every first release that must have an entry."""
-    released = Review.objects.filter(first_at__isnull=False)
-    yield from released.order_by("pk").values_list("pk", flat=True).iterator()
+    return _ids(Review.objects.filter(first_at__isnull=False))
 
 
 def appeal_ids() -> Iterator[str]:
     """Every appeal that must have an entry."""
-    appeals = Review.objects.filter(kind=Review.Kind.APPEAL)
-    yield from appeals.order_by("pk").values_list("pk", flat=True).iterator()
+    return _ids(Review.objects.filter(kind=Review.Kind.APPEAL))
+
+
+def _ids(rows: QuerySet[Any]) -> Iterator[str]:
+    return rows.order_by("pk").values_list("pk", flat=True).iterator()
 
 
 def _digest(words: str) -> str:

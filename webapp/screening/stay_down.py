@@ -12,6 +12,7 @@ from typing import Any, Final
 from cryptography.fernet import Fernet, InvalidToken
 
 from consent import keys
+from watermark import pdq
 from watermark.fingerprint import Fingerprint
 from watermark.mark_errors import MarkError
 from webapp.jobs import repository
@@ -32,7 +33,7 @@ def enter(outputs: Sequence[Output]) -> None:
         )
         if not made:
             continue
-        taken = _spread([taken for taken in _pictures(output.fingerprint) if taken.quality >= repository.LEAST_QUALITY])
+        taken = _spread([taken for taken in _pictures(output.fingerprint) if taken.quality >= pdq.LEAST_QUALITY])
         cipher = _cipher()
         StayDownPicture.objects.bulk_create(
             (

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 
+from watermark import pdq
 from watermark.credentials import Credentials
 from watermark.fingerprint import take
 from watermark.keys import MarkKey
@@ -31,7 +32,6 @@ from watermark.verdict import (
     verdict,
 )
 from webapp import keys_of_house, net
-from webapp.jobs.repository import LEAST_QUALITY
 from webapp.jobs.workfolder import work_folder
 from webapp.verify import content
 from webapp.verify.looking import Look
@@ -170,7 +170,7 @@ def _possible(pictures: Iterable[content.Frame], house: House) -> tuple[Possible
     found: dict[str, PossibleMatch] = {}
     for _, rgb in itertools.islice(pictures, KEYFRAMES):
         taken = take(rgb)
-        for each in house.similar(taken.pdq) if taken.quality >= LEAST_QUALITY else ():
+        for each in house.similar(taken.pdq) if taken.quality >= pdq.LEAST_QUALITY else ():
             known = found.get(each.manifest_label)
             if known is None or each.pdq_distance < known.pdq_distance:
                 found[each.manifest_label] = each

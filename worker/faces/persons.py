@@ -7,7 +7,7 @@ What stays open is a person of its own, whose face is left alone unless somebody
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,10 +57,10 @@ def group(
     for members in merging.groups():
         least = min(one.number for one in members)
         persons.update({one.number: least for one in members})
-    _bridge(stretches, persons, apart, other)
-    alone = Counter(persons.values())
+    alone = {person for person, count in Counter(persons.values()).items() if count == 1}
+    _bridge(stretches, persons, alone, apart, other)
     for one in stretches:
-        if one.doubtful and one.frames < _SHORT_FRAMES and alone[persons[one.number]] == 1:
+        if one.doubtful and one.frames < _SHORT_FRAMES and persons[one.number] in alone:
             persons[one.number] = UNSURE
     return persons
 
@@ -88,7 +88,7 @@ class _Merging:
         self._together: NDArray[np.bool_] = np.zeros((count, count), np.bool_)  # seen at the same time
         self._gone: NDArray[np.bool_] = np.zeros(count, np.bool_)
         for row in range(count):
-            self._measure(row)
+            self._measure(row, range(row))
 
     def groups(self) -> list[list[Stretch]]:
         """The stretches of each person."""
@@ -127,10 +127,10 @@ class _Merging:
         self._distance[taken] = self._distance[:, taken] = np.inf
         self._together[kept] |= self._together[taken]
         self._together[:, kept] = self._together[kept]
-        self._measure(kept)
+        self._measure(kept, range(len(self._members)))
 
-    def _measure(self, row: int) -> None:
-        for column in range(len(self._members)):
+    def _measure(self, row: int, columns: Iterable[int]) -> None:
+        for column in columns:
             if column == row or self._gone[column]:
                 continue
             distance = self._apart(self._means[row], self._means[column])
@@ -140,7 +140,11 @@ class _Merging:
 
 
 def _bridge(
-    stretches: Sequence[Stretch], persons: dict[int, int], apart: Callable[[Floats, Floats], float], other: float
+    stretches: Sequence[Stretch],
+    persons: dict[int, int],
+    alone: Collection[int],
+    apart: Callable[[Floats, Floats], float],
+    other: float,
 ) -> None:
     """A short stretch between two of one person, which it leads from the one to the other, is that person, too.
 
@@ -149,7 +153,7 @@ def _bridge(
     by_number = {one.number: one for one in stretches}
     after = {one.follows: one.number for one in stretches if one.follows is not None}
     for one in stretches:
-        if persons[one.number] != one.number or list(persons.values()).count(one.number) > 1:
+        if persons[one.number] not in alone:
             continue
         before, behind = one.follows, after.get(one.number)
         if before is None or behind is None or persons[before] != persons[behind]:

@@ -225,7 +225,9 @@ class VideoTracker:
         if not track.fresh:
             return track
         best = max(track.fresh, key=lambda chip: chip.worth)
-        last, good = self._descriptor.describe_chips([track.fresh[-1].picture, best.picture])
+        asked = [track.fresh[-1]] if best is track.fresh[-1] else [track.fresh[-1], best]
+        described = self._descriptor.describe_chips([chip_.picture for chip_ in asked])
+        last, good = described[0], described[-1]
         known = _mean(track.known)
         if known is not None and distance(last, known) > IDENTITY_REVIEW and _faces_us(track.landmarks):
             return self._changed(track, known, index)

@@ -20,6 +20,7 @@ from watermark import pdq
 from worker.faces import align
 from worker.faces.neural.points import five_of
 from worker.faces.types import Rgb
+from worker.gate.sampling import Alongside
 from worker.gate.signals import Signal
 from worker.limits import MIN_FACE_PIXELS
 from worker.media import client
@@ -28,8 +29,6 @@ from worker.pipeline.analysis import AnalysedFrame, Analysis
 
 KIND: Final = "lists"
 What = Literal["picture", "face"]
-LEAST_QUALITY: Final = 50
-"""PDQ's quality below which a picture has too little in it to be told from others."""
 MOST_FRAMES: Final = 600  # of a film: one a second, and fewer a second of one over ten minutes
 MOST_FACES: Final = 8  # of a picture, the largest
 MOST_HITS: Final = 20  # that are written down
@@ -80,7 +79,7 @@ def measure(path: Path, info: MediaInfo, analysis: Analysis, installed: Installe
         about: list[What] = []
         for what, part in _parts(picture, faces):
             ways, quality = pdq.hash_ways(part)
-            if quality >= LEAST_QUALITY:
+            if quality >= pdq.LEAST_QUALITY:
                 asked += ways
                 about += [what] * len(ways)
         best: dict[tuple[str, int, str], dict[str, Any]] = {}
@@ -136,30 +135,12 @@ def _pictures(
         for frame in analysis.frames():
             yield 0.0, client.decode_image(path), _landmarks(frame, 1.0)
         return
-    analysed = _Alongside(analysis)
+    analysed = Alongside(analysis)
     with client.open_frames(path, short_side=_SHORT_SIDE) as frames:
         step = max(1.0, frames.duration / MOST_FRAMES)
         for seconds, picture in frames.frames(0.0, MOST_FRAMES, step):
             nearest = analysed.at(seconds)
             yield seconds, picture, _landmarks(nearest, picture.shape[1] / analysis.info.width) if nearest else []
-
-
-class _Alongside:
-    """The analysed frame that is shown at a time; times are asked for in order."""
-
-    def __init__(self, analysis: Analysis) -> None:
-        self._frames = analysis.frames()
-        self._here = next(self._frames, None)
-        self._next = next(self._frames, None)
-
-    def at(self, seconds: float) -> AnalysedFrame | None:
-        while self._here and self._next and self._away(self._next, seconds) <= self._away(self._here, seconds):
-            self._here, self._next = self._next, next(self._frames, None)
-        return self._here
-
-    @staticmethod
-    def _away(frame: AnalysedFrame, seconds: float) -> float:
-        return abs(frame.seconds - seconds)
 
 
 def _landmarks(frame: AnalysedFrame, scale: float) -> list[NDArray[np.float32]]:

@@ -23,7 +23,6 @@ from worker.media import client
 from worker.media.types import MediaInfo
 
 FRAMES: Final = 12  # of a video that are looked up, spread over its length
-LEAST_QUALITY: Final = 50  # of PDQ, below which a picture has too little in it to be told from others
 _SIDE: Final = 1024  # pixels, more of which tell nothing about the look
 
 
@@ -59,7 +58,7 @@ def measure(path: Path, info: MediaInfo, found: Sequence[Signal], listed: Listed
         looked += 1
         for turned in pdq.ways(picture):
             value, quality = pdq.hash_picture(turned)
-            if quality < LEAST_QUALITY:
+            if quality < pdq.LEAST_QUALITY:
                 break
             recorded = listed.like(value)
             known = [one for one in recorded if one is not None]

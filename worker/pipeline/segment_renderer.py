@@ -115,7 +115,7 @@ class SegmentRenderer:
         self.raise_if_stopped = raise_if_stopped
         self._times = times_of(analysis)
         self.cuts = () if self._times is None else cut_frames(self._times, analysis.info.cuts)
-        self.faces = SmoothedFaces(analysis, sorted(plans), self.cuts)
+        self.faces = SmoothedFaces(analysis, sorted(plans), self.cuts, others=spec.others == "blur")
         self.cursor = FrameCursor(reader, self._times, RUN_IN + 1)
         self.embedder = Embedder.from_pattern(pattern, result, spec.mark_mode)
         self.label = _planar(spec.label, result) if spec.label else None
@@ -270,7 +270,7 @@ class _Run:
         if item.shown.stamp.index in self._cuts:
             for plan_ in self._owner.plans.values():
                 plan_.reset()
-        if self._owner.spec.others == "blur" and not item.leads:
+        if not item.leads:
             for face in item.seen.others:
                 hide_in(item.planes, face.landmarks)
         for face in item.seen.targets:

@@ -7,7 +7,7 @@ frame is decoded for it: a few frames of the analysis are read ahead.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -48,14 +48,15 @@ class SmoothedFaces:
     """The faces of a video, frame by frame in order, each smoothed from the start of its shot.
 
     So a frame's faces are the same wherever a segment begins. `wanted` are the tracks to be replaced, `cuts` the
-    numbers of frames that begin a shot.
+    numbers of frames that begin a shot. Without `others` nothing is told of the faces that are not replaced.
     """
 
-    def __init__(self, analysis: Analysis, wanted: Sequence[int], cuts: Sequence[int]) -> None:
+    def __init__(self, analysis: Analysis, wanted: Sequence[int], cuts: Sequence[int], *, others: bool = True) -> None:
         info = analysis.info
         fps = info.frames / info.duration if info.duration > 0 else 25.0
         self._analysis = analysis
         self._wanted = frozenset(wanted)
+        self._others = others
         self._smoothers = {track: OneEuro() for track in wanted}
         self._cuts = frozenset(cuts)
         self._gap = max(1, round(_GAP_SECONDS * fps))
@@ -108,13 +109,18 @@ class SmoothedFaces:
             shot = self._rest_of_shot()
             there = {face.track for near in shot for face in near.faces} | self._past.keys()
             targets = [self._target(track, frame, shot) for track in sorted(there & self._wanted)]
-            others = [self._other(track, frame, shot) for track in sorted(there - self._wanted - {UNSURE})]
-            unsure = (face for face in frame.faces if face.track == UNSURE)
-            seen = Seen(tuple(filter(None, targets)), (*filter(None, others), *unsure))
+            seen = Seen(tuple(filter(None, targets)), self._beside(there, frame, shot) if self._others else ())
             self._note(frame)
             self._ahead.popleft()
         self._next += 1
         return seen
+
+    def _beside(
+        self, there: Collection[int], frame: AnalysedFrame, shot: Sequence[AnalysedFrame]
+    ) -> tuple[FrameFace, ...]:
+        """The faces of this frame that are not to be replaced; `there` are the tracks that may be in it."""
+        known = [self._other(track, frame, shot) for track in sorted({*there} - self._wanted - {UNSURE})]
+        return (*filter(None, known), *(face for face in frame.faces if face.track == UNSURE))
 
     def _rest_of_shot(self) -> list[AnalysedFrame]:
         """This frame and those after it that are read already, up to the next cut."""

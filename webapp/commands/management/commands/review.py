@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from webapp.accounts.models import User
+from webapp.commands.moderators import the_only
 from webapp.screening import services
 from webapp.screening.models import Review
 
@@ -71,12 +72,8 @@ class Command(BaseCommand):
             self.stdout.write("Nothing waits for a decision.")
 
     def _moderator(self, name: str) -> User:
-        moderators = User.objects.filter(is_staff=True, is_active=True)
-        if name:
-            moderators = moderators.filter(username=name)
-        found = list(moderators[:2])
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise CommandError("There is no such moderator. A moderator is an active account with is_staff.")
-        raise CommandError("There are several moderators. Say who decides with --reviewer NAME.")
+        return the_only(
+            {"username": name} if name else {},
+            none="There is no such moderator. A moderator is an active account with is_staff.",
+            several="There are several moderators. Say who decides with --reviewer NAME.",
+        )
