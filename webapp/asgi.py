@@ -1,12 +1,12 @@
 """The ASGI application: Django behind a limit on the size of request bodies.
 
 Django's ASGI handler spools a whole request body to disk before any view can look at it, so the limit must stand in
-front. A proxy in front of it should have one too; this one holds on a bare machine.
+front, and so must the answer where that disk is full. A proxy before it should have a limit too; this one holds on a
+bare machine.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -52,7 +52,7 @@ def body_limit(path: str) -> int:
 
 
 class BodyLimit:
-    """Answers 413 instead of storing a body that is larger than its path allows, declared or not."""
+    """Answers 413 instead of storing a body larger than its path allows, declared or not; 507 if there is no room."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -64,7 +64,7 @@ class BodyLimit:
         limit = body_limit(scope["path"])
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if declared.isdigit() and int(declared) > limit:
-            await self._refuse(send, limit)
+            await self._too_large(send, limit)
             return
         received = 0
         started = False
@@ -86,25 +86,30 @@ class BodyLimit:
             await self.app(scope, counted_receive, noted_send)
         except BodyTooLargeError:
             if not started:
-                await self._refuse(send, limit)
+                await self._too_large(send, limit)
+        except OSError as error:
+            if started or not disk_is_full(error):
+                raise
+            await self._refuse(send, 507, "disk_full", NO_ROOM)
 
-    async def _refuse(self, send: Send, limit: int) -> None:
-        problem = {
-            "type": "urn:imprimatur:problem:too_large",
-            "title": "The request is too large",
-            "status": 413,
-            "code": "too_large",
-            "detail": f"At most {limit >> 20} MiB are accepted here. Nothing was kept. Compress or shorten the file.",
-        }
-        body = json.dumps(problem).encode()
-        headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
-        headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    async def _too_large(self, send: Send, limit: int) -> None:
+        words = f"At most {limit >> 20} MiB are accepted here. Nothing was kept. Compress or shorten the file."
+        await self._refuse(send, 413, "too_large", words)
+
+    async def _refuse(self, send: Send, status: int, code: str, detail: str) -> None:
+        answer = problem(code, detail, status=status)
+        headers = [(name.lower().encode(), value.encode()) for name, value in answer.items()]
+        headers += [(b"content-length", str(len(answer.content)).encode()), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.content})
 
 
 # WhiteNoise hands static files over as sync iterators, which Django reads whole; they are small.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 configure_logging(settings.LOG_LEVEL)
-application = BodyLimit(cast("App", get_asgi_application()))
+_django = cast("App", get_asgi_application())
+
+from webapp.api.errors import NO_ROOM, disk_is_full, problem  # noqa: E402 - Django's apps must be ready
+
+application = BodyLimit(_django)

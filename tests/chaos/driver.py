@@ -352,13 +352,18 @@ def verify(path: str) -> dict[str, Any]:
 
 
 def limit_files(size: int) -> None:
-    """From now on a file that grows beyond `size` bytes fails as on a full disk; 0 lifts the limit."""
+    """From now on a file that grows beyond `size` bytes fails as on a full disk; 0 lifts the limit.
+
+    Nor does the garbage collector tidy up behind anybody meanwhile: what is left by chance would be gone by chance.
+    """
+    import gc
     import resource
     import signal
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (size or hard, hard))
+    (gc.disable if size else gc.enable)()
 
 
 def age_queue(minutes: int) -> None:

@@ -219,13 +219,13 @@ def test_on_a_full_disk_an_upload_is_refused_and_leaves_nothing(bad_house: Bad) 
         keep = bad_house.good["target"]
         sent = house.do("page_upload", path=str(path), role="source", keep=keep)
         said = house.do("by_command", source=str(path), target=str(path))
+        assert house.do("strays") == []
     finally:
         house.do("limit_files", size=0)
     assert (answer["status"], answer["body"]["code"]) == (507, "disk_full")
     assert plain(answer["body"]["detail"], name="large.jpg")
     assert sent["status"] == 507
     assert "(disk_full)" in said
-    assert house.do("strays") == []
 
 
 def test_after_all_of_it_nothing_is_left_over_and_the_same_worker_goes_on(bad_house: Bad, samples: Path) -> None:

@@ -65,9 +65,9 @@ def test_a_model_can_be_chosen_once_all_that_it_needs_is_there(settings: Any, tm
     settings.OPERATOR_MODELS_DIR = tmp_path
     names = ["yunet", "2dfan4", "arcface_w600k_r50", "inswapper_128"]
     for name in names:
-        assert model_choice.ready(tmp_path) == ((), ())
+        assert model_choice.ready(model_choice.installed(tmp_path)) == ((), ())
         graphs.record_installed(tmp_path, name)
-    assert model_choice.ready(tmp_path) == (("inswapper_128",), ())
+    assert model_choice.ready(model_choice.installed(tmp_path)) == (("inswapper_128",), ())
     with pytest.raises(JobsError, match=r"not installed here: gfpgan_1\.4"):
         chosen.check_models()
     (tmp_path / "gfpgan_1.4.onnx").touch()  # a file that was only dropped there
@@ -82,15 +82,15 @@ def test_a_model_can_be_chosen_once_all_that_it_needs_is_there(settings: Any, tm
 
 def test_a_swapper_that_needs_a_converter_is_complete_with_it_only(tmp_path: Path) -> None:
     graphs.record_installed(tmp_path, "yunet", "2dfan4", "arcface_w600k_r50", "ghost_2_256", "uniface_256")
-    assert model_choice.ready(tmp_path)[0] == ("uniface_256",)
+    assert model_choice.ready(model_choice.installed(tmp_path))[0] == ("uniface_256",)
     with pytest.raises(model_choice.ModelsMissingError, match="not installed here: crossface_ghost"):
         model_choice.neural_set("ghost_2_256", "", model_choice.installed(tmp_path))
     graphs.record_installed(tmp_path, "crossface_ghost")
-    assert model_choice.ready(tmp_path)[0] == ("ghost_2_256", "uniface_256")
+    assert model_choice.ready(model_choice.installed(tmp_path))[0] == ("ghost_2_256", "uniface_256")
     record = json.loads((tmp_path / model_choice.RECORD).read_text())
     del record["licences"]["crossface_ghost"]  # a free swapper is not free with a converter that is not
     (tmp_path / model_choice.RECORD).write_text(json.dumps(record))
-    assert model_choice.ready(tmp_path)[0] == ("uniface_256",)
+    assert model_choice.ready(model_choice.installed(tmp_path))[0] == ("uniface_256",)
 
 
 def test_the_models_that_make_a_result_are_named_in_the_order_of_their_work() -> None:

@@ -1,8 +1,9 @@
-"""No body larger than its address allows reaches the disk, declared or not."""
+"""No body larger than its address allows reaches the disk, declared or not; one that finds no room is told so."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,13 @@ import pytest
 from webapp import asgi
 
 
-def send(path: str, pieces: list[bytes], declared: int | None) -> tuple[int, int, bytes]:
-    """Status, number of pieces that reached the application, and body of one request through the limit."""
+def send(
+    path: str, pieces: list[bytes], declared: int | None, *, error: OSError | None = None
+) -> tuple[int, int, bytes]:
+    """Status, number of pieces that reached the application, and body of one request through the limit.
+
+    The application raises `error`, if any, when it has taken all of them.
+    """
     reached: list[bytes] = []
     answers: list[MutableMapping[str, Any]] = []
     waiting = list(pieces)
@@ -25,6 +31,8 @@ def send(path: str, pieces: list[bytes], declared: int | None) -> tuple[int, int
             message = await receive()
             reached.append(message["body"])
             more = message["more_body"]
+        if error is not None:
+            raise error
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"fine"})
 
@@ -58,3 +66,13 @@ def test_an_undeclared_body_is_cut_off_where_it_grows_too_large() -> None:
 @pytest.mark.parametrize("path", ["/new", "/verify", "/v1/assets", "/v1/verifications"])
 def test_uploads_may_be_as_large_as_media(path: str) -> None:
     assert send(path, [b"x" * (4 << 20)], 4 << 20)[0] == 200
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_body_that_finds_no_room_before_any_view_is_a_typed_refusal(number: int) -> None:
+    status, _, body = send("/v1/assets", [b"x"], None, error=OSError(number, "no room"))
+    problem = json.loads(body)
+    assert (status, problem["status"], problem["code"]) == (507, 507, "disk_full")
+    assert "nothing half-written was kept" in problem["detail"]
+    with pytest.raises(BrokenPipeError):
+        send("/v1/assets", [b"x"], None, error=BrokenPipeError(errno.EPIPE, "gone"))

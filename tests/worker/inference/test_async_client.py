@@ -168,16 +168,16 @@ def test_more_open_runs_than_allowed_end_the_connection_and_what_was_queued_is_d
         wait_until(lambda: other.status()["queues"] == {"interactive": {}, "offline": {}})
 
 
-def test_the_class_of_service_is_that_of_the_connection(pretending, noise, wait_until):
+def test_the_class_of_service_is_that_of_the_connection(pretending, noise):
     with connect(pretending, "interactive") as photo, connect(pretending, "offline") as video:
-        for client in (photo, video):
+        for client, mine, others in ((photo, "interactive", "offline"), (video, "offline", "interactive")):
             client.run("face_descriptor", noise("face_descriptor"))  # loaded, and its time is known
-        runs = [c.submit("face_descriptor", noise("face_descriptor", 20)) for c in (photo, video)]
-        depths = photo.status()["queues"]
-        assert depths["interactive"]["face_descriptor"] > 0
-        assert depths["offline"]["face_descriptor"] > 0
-        for run in runs:
-            run.result()
+            runs = [client.submit("face_descriptor", noise("face_descriptor", 20)) for _ in range(3)]
+            queues = client.status()["queues"]  # asked on the same connection, so behind its runs
+            assert queues[mine]["face_descriptor"] > 0
+            assert queues[others] == {}
+            for run in runs:
+                run.result()
 
 
 def test_a_client_that_waits_for_each_run_is_served_by_its_own_thread(pretending, noise):
