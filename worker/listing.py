@@ -7,7 +7,6 @@ Descriptors are in plain only here, in the memory of the task.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
@@ -22,11 +21,12 @@ from webapp.screening.listed import ListedFace
 from worker.gate import face_list as comparing
 from worker.gate import lists as picture_lists
 from worker.gate import signals
+from worker.gate.looking import Look, LookError
+from worker.gate.sampling import Sample
 from worker.gate.signals import Signal
 from worker.inference import registry
 from worker.inference.client import ensure_engine
 from worker.limits import MIN_FACE_PIXELS
-from worker.media.types import MediaInfo
 from worker.pipeline import run as pipeline
 from worker.pipeline.analysis import Analysis, Track
 
@@ -95,17 +95,33 @@ def measure_listed(analysis: Analysis) -> Signal:
         return signals.failed(comparing.KIND, getattr(error, "code", "list_unreadable"))
 
 
-def measure_lists(path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
+def lists_looks(analysis: Analysis) -> list[Look]:
     """The gate's question whether a picture is on a list of hashes; nothing where no list is installed.
 
-    Raises MediaError and ChildError. A list that cannot be opened is no "no".
+    A list that cannot be opened is no "no".
     """
     try:
         installed = hash_lists.installed()
-        return [] if installed is None else [picture_lists.measure(path, info, analysis, installed)]
+        return [] if installed is None else [picture_lists.ListsLook(installed, analysis)]
     except (keys.KeyStoreError, keys.TamperedError, storage.StorageError, hash_lists.HashListError, OSError) as error:
         logger.exception("The lists of picture hashes cannot be opened.")
-        return [signals.failed(picture_lists.KIND, str(getattr(error, "code", "") or "list_unreadable"))]
+        return [_Unopened(str(getattr(error, "code", "") or "list_unreadable"))]
+
+
+class _Unopened:
+    """The look into lists that are there and cannot be opened."""
+
+    kind: str = picture_lists.KIND
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def take(self, sample: Sample) -> None:
+        """Nothing is looked at."""
+
+    def finish(self) -> Signal:
+        """Raises LookError."""
+        raise LookError(self._code)
 
 
 def _only_face(analysis: Analysis) -> Track:

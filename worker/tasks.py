@@ -38,8 +38,9 @@ from worker.endings import asset_endings, job_endings
 from worker.gate import measure as measuring
 from worker.gate import policy, profiles, screeners
 from worker.gate.signals import liveness, with_measured
+from worker.gate.upload import Upload
 from worker.inference.client import ensure_engine
-from worker.listing import enrol_block, measure_listed, measure_lists
+from worker.listing import enrol_block, lists_looks, measure_listed
 from worker.materials import materialise
 from worker.outside_door import outside
 from worker.pipeline import run as pipeline
@@ -94,7 +95,7 @@ def screen_asset(asset_id: str) -> None:
             progress=_throttled(lambda shown: _report_asset(asset_id, owner, shown)),
             should_stop=lease.lost,
         )
-        analysis = Analysis.load(analysis_path)
+        upload, analysis = Upload.of(path, info), Analysis.load(analysis_path)
         mark_keys, anchors = keys_of_house.mark_keys(), keys_of_house.anchors_pem()
         listed = StayDownList(asset.sha256)
         with screeners.opened(
@@ -106,7 +107,7 @@ def screen_asset(asset_id: str) -> None:
             outside=outside(),
         ) as at_hand:
             signals = measuring.measure(
-                path,
+                upload,
                 info,
                 analysis,
                 role=asset.role,
@@ -115,14 +116,15 @@ def screen_asset(asset_id: str) -> None:
                 listed=listed,
                 outputs=OwnOutputs(str(asset.organisation_id)),
                 screeners=at_hand,
+                looks=lists_looks(analysis),
             )
-        signals = with_measured(signals, [measure_listed(analysis), *measure_lists(path, info, analysis)])
+        signals = with_measured(signals, [measure_listed(analysis)])
         decision = policy.decide_asset(signals, profile, asset.role)
         lease.guard()
         with intake.stored_parts(asset) as parts:
             analysis_name = parts.add(analysis_path, "analysis")
             previews = {}
-            for face, picture in measuring.previews(path, info, analysis, allowed=decision.preview_allowed):
+            for face, picture in measuring.previews(upload, analysis, allowed=decision.preview_allowed):
                 preview = folder / f"preview-{face}.jpg"
                 preview.write_bytes(picture)
                 previews[str(face)] = parts.add(preview, "preview")

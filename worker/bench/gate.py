@@ -26,6 +26,7 @@ from worker.gate import lists, measure, screeners
 from worker.gate.looking import Look, look_at
 from worker.gate.sampling import Sample
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.inference import gate_models
 from worker.inference.endpoint import owner
 from worker.inference.types import ModelError
@@ -155,24 +156,25 @@ def _screen(space: Workspace, path: Path, folder: Path, installed: lists.Install
         with cost.of("faces"):
             analyse(path, out, engine_socket=engine, work_dir=folder)
         analysis = Analysis.load(out)
-        looks = [_Timed(look, engine) for look in at_hand.looks(path, info, analysis)]
-        with cost.of(ALL):
-            seen = look_at(at_hand.pictures(path, info, analysis, looks), looks)
-        for look in looks:
-            cost.used[look.kind] = look.seconds
-        cost.used["pictures"] = max(0.0, cost.used[ALL] - sum(look.seconds for look in looks))
-        with cost.of("lists"):
-            seen += [lists.measure(path, info, analysis, installed)] if installed is not None else []
+        upload = Upload.of(path, info)
+        asked: list[Look] = at_hand.looks(upload, analysis)
+        asked += [lists.ListsLook(installed, analysis)] if installed is not None else []
+        looks = [_Timed(look, engine) for look in asked]
+        with cost.of("all looks"):
+            seen = look_at(at_hand.pictures(upload, analysis, looks), looks)
+        cost.used |= {"lists": 0.0, **{look.kind: look.seconds for look in looks}}
+        cost.used[ALL] = cost.used["all looks"] - cost.used["lists"]
+        cost.used["pictures"] = max(0.0, cost.used["all looks"] - sum(look.seconds for look in looks))
         with cost.of("rest"):
-            seen += _rest(path, info, analysis)
+            seen += _rest(upload, info, analysis)
     pictures = max((look.pictures for look in looks), default=0)
     length = info.duration or 0.0
     return Pass(length, pictures, cost.used, cost.wall, peak.own, peak.engine, peak.all, seen)
 
 
-def _rest(path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
+def _rest(upload: Upload, info: MediaInfo, analysis: Analysis) -> list[Signal]:
     return measure.measure(
-        path,
+        upload,
         info,
         analysis,
         role="target",

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.faces.types import Floats, Rgb
+from worker.faces.types import Floats, Frame, Rgb
+from worker.media.planes import TO_RGB, Planes
 
 Affine = NDArray[np.float64]
 
@@ -27,6 +28,11 @@ TEMPLATES: Final[dict[str, tuple[tuple[float, float], ...]]] = {
     # Ours: where DESCRIPTOR_TEMPLATE below puts the five points, for the built-in descriptor without a mesh.
     "dlib_150": ((0.3273, 0.3067), (0.6673, 0.3067), (0.4773, 0.5573), (0.3560, 0.6907), (0.6373, 0.6920)),
 }
+
+# Crop pixels per frame pixel under which the frame is first averaged over whole blocks.
+_AVERAGED: Final = 0.6
+# Y'CbCr of the planes.
+_BLACK: Final = (16, 128, 128)
 
 # Eight mesh points and where dlib's own alignment puts them in its 150-pixel chip, symmetrised about the middle.
 DESCRIPTOR_POINTS: Final = (33, 133, 362, 263, 2, 61, 291, 1)
@@ -87,30 +93,58 @@ def apply(matrix: Affine, points: Floats) -> Floats:
     return mapped.astype(np.float32)
 
 
-def warp(rgb: Rgb, matrix: Affine, out: int, *, border: int = cv2.BORDER_CONSTANT) -> Rgb:
-    """Cut the square crop uint8 [out, out, 3] that `matrix` describes.
+def warp(frame: Frame, matrix: Affine, out: int, *, border: int = cv2.BORDER_CONSTANT) -> Rgb:
+    """Cut the square crop uint8 [out, out, 3] RGB that `matrix` describes; black beyond the frame unless `border` says.
 
-    A crop much smaller than its part of the image is first reduced by area averaging: a plain warp would skip pixels,
-    and the nets see the aliasing. Only the needed part of the image is touched, whatever the image's size.
+    Of planes each is sampled for itself and only the crop becomes RGB, whatever the frame's size.
+    """
+    if not isinstance(frame, Planes):
+        return _sample(frame, matrix, out, border, 0)
+    chroma = to_chroma(matrix)
+    parts = (
+        _sample(plane, way, out, border, black)
+        for plane, way, black in zip((frame.y, frame.u, frame.v), (matrix, chroma, chroma), _BLACK, strict=True)
+    )
+    return np.asarray(cv2.transform(cv2.merge(list(parts)), TO_RGB), np.uint8)
+
+
+def to_chroma(matrix: Affine) -> Affine:
+    """The same transform for a chroma plane, whose samples lie in the middle of 2 x 2 pixels."""
+    chroma = matrix * 2.0
+    chroma[:, 2] = matrix[:, 2] + matrix[:, :2] @ (0.5, 0.5)
+    return chroma
+
+
+def _sample(pixels: NDArray[np.uint8], matrix: Affine, out: int, border: int, black: int) -> NDArray[np.uint8]:
+    """uint8 [out, out] of a plane, [out, out, 3] of a picture.
+
+    A crop much smaller than its part of the image is first averaged over whole blocks: a plain warp would skip pixels,
+    and the nets see the aliasing. Whole blocks are OpenCV's fast path; areas of broken factors take five times as long.
     """
     scale = scale_of(matrix)
+    if scale < _AVERAGED:
+        pixels, matrix = _averaged(pixels, matrix, out, max(2, int(1 / scale + 0.25)))
+    return np.asarray(
+        cv2.warpAffine(pixels, matrix, (out, out), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=(black,) * 4),
+        np.uint8,
+    )
+
+
+def _averaged(pixels: NDArray[np.uint8], matrix: Affine, out: int, factor: int) -> tuple[NDArray[np.uint8], Affine]:
+    """The part that is needed, averaged over blocks of `factor` pixels, and the transform from there."""
     corners = apply(invert(matrix), np.array([[0, 0], [out, 0], [out, out], [0, out]], np.float32))
-    height, width = rgb.shape[:2]
-    x0, y0 = np.floor(corners.min(axis=0)).astype(int) - 2
-    x1, y1 = np.ceil(corners.max(axis=0)).astype(int) + 3
-    x0, x1 = int(np.clip(x0, 0, width - 1)), int(np.clip(x1, 1, width))
-    y0, y1 = int(np.clip(y0, 0, height - 1)), int(np.clip(y1, 1, height))
-    part = rgb[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    shifted = matrix.copy()
-    shifted[:, 2] += matrix[:, :2] @ np.array([x0, y0])
-    if scale < 0.6:
-        small = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
-        across, down = part.shape[1] / small[0], part.shape[0] / small[1]
-        part = cv2.resize(part, small, interpolation=cv2.INTER_AREA)
-        # Pixel centres, not corners, keep their place when an image is resized.
-        shifted[:, 2] += shifted[:, :2] @ np.array([(across - 1) / 2, (down - 1) / 2])
-        shifted[:, :2] *= np.array([across, down])
-    return np.asarray(cv2.warpAffine(part, shifted, (out, out), flags=cv2.INTER_LINEAR, borderMode=border), np.uint8)
+    low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
+    height, width = pixels.shape[:2]
+    x0, y0 = (int(np.clip(value - factor, 0, end - 1)) for value, end in zip(low, (width, height), strict=True))
+    columns = max(1, (min(width, int(high[0]) + factor) - x0) // factor)
+    rows = max(1, (min(height, int(high[1]) + factor) - y0) // factor)
+    part = pixels[y0 : y0 + rows * factor, x0 : x0 + columns * factor]
+    small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    moved = matrix * 1.0
+    # Pixel centres, not corners, keep their place when an image is resized.
+    moved[:, 2] += matrix[:, :2] @ (x0 + (factor - 1) / 2, y0 + (factor - 1) / 2)
+    moved[:, :2] *= factor
+    return np.asarray(small, np.uint8), moved
 
 
 def five_points(landmarks: Floats) -> Floats:

@@ -8,7 +8,7 @@ one origin. So only up to 0.45 counts as the same person, and up to 0.60 a perso
 import numpy as np
 
 from worker.faces import align
-from worker.faces.types import Floats, ModelRunner, Rgb
+from worker.faces.types import Floats, Frame, ModelRunner, Rgb
 
 
 class Descriptor:
@@ -17,9 +17,9 @@ class Descriptor:
     def __init__(self, runner: ModelRunner) -> None:
         self._runner = runner
 
-    def describe(self, rgb: Rgb, landmarks: Floats) -> Floats:
-        """The descriptor float32 [128] of the face at `landmarks` [478, 3] in `rgb` uint8 [H, W, 3]."""
-        return self.describe_chips([chip(rgb, landmarks)])[0]
+    def describe(self, frame: Frame, landmarks: Floats) -> Floats:
+        """The descriptor float32 [128] of the face at `landmarks` [478, 3] in `frame`."""
+        return self.describe_chips([chip(frame, landmarks)])[0]
 
     def describe_chips(self, chips: list[Rgb]) -> Floats:
         """Descriptors float32 [N, 128] of aligned chips, each uint8 [150, 150, 3]."""
@@ -28,9 +28,9 @@ class Descriptor:
         return np.asarray(outputs["embedding"], np.float32)
 
 
-def chip(rgb: Rgb, landmarks: Floats) -> Rgb:
+def chip(frame: Frame, landmarks: Floats) -> Rgb:
     """The aligned face uint8 [150, 150, 3] that the descriptor net expects."""
-    return align.warp(rgb, align.to_descriptor(landmarks), align.DESCRIPTOR_SIDE)
+    return align.warp(frame, align.to_descriptor(landmarks), align.DESCRIPTOR_SIDE)
 
 
 def distance(a: Floats, b: Floats) -> float:

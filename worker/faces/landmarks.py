@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.faces import align
-from worker.faces.types import Detection, Floats, ModelRunner, Pose, Rgb
+from worker.faces.types import Detection, Floats, Frame, ModelRunner, Pose
 
 # Below this the net itself says that it does not see a face.
 FACE_SCORE: Final = 0.5
@@ -29,7 +29,7 @@ class FaceMesh:
     def __init__(self, runner: ModelRunner) -> None:
         self._runner = runner
 
-    def locate(self, rgb: Rgb, start: Detection | Floats) -> tuple[Floats, float]:
+    def locate(self, frame: Frame, start: Detection | Floats) -> tuple[Floats, float]:
         """Landmarks float32 [478, 3] and the net's face score 0..1.
 
         `start` is a detection (the net then looks twice, because a detector's square is only roughly placed) or the
@@ -39,15 +39,15 @@ class FaceMesh:
             right, left = start.keypoints[0], start.keypoints[1]
             angle = float(np.arctan2(left[1] - right[1], left[0] - right[0]))
             centre = start.box[:2] + start.box[2:] / 2
-            rough, score = self._look(rgb, centre, _MARGIN * float(start.box[2:].max()), angle)
+            rough, score = self._look(frame, centre, _MARGIN * float(start.box[2:].max()), angle)
             if score < FACE_SCORE / 2:
                 return rough, score
-            return self._look(rgb, *region(rough))
-        return self._look(rgb, *region(start))
+            return self._look(frame, *region(rough))
+        return self._look(frame, *region(start))
 
-    def _look(self, rgb: Rgb, centre: NDArray[np.floating], side: float, angle: float) -> tuple[Floats, float]:
+    def _look(self, frame: Frame, centre: NDArray[np.floating], side: float, angle: float) -> tuple[Floats, float]:
         matrix = align.square(centre, max(side, 8.0), angle, _INPUT)
-        crop = align.warp(rgb, matrix, _INPUT)
+        crop = align.warp(frame, matrix, _INPUT)
         out = self._runner.run("face_mesh", {"image": crop[None].astype(np.float32) / 255.0})
         points = np.asarray(out["landmarks"][0], np.float32)
         return align.apply(align.invert(matrix), points), float(out["presence"].item())

@@ -17,8 +17,9 @@ from worker.faces.detect import FaceDetector, intersection, overlap
 from worker.faces.embed import Descriptor, chip, distance
 from worker.faces.landmarks import FACE_SCORE, FaceMesh, box_of, pose_of
 from worker.faces.persons import Stretch
-from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, ModelRunner, Rgb
+from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, Frame, ModelRunner, Rgb, size_of, whole_of
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
+from worker.media.planes import Planes
 
 # New faces are looked for this often; every 15th frame at 25 a second.
 _DETECT_SECONDS: Final = 0.6
@@ -35,6 +36,8 @@ _SHRINK: Final = 0.85
 # Shares of the smaller of two boxes that both cover: from the first two faces touch, below the second they have parted.
 _TOUCH, _PART = 0.12, 0.03
 _PART_FRAMES: Final = 4
+# Luma of a video, 16 to 235, as that of a picture, 0 to 255.
+_FULL_RANGE: Final = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 # A face that looks further aside, in degrees, is not asked whose it is.
 _MOST_TURNED: Final = 35.0
 
@@ -97,13 +100,11 @@ class CutDetector:
         self._histogram: NDArray[np.float32] | None = None
         self._usual = 0.02
 
-    def push(self, rgb: Rgb) -> bool:
-        """Whether `rgb` (uint8 [H, W, 3]) begins a new shot; the first frame does not count as a cut."""
-        return self._compare(cv2.cvtColor(self._small(rgb), cv2.COLOR_RGB2GRAY))
-
-    def push_luma(self, luma: NDArray[np.uint8]) -> bool:
-        """The same from the luma plane uint8 [H, W] alone; one detector is fed with the one or the other."""
-        return self._compare(self._small(luma))
+    def push(self, frame: Frame) -> bool:
+        """Whether `frame` begins a new shot; the first does not count as a cut. All are planes, or all are RGB."""
+        if isinstance(frame, Planes):
+            return self._compare(cv2.LUT(self._small(frame.y), _FULL_RANGE))
+        return self._compare(cv2.cvtColor(self._small(frame), cv2.COLOR_RGB2GRAY))
 
     def _small(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = picture.shape[:2]
@@ -160,23 +161,23 @@ class VideoTracker:
         self.settled = 0
         """The number of the first frame of which a later one may still correct the track numbers."""
 
-    def push(self, index: int, seconds: float, rgb: Rgb) -> list[TrackedFace]:
-        """The faces of frame `index` at `seconds` (uint8 [H, W, 3] RGB), in the order of their track numbers.
+    def push(self, index: int, seconds: float, frame: Frame) -> list[TrackedFace]:
+        """The faces of `frame`, number `index` at `seconds`, in the order of their track numbers.
 
         Indices of frames that begin a new shot are added to `cuts`; see also `settled` and `corrections`.
         """
-        if self._cut.push(rgb):
+        if self._cut.push(frame):
             self.cuts.append(index)
             self._ask_all(index)
             self._live, self._lost = [], []
             self._until_detection, self._detections = 0, 0
         before = len(self._live)
-        self._follow(rgb, index, seconds)
+        self._follow(frame, index, seconds)
         if self._until_detection <= 0 or len(self._live) < before:
             # Small faces cost many tiles, so they are looked for more rarely than large ones.
             thorough = self._detections % _THOROUGH_EVERY == 0
             self._ask_all(index)
-            self._detect(rgb, index, seconds, thorough)
+            self._detect(frame, index, seconds, thorough)
             self._detections += 1
             self._until_detection = self._detect_every
         self._until_detection -= 1
@@ -187,7 +188,7 @@ class VideoTracker:
             track.last, track.frames = index, track.frames + 1
             if index - track.looked >= self._detect_every // 3 or not (track.fresh or track.known):
                 track.looked = index
-                self._look(track, rgb, index)
+                self._look(track, frame, index)
         horizon = seconds - _RESUME_SECONDS
         self._lost = [track for track in self._lost if track.seen >= horizon]
         faces = [TrackedFace(one.number, box_of(one.landmarks), one.score, one.landmarks) for one in self._live]
@@ -282,11 +283,11 @@ class VideoTracker:
             new.follows, new.touching = before.number, begins
             self._live[place] = new
 
-    def _follow(self, rgb: Rgb, index: int, seconds: float) -> None:
+    def _follow(self, frame: Frame, index: int, seconds: float) -> None:
         kept: list[_Track] = []
         for track in sorted(self._live, key=lambda one: one.number):
-            landmarks, score = self._mesh.locate(rgb, track.landmarks)
-            if self._believable(track.landmarks, landmarks, score, rgb.shape) and not any(
+            landmarks, score = self._mesh.locate(frame, track.landmarks)
+            if self._believable(track.landmarks, landmarks, score, size_of(frame)) and not any(
                 overlap(box_of(landmarks), box_of(other.landmarks)) > _DUPLICATE for other in kept
             ):
                 track.landmarks, track.score, track.seen = landmarks, score, seconds
@@ -295,28 +296,28 @@ class VideoTracker:
                 self._lost.append(self._asked(track, index))
         self._live = kept
 
-    def _believable(self, before: Floats, now: Floats, score: float, shape: tuple[int, ...]) -> bool:
+    def _believable(self, before: Floats, now: Floats, score: float, size: tuple[int, int]) -> bool:
         """Whether the mesh still sits on the same face: sure, large enough, not leapt, not out of the picture."""
         box, last = box_of(now), box_of(before)
         if score < FACE_SCORE or float(box[2:].max()) < _SHRINK * self._min_size:
             return False
-        frame = np.array([0, 0, shape[1], shape[0]], np.float32)
-        if intersection(box, frame) < 0.35 * float(box[2] * box[3]):
+        picture = np.array([0, 0, *size], np.float32)
+        if intersection(box, picture) < 0.35 * float(box[2] * box[3]):
             return False
         return overlap(box, last) > _LEAST_OVERLAP and 0.6 < float(box[3] / max(last[3], 1)) < 1.7
 
-    def _detect(self, rgb: Rgb, index: int, seconds: float, thorough: bool) -> None:
-        least = self._min_size if thorough else max(self._min_size, max(rgb.shape[:2]) // 12)
-        for found in self._detector.detect(rgb, min_size=round(0.8 * least)):
+    def _detect(self, frame: Frame, index: int, seconds: float, thorough: bool) -> None:
+        least = self._min_size if thorough else max(self._min_size, max(size_of(frame)) // 12)
+        for found in self._detector.detect(whole_of(frame), min_size=round(0.8 * least)):
             if any(_same(found, track.landmarks) for track in self._live):
                 continue
-            landmarks, score = self._mesh.locate(rgb, found)
+            landmarks, score = self._mesh.locate(frame, found)
             box = box_of(landmarks)
             if score < FACE_SCORE or float(box[2:].max()) < self._min_size:
                 continue
             if any(overlap(box, box_of(track.landmarks)) > _DUPLICATE for track in self._live):
                 continue
-            track = self._resumed(rgb, landmarks) or self._begun(landmarks, index)
+            track = self._resumed(frame, landmarks) or self._begun(landmarks, index)
             track.landmarks, track.score, track.seen = landmarks, score, seconds
             self._live.append(track)
 
@@ -326,12 +327,12 @@ class VideoTracker:
         self._all[track.number] = track
         return track
 
-    def _resumed(self, rgb: Rgb, landmarks: Floats) -> _Track | None:
+    def _resumed(self, frame: Frame, landmarks: Floats) -> _Track | None:
         """The lost track of this shot whose descriptor is nearest, if it is near enough to be the same person."""
         candidates = [track for track in self._lost if track.fresh or track.known]
         if not candidates:
             return None
-        now = self._descriptor.describe(rgb, landmarks)
+        now = self._descriptor.describe(frame, landmarks)
         apart = [distance(now, self._describe(track)) for track in candidates]
         best = int(np.argmin(apart))
         if apart[best] > IDENTITY_PASS:
@@ -339,11 +340,11 @@ class VideoTracker:
         self._lost.remove(candidates[best])
         return candidates[best]
 
-    def _look(self, track: _Track, rgb: Rgb, index: int) -> None:
+    def _look(self, track: _Track, frame: Frame, index: int) -> None:
         pose = pose_of(track.landmarks)
         size = float(box_of(track.landmarks)[2:].max())
         frontal = np.exp(-((pose.yaw / 25) ** 2) - (pose.pitch / 35) ** 2)
-        found = chip(rgb, track.landmarks)
+        found = chip(frame, track.landmarks)
         track.fresh.append(_Chip(index, float(frontal * min(size, 250.0)) * _sharpness(found), found))
 
     def _describe(self, track: _Track) -> Floats:

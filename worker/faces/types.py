@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from worker.faces.errors import FaceError
 from worker.limits import MIN_FACE_PIXELS
+from worker.media.planes import Planes
 
 __all__ = [
     "LANDMARK_COUNT",
@@ -21,13 +22,18 @@ __all__ = [
     "Face",
     "FaceError",
     "Floats",
+    "Frame",
     "ModelRunner",
     "Pose",
     "Rgb",
+    "size_of",
+    "whole_of",
 ]
 
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Frame = Planes | Rgb
+"""A frame of a video as its decoder gives it, or a picture uint8 [H, W, 3] RGB."""
 
 LANDMARK_COUNT: Final = 478
 
@@ -82,3 +88,13 @@ class Face:
     def size(self) -> float:
         """The longer side of the box in pixels."""
         return float(self.box[2:].max())
+
+
+def size_of(frame: Frame) -> tuple[int, int]:
+    """(width, height) in pixels."""
+    return frame.size if isinstance(frame, Planes) else (frame.shape[1], frame.shape[0])
+
+
+def whole_of(frame: Frame) -> Rgb:
+    """All of it as uint8 [H, W, 3] RGB."""
+    return frame.to_rgb() if isinstance(frame, Planes) else frame

@@ -17,11 +17,12 @@ from worker.gate import metrics
 from worker.gate.calibration import Calibration
 from worker.gate.detectors import PackRun, Run, file_score
 from worker.gate.metrics import Rates, Scored
-from worker.gate.outside import Outside, Upload
+from worker.gate.outside import Outside
 from worker.gate.pack_store import Evaluation, PackError, Standing
 from worker.gate.robustness import ROADS
 from worker.gate.sampling import Sample, samples
 from worker.gate.service_run import ServiceRun
+from worker.gate.upload import Upload
 from worker.inference.packages import sha256_of
 from worker.inference.types import ModelRunner
 from worker.media import client
@@ -137,16 +138,16 @@ def _one(
     kind = sniffed.kind
     tracks: tuple[Track, ...] = ()
     pictures: Iterable[Sample]
+    upload = Upload(entry.path, sniffed.mime, kind)
     if kind == "photo" and all(one.kind == "ai_image" for one in standings):
-        pictures = [Sample(0.0, client.decode_image(entry.path), ())]  # no face is asked for
+        pictures = [Sample(0.0, upload.photo, ())]  # no face is asked for
     else:
         out = scratch / "analysis"
         out.unlink(missing_ok=True)
         pipeline.analyse(entry.path, out, engine_socket=engine_socket, work_dir=scratch)
         analysis = Analysis.load(out)
         tracks = analysis.tracks
-        pictures = samples(entry.path, kind, analysis, dense=True)
-    upload = Upload(entry.path, sniffed.mime, kind)
+        pictures = samples(upload, analysis, dense=True)
     asked = {one.id: ServiceRun(one, outside, upload, may_leave=lambda: True) for one in standings if one.service}
     local = [one for one in standings if one.service is None]
     runs: dict[tuple[str, str], Run] = {(one.id, road): PackRun(runner, one, tracks) for one in local for road in roads}

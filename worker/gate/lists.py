@@ -9,7 +9,6 @@ a side the whole picture's hash is 136 bits away (reference/gate.md 4.2), the fa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 import cv2
@@ -20,16 +19,14 @@ from watermark import pdq
 from worker.faces import align
 from worker.faces.neural.points import five_of
 from worker.faces.types import Rgb
-from worker.gate.sampling import Alongside
+from worker.gate.sampling import Sample
 from worker.gate.signals import Signal
 from worker.limits import MIN_FACE_PIXELS
-from worker.media import client
-from worker.media.types import MediaInfo
-from worker.pipeline.analysis import AnalysedFrame, Analysis
+from worker.pipeline.analysis import Analysis
 
 KIND: Final = "lists"
 What = Literal["picture", "face"]
-MOST_FRAMES: Final = 600  # of a film: one a second, and fewer a second of one over ten minutes
+MOST_FRAMES: Final = 600  # of a film over ten minutes, about
 MOST_FACES: Final = 8  # of a picture, the largest
 MOST_HITS: Final = 20  # that are written down
 _TEMPLATE: Final = "arcface_128"
@@ -70,20 +67,37 @@ class Installed(Protocol):
         ...
 
 
-def measure(path: Path, info: MediaInfo, analysis: Analysis, installed: Installed) -> Signal:
-    """The signal `lists`. Raises MediaError and ChildError, as every look into the file."""
-    looked, hits = 0, list[dict[str, Any]]()
-    for seconds, picture, faces in _pictures(path, info, analysis):
-        looked += 1
+class ListsLook:
+    """Looks the sampled pictures of an upload up in the lists that are `installed`: a `looking.Look`."""
+
+    kind: str = KIND
+
+    def __init__(self, installed: Installed, analysis: Analysis) -> None:
+        self._installed = installed
+        self._video, self._width = analysis.info.kind == "video", analysis.info.width
+        # Of a film no longer than that all pictures that are sampled, and else some all over it.
+        duration = analysis.info.duration if self._video else 0.0
+        self._gap = duration / MOST_FRAMES if duration > MOST_FRAMES else 0.0
+        self._looked: list[float] = []
+        self._hits: list[dict[str, Any]] = []
+
+    def take(self, sample: Sample) -> None:
+        """Look one picture up; what is refused already needs no further look."""
+        if len(self._hits) >= MOST_HITS and any(hit["kind"] == "block" for hit in self._hits):
+            return
+        # The samples come in two runs over time, so the distance to all earlier ones counts.
+        if any(abs(sample.seconds - one) < self._gap for one in self._looked):
+            return
+        self._looked.append(sample.seconds)
         asked: list[bytes] = []
         about: list[What] = []
-        for what, part in _parts(picture, faces):
+        for what, part in _parts(*self._reduced(sample)):
             ways, quality = pdq.hash_ways(part)
             if quality >= pdq.LEAST_QUALITY:
                 asked += ways
                 about += [what] * len(ways)
         best: dict[tuple[str, int, str], dict[str, Any]] = {}
-        for hit in installed.search(asked) if asked else ():
+        for hit in self._installed.search(asked) if asked else ():
             what = about[hit.query]
             known = best.get((hit.list, hit.line, what))
             if known is None or hit.distance < known["distance"]:
@@ -93,13 +107,27 @@ def measure(path: Path, info: MediaInfo, analysis: Analysis, installed: Installe
                     "line": hit.line,
                     "distance": hit.distance,
                     "what": what,
-                    "seconds": round(seconds, 2),
+                    "seconds": round(sample.seconds, 2),
                 }
-        hits += best.values()
-        if len(hits) >= MOST_HITS and any(hit["kind"] == "block" for hit in hits):
-            break  # what is refused already needs no further look
-    hits.sort(key=lambda hit: (hit["kind"] != "block", hit["distance"], hit["seconds"]))
-    return measured(hits[:MOST_HITS], names=installed.names, entries=installed.entries, looked=looked)
+        self._hits += best.values()
+
+    def finish(self) -> Signal:
+        """The signal `lists`."""
+        hits = sorted(self._hits, key=lambda hit: (hit["kind"] != "block", hit["distance"], hit["seconds"]))
+        names, entries = self._installed.names, self._installed.entries
+        return measured(hits[:MOST_HITS], names=names, entries=entries, looked=len(self._looked))
+
+    def _reduced(self, sample: Sample) -> tuple[Rgb, list[NDArray[np.float32]]]:
+        """The picture as it is hashed, and the landmarks in it of its faces, largest first."""
+        picture, scale = sample.rgb, 1.0
+        if self._video and (shorter := min(picture.shape[:2])) > _SHORT_SIDE:
+            scale = _SHORT_SIDE / shorter
+            size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+            picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        least = MIN_FACE_PIXELS * sample.rgb.shape[1] / self._width  # of the upload's own pixels
+        large = [face for face in sample.faces if float(face.box[2:].max()) >= least]
+        large.sort(key=lambda face: -float(face.box[2:].max()))
+        return picture, [(face.landmarks * np.float32(scale)).astype(np.float32) for face in large]
 
 
 def measured(hits: Sequence[dict[str, Any]], *, names: Sequence[str], entries: int, looked: int) -> Signal:
@@ -125,25 +153,3 @@ def _parts(picture: Rgb, faces: Sequence[NDArray[np.float32]]) -> Iterator[tuple
     yield "picture", picture
     for landmarks in faces[:MOST_FACES]:
         yield "face", face_of(picture, landmarks)
-
-
-def _pictures(
-    path: Path, info: MediaInfo, analysis: Analysis
-) -> Iterator[tuple[float, Rgb, list[NDArray[np.float32]]]]:
-    """(seconds, uint8 [H, W, 3], landmarks of its faces in its pixels) of a photo, or of frames all over a film."""
-    if info.kind == "photo":
-        for frame in analysis.frames():
-            yield 0.0, client.decode_image(path), _landmarks(frame, 1.0)
-        return
-    analysed = Alongside(analysis)
-    with client.open_frames(path, short_side=_SHORT_SIDE) as frames:
-        step = max(1.0, frames.duration / MOST_FRAMES)
-        for seconds, picture in frames.frames(0.0, MOST_FRAMES, step):
-            nearest = analysed.at(seconds)
-            yield seconds, picture, _landmarks(nearest, picture.shape[1] / analysis.info.width) if nearest else []
-
-
-def _landmarks(frame: AnalysedFrame, scale: float) -> list[NDArray[np.float32]]:
-    large = [face for face in frame.faces if float(face.box[2:].max()) >= MIN_FACE_PIXELS]
-    large.sort(key=lambda face: -float(face.box[2:].max()))
-    return [(face.landmarks * np.float32(scale)).astype(np.float32) for face in large]

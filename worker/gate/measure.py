@@ -23,8 +23,10 @@ from worker.faces.landmarks import pose_of
 from worker.faces.types import Pose
 from worker.gate import alignment, own, provenance, replay, signals, stay_down
 from worker.gate.declarations import program_named
+from worker.gate.looking import Look
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.media import client
 from worker.media.errors import MediaError
 from worker.media.types import MediaInfo
@@ -67,7 +69,7 @@ def probe(path: Path, name: str, role: str, limits: SizeLimits) -> MediaInfo:
 
 
 def measure(
-    path: Path,
+    upload: Upload,
     info: MediaInfo,
     analysis: Analysis,
     *,
@@ -77,24 +79,25 @@ def measure(
     listed: stay_down.Listed,
     outputs: own.Outputs,
     screeners: Screeners,
+    looks: Sequence[Look] = (),
 ) -> list[Signal]:
     """All signals of one upload: size, faces, markable, a mark of this house and which of our `outputs` it leads to,
     Content Credentials, what the file declares, where the faces lie, signs of a photographed screen, what stays down
-    (`listed`), what `screeners` saw in it, and the gaps."""
-    mark_id, reason, effort = _look(path, info, keys)
+    (`listed`), what `screeners` and further `looks` saw in it, and the gaps."""
+    mark_id, reason, effort = _look(upload, keys)
     found = [
         signals.dimensions(info.width, info.height, info.duration),
         signals.faces(role, [track.size for track in analysis.tracks]),
         signals.markable(reason),
         signals.own_mark(mark_id, effort, outputs.by_mark(mark_id) if mark_id is not None else None),
-        _credentials(path, info.mime, anchors_pem, outputs),
-        provenance.measure(path),
+        _credentials(upload, anchors_pem, outputs),
+        provenance.measure(upload.path),
         alignment.measure(analysis),
-        replay.measure(path, info),
+        replay.measure(upload),
     ]
-    seen = screeners.look(path, info, analysis)
+    seen = screeners.look(upload, analysis, looks)
     gaps = [gap for gap in signals.not_installed() if gap.kind not in {each.kind for each in seen}]
-    return [*found, stay_down.measure(path, info, found, listed), *seen, *gaps]
+    return [*found, stay_down.measure(upload, found, listed), *seen, *gaps]
 
 
 def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
@@ -114,7 +117,7 @@ def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def previews(path: Path, info: MediaInfo, analysis: Analysis, *, allowed: bool) -> Iterator[tuple[int, bytes]]:
+def previews(upload: Upload, analysis: Analysis, *, allowed: bool) -> Iterator[tuple[int, bytes]]:
     """(index, small JPEG with that face framed) for each of the first MOST_PREVIEWS faces or tracks.
 
     None where the decision does not allow that anybody is shown the file.
@@ -122,13 +125,12 @@ def previews(path: Path, info: MediaInfo, analysis: Analysis, *, allowed: bool) 
     tracks = analysis.tracks[:MOST_PREVIEWS] if allowed else ()
     if not tracks:
         return
-    if info.kind == "photo":
-        picture = client.decode_image(path)
+    if upload.kind == "photo":
         for track in tracks:
-            yield track.id, _framed(picture, track)
+            yield track.id, _framed(upload.photo, track)
         return
     times = sorted({track.best_seconds for track in tracks})
-    frames = dict(zip(times, (frame for _, frame in client.sample_frames(path, times=times)), strict=False))
+    frames = dict(zip(times, (frame for _, frame in client.sample_frames(upload.path, times=times)), strict=False))
     for track in tracks:
         if track.best_seconds in frames:
             yield track.id, _framed(frames[track.best_seconds], track)
@@ -231,13 +233,12 @@ def _descriptor(chosen: Chosen) -> NDArray[np.float64] | None:
     return None
 
 
-def _look(path: Path, info: MediaInfo, keys: Sequence[MarkKey]) -> tuple[bytes | None, str | None, str]:
+def _look(upload: Upload, keys: Sequence[MarkKey]) -> tuple[bytes | None, str | None, str]:
     """(id of our mark or None, why no mark could be carried or None, how hard was looked)."""
-    if info.kind == "photo":
-        picture = client.decode_image(path)
-        reading = image.read(picture, keys, effort="deep")
-        return (reading.mark_id if reading is not None else None), image.markable(picture), "full"
-    with client.open_frames(path) as frames:
+    if upload.kind == "photo":
+        reading = image.read(upload.photo, keys, effort="deep")
+        return (reading.mark_id if reading is not None else None), image.markable(upload.photo), "full"
+    with client.open_frames(upload.path) as frames:
         looked = _Looked(frames)
         found = video.read(looked, keys)
     return (found.mark_id if found is not None else None), looked.unmarkable, f"{looked.count} frames"
@@ -271,9 +272,9 @@ class _Looked:
             yield seconds, frame
 
 
-def _credentials(path: Path, mime: str, anchors_pem: str, outputs: own.Outputs) -> Signal:
+def _credentials(upload: Upload, anchors_pem: str, outputs: own.Outputs) -> Signal:
     try:
-        found = Credentials.from_dict(client.read_credentials(path, mime, anchors_pem))
+        found = Credentials.from_dict(client.read_credentials(upload.path, upload.mime, anchors_pem))
     except (MediaError, ValueError) as error:
         return signals.failed("credentials", getattr(error, "code", "unreadable"))
     agents = (action.agent for action in found.actions)

@@ -19,6 +19,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from worker.gate.upload import Upload
+
 TRIES: Final = 3  # of a request that met a server in trouble
 MOST_TOLD: Final = 32  # rows of single models that are kept
 _STEP: Final = 60.0  # seconds of one request
@@ -33,31 +35,6 @@ class OutsideError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True)
-class Upload:
-    """The file that is asked about; its own name never leaves."""
-
-    path: Path
-    mime: str
-    kind: str  # photo or video
-
-    @property
-    def name(self) -> str:
-        """A name that says the format and nothing else."""
-        return f"upload.{_ENDINGS.get(self.mime, 'bin')}"
-
-
-_ENDINGS: Final[Mapping[str, str]] = {
-    "image/jpeg": "jpg",
-    "image/png": "png",
-    "image/webp": "webp",
-    "video/mp4": "mp4",
-    "video/quicktime": "mov",
-    "video/webm": "webm",
-    "video/x-matroska": "mkv",
-}
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,13 @@ from worker.gate.outside import (
     Outside,
     OutsideError,
     Request,
-    Upload,
     form,
     identifier,
     score_of,
     seconds_of,
     word,
 )
+from worker.gate.upload import Upload
 
 _PICTURES: Final = frozenset({"image/jpeg", "image/png", "image/webp"})
 _FILMS: Final = frozenset({"video/mp4", "video/quicktime", "video/webm", "video/x-matroska"})

@@ -19,7 +19,6 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -28,9 +27,9 @@ from numpy.typing import NDArray
 
 from worker.gate import signals
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.media import client
 from worker.media.errors import ChildError, MediaError
-from worker.media.types import MediaInfo
 
 KIND: Final = "replay"
 PEAK: Final = 3.5  # natural logarithms over the background from which a part of a picture counts as patterned
@@ -107,13 +106,13 @@ def measured(looks: Sequence[Looked], beats: Sequence[float] = ()) -> Signal:
     return Signal(KIND, "measured" if any(one.parts for one in looks) else "not_applicable", value, KIND)
 
 
-def measure(path: Path, info: MediaInfo) -> Signal:
+def measure(upload: Upload) -> Signal:
     """The signal of an upload; a file that a media child cannot read is an error of the signal, not of the file."""
     try:
-        if info.kind == "photo":
-            return measured([look(client.decode_image(path))])
+        if upload.kind == "photo":
+            return measured([look(upload.photo)])
         looks, beats = [], []
-        with client.open_frames(path, short_side=SHORT_SIDE) as video:
+        with client.open_frames(upload.path, short_side=SHORT_SIDE) as video:
             for place in PLACES:
                 found = list(video.frames(place * video.duration, FRAMES))
                 looks += [look(rgb, seconds) for seconds, rgb in found[:1]]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.gate.upload import Upload
 from worker.media import client
 from worker.pipeline.analysis import AnalysedFrame, Analysis, Track
 
@@ -47,16 +47,16 @@ class Sample:
     faces: tuple[SampledFace, ...]
 
 
-def samples(path: Path, kind: str, analysis: Analysis, *, dense: bool = False) -> Iterator[Sample]:
-    """Yield the pictures to look at, of a `kind` "photo" or "video"; a video's in two runs, each in order of time.
+def samples(upload: Upload, analysis: Analysis, *, dense: bool = False) -> Iterator[Sample]:
+    """Yield the pictures to look at; a video's in two runs, each in order of time.
 
     `dense`: short videos are sampled more often, up to `LEAST_PICTURES`. Raises MediaError, AnalysisError.
     """
-    if kind == "photo":
+    if upload.kind == "photo":
         frame = next(analysis.frames(), None)
-        yield Sample(0.0, client.decode_image(path), _scaled(frame, 1.0))
+        yield Sample(0.0, upload.photo, _scaled(frame, 1.0))
         return
-    with client.open_frames(path, short_side=SHORT_SIDE) as video:
+    with client.open_frames(upload.path, short_side=SHORT_SIDE) as video:
         step = step_of(video.duration, dense=dense)
         taken: list[float] = []
         found = _Faces(analysis, video.shrink)

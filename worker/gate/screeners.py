@@ -15,16 +15,16 @@ from worker.gate.content_policy import KINDS
 from worker.gate.detectors import DetectorLook
 from worker.gate.looking import Look, look_at
 from worker.gate.nsfw import VOTES, NsfwLook
-from worker.gate.outside import Outside, Upload
+from worker.gate.outside import Outside
 from worker.gate.pack_store import PackError, PackStore, Standing
 from worker.gate.sampling import Sample, samples
 from worker.gate.service_run import ServiceRun
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.inference import gate_models, packs, registry
 from worker.inference.connection import EngineClient, connect
 from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelError, ModelRunner
-from worker.media.types import MediaInfo
 from worker.model_choice import accepted_licence, installed, licence_allows
 from worker.pipeline.analysis import Analysis
 
@@ -50,15 +50,19 @@ class Screeners:
     left_out: Sequence[str] = ()
     outside: Outside | None = None
 
-    def look(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Signal]:
-        """The signals of all four kinds, in order. Raises MediaError, AnalysisError for a file that cannot be read."""
-        found, looks = self._known(), self.looks(path, info, analysis)
-        if looks:
-            measured = look_at(self.pictures(path, info, analysis, looks), looks)
-            found |= {look.kind: signal for look, signal in zip(looks, measured, strict=True)}
-        return [found.get(kind) or Signal(kind, "not_installed", {"code": "no_pack"}) for kind in KINDS]
+    def look(self, upload: Upload, analysis: Analysis, others: Sequence[Look] = ()) -> list[Signal]:
+        """The signals of all four kinds, in order, and of the `others`, which look at the same pictures.
 
-    def looks(self, path: Path, info: MediaInfo, analysis: Analysis) -> list[Look]:
+        Raises MediaError, AnalysisError for a file that cannot be read.
+        """
+        found, looks = self._known(), [*self.looks(upload, analysis), *others]
+        if looks:
+            measured = look_at(self.pictures(upload, analysis, looks), looks)
+            found |= {look.kind: signal for look, signal in zip(looks, measured, strict=True)}
+        four = [found.get(kind) or Signal(kind, "not_installed", {"code": "no_pack"}) for kind in KINDS]
+        return [*four, *(found[look.kind] for look in others)]
+
+    def looks(self, upload: Upload, analysis: Analysis) -> list[Look]:
         """What will look at this upload, each once; `look_at` them with `pictures`, in this order: a service is sent
         nothing that this house refuses for nudity or age, and nothing where the look for these broke."""
         runner, found = self.runner, self._known()
@@ -80,18 +84,17 @@ class Screeners:
         for kind in DETECTED:
             own = [one for one in self.packs if one.kind == kind]
             if own and kind not in found:
-                upload = Upload(path, info.mime, info.kind)
                 services = [
                     ServiceRun(one, self.outside, upload, may_leave=may_leave) for one in own if one.service is not None
                 ]
                 looks.append(
-                    DetectorLook(kind, runner, own, analysis.tracks, video=info.kind == "video", services=services)
+                    DetectorLook(kind, runner, own, analysis.tracks, video=upload.kind == "video", services=services)
                 )
         return looks
 
-    def pictures(self, path: Path, info: MediaInfo, analysis: Analysis, looks: Sequence[Look]) -> Iterator[Sample]:
+    def pictures(self, upload: Upload, analysis: Analysis, looks: Sequence[Look]) -> Iterator[Sample]:
         """The pictures that these `looks` take. Raises MediaError, AnalysisError."""
-        return samples(path, info.kind, analysis, dense=any(isinstance(one, DetectorLook) for one in looks))
+        return samples(upload, analysis, dense=any(isinstance(one, DetectorLook) for one in looks))
 
     def _known(self) -> dict[str, Signal]:
         """What is said of a kind before anything is looked at."""

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 
 from worker.gate.detectors import Seen
-from worker.gate.outside import Outside, OutsideError, Upload
+from worker.gate.outside import Outside, OutsideError
 from worker.gate.pack_store import Standing
 from worker.gate.sampling import Sample
+from worker.gate.upload import Upload
 
 log = logging.getLogger(__name__)
 

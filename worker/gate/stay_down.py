@@ -8,7 +8,6 @@ the grid of luma, not by the fingerprint alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
 import cv2
@@ -19,8 +18,8 @@ from watermark import fingerprint, pdq
 from watermark.fingerprint import Fingerprint
 from worker.gate import signals
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.media import client
-from worker.media.types import MediaInfo
 
 FRAMES: Final = 12  # of a video that are looked up, spread over its length
 _SIDE: Final = 1024  # pixels, more of which tell nothing about the look
@@ -42,7 +41,7 @@ class Listed(Protocol):
         ...
 
 
-def measure(path: Path, info: MediaInfo, found: Sequence[Signal], listed: Listed) -> Signal:
+def measure(upload: Upload, found: Sequence[Signal], listed: Listed) -> Signal:
     """The signal `stay_down`; `found` are the signals measured before, of which the mark's is used.
 
     Raises MediaError and ChildError, as every look into the file.
@@ -54,7 +53,7 @@ def measure(path: Path, info: MediaInfo, found: Sequence[Signal], listed: Listed
         if marked and listed.holds_mark(bytes.fromhex(each.value["mark_id"])):
             return signals.stay_down("mark", 1)
     looked, alike = 0, False
-    for picture in _pictures(path, info):
+    for picture in _pictures(upload):
         looked += 1
         for turned in pdq.ways(picture):
             value, quality = pdq.hash_picture(turned)
@@ -68,11 +67,11 @@ def measure(path: Path, info: MediaInfo, found: Sequence[Signal], listed: Listed
     return signals.stay_down("alike" if alike else "", looked)
 
 
-def _pictures(path: Path, info: MediaInfo) -> Iterator[NDArray[np.uint8]]:
-    if info.kind == "photo":
-        yield _small(client.decode_image(path))
+def _pictures(upload: Upload) -> Iterator[NDArray[np.uint8]]:
+    if upload.kind == "photo":
+        yield _small(upload.photo)
         return
-    for _, frame in client.sample_frames(path, count=FRAMES):
+    for _, frame in client.sample_frames(upload.path, count=FRAMES):
         yield _small(frame)
 
 

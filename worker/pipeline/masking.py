@@ -12,9 +12,8 @@ from typing import Final
 
 from worker.faces.align import Affine
 from worker.faces.neural import masks
-from worker.faces.neural.crops import Frame
 from worker.faces.neural.masks import Mask, MaskModel
-from worker.faces.types import Floats
+from worker.faces.types import Floats, Frame
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner, Pending
 from worker.model_choice import OCCLUDERS, PARSERS

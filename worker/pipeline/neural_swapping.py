@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.faces import align
-from worker.faces.neural.crops import Frame
 from worker.faces.neural.donors import DonorPhoto, Identity, identity_of, sharpness_at
 from worker.faces.neural.embeddings import ArcFace, apart
 from worker.faces.neural.enhancers import Enhancer
@@ -29,7 +28,7 @@ from worker.faces.neural.points import box_of_points, five_of
 from worker.faces.neural.swappers import Swapper
 from worker.faces.neural.track import NeuralModels
 from worker.faces.quality import Quality
-from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Rgb
+from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Frame, Rgb
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner, Pending
 from worker.media.planes import Box, Planes

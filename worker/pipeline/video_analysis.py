@@ -174,7 +174,7 @@ def _follow(
         if planes is None:
             raise ValueError("a frame that was not converted")
         cuts = len(tracker.cuts)
-        faces = tracker.push(stamp.index, stamp.seconds, planes.to_rgb())
+        faces = tracker.push(stamp.index, stamp.seconds, planes)
         pool.give(planes)
         record.add(
             stamp,

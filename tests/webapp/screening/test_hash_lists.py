@@ -23,8 +23,13 @@ from webapp import storage
 from webapp.screening import hash_files, hash_lists
 from webapp.screening.hash_listed import HashList
 from worker.gate import lists
-from worker.listing import measure_lists
+from worker.gate.looking import look_at
+from worker.gate.sampling import samples
+from worker.gate.signals import Signal
+from worker.gate.upload import Upload
+from worker.listing import lists_looks
 from worker.media import client
+from worker.pipeline.analysis import Analysis
 
 pytestmark = pytest.mark.django_db
 
@@ -239,18 +244,21 @@ def test_what_a_killed_import_left_behind_is_swept(stage: Any, tmp_path: Path, m
     assert (storage.exists(left), storage.exists(row.object_name)) == (False, True)
 
 
+def lists_measured(path: Path, analysis: Analysis) -> list[Signal]:
+    return look_at(samples(Upload.of(path, client.probe(path)), analysis), lists_looks(analysis))
+
+
 def test_a_picture_is_measured_against_the_lists_that_are_installed(
     stage: Any, tmp_path: Path, astronaut: pictures.Rgb, grace: pictures.Rgb
 ) -> None:
     path = pictures.saved(astronaut, tmp_path / "a.jpg")
     analysis = pictures.analysis(tmp_path, (512, 512), [(0.0, [])])
-    info = client.probe(path)
-    assert measure_lists(path, info, analysis) == []
+    assert lists_measured(path, analysis) == []
     take(stage, written(tmp_path, pdq.hash_picture(astronaut)[0].hex()))
-    (signal,) = measure_lists(path, info, analysis)
+    (signal,) = lists_measured(path, analysis)
     assert [(hit["list"], hit["line"]) for hit in signal.value["hits"]] == [("banned", 1)]
     other = pictures.saved(grace, tmp_path / "g.jpg")
-    (signal,) = measure_lists(other, client.probe(other), analysis)
+    (signal,) = lists_measured(other, analysis)
     assert (signal.status, signal.value["hits"]) == ("measured", [])
 
 
@@ -258,12 +266,11 @@ def test_lists_that_cannot_be_opened_are_no_empty_lists(stage: Any, tmp_path: Pa
     row, _ = take(stage, written(tmp_path, HASHES[0]))
     analysis = pictures.analysis(tmp_path, (512, 512), [(0.0, [])])
     path = pictures.saved(astronaut, tmp_path / "a.jpg")
-    info = client.probe(path)
     HashList.objects.filter(pk=row.pk).update(sha256="0" * 64)
-    (signal,) = measure_lists(path, info, analysis)
+    (signal,) = lists_measured(path, analysis)
     assert (signal.kind, signal.status, signal.value["code"]) == (lists.KIND, "error", "list_damaged")
     storage.delete(row.object_name)
-    (signal,) = measure_lists(path, info, analysis)
+    (signal,) = lists_measured(path, analysis)
     assert signal.status == "error"
 
 

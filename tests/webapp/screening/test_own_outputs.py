@@ -17,6 +17,7 @@ from webapp.screening.stay_down import StayDownList
 from worker.gate import measure, policy, profiles
 from worker.gate.content_policy import KINDS
 from worker.gate.screeners import Screeners
+from worker.gate.upload import Upload
 from worker.pipeline.analysis import Analysis
 
 pytestmark = pytest.mark.django_db
@@ -26,7 +27,7 @@ def measured(path: Path, organisation: str, folder: Path) -> dict[str, Any]:
     info = measure.probe(path, path.name, "target", measure.SizeLimits(1 << 30, 1 << 30))
     analysis: Analysis = pictures.analysis(folder, (info.width, info.height), [(0.0, [])])
     found = measure.measure(
-        path,
+        Upload.of(path, info),
         info,
         analysis,
         role="target",

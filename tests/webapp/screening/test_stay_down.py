@@ -21,6 +21,7 @@ from webapp.screening.models import StayDown, StayDownPicture
 from webapp.screening.stay_down import StayDownList
 from worker.gate import measure, policy, profiles, signals
 from worker.gate import stay_down as gate
+from worker.gate.upload import Upload
 from worker.media import image
 
 pytestmark = pytest.mark.django_db
@@ -42,12 +43,12 @@ def published(stage: Any, tmp_path: Path, astronaut: RGB) -> tuple[Output, RGB]:
 
 def found(path: Path, *, marks: bool = True, sha256: str = "f" * 64) -> str:
     """What the gate finds in a file; without `marks` as if every mark in it had been destroyed."""
-    info = measure.probe(path, path.name, "target", measure.SizeLimits(1 << 30, 1 << 30))
+    upload = Upload.of(path, measure.probe(path, path.name, "target", measure.SizeLimits(1 << 30, 1 << 30)))
     seen = []
     if marks:
-        mark_id, _, effort = measure._look(path, info, keys_of_house.mark_keys())
+        mark_id, _, effort = measure._look(upload, keys_of_house.mark_keys())
         seen.append(signals.own_mark(mark_id, effort))
-    return str(gate.measure(path, info, seen, StayDownList(sha256)).value["found"])
+    return str(gate.measure(upload, seen, StayDownList(sha256)).value["found"])
 
 
 def saved(rgb: RGB, path: Path, mime: str = "image/jpeg", quality: int = 80) -> Path:

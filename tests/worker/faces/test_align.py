@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from worker.faces import align
+from worker.media.planes import Planes
 
 
 def test_a_similarity_is_recovered_exactly_and_inverted():
@@ -53,6 +54,21 @@ def test_crops_over_the_border_and_outside_the_picture_are_safe():
         for side in (10.0, 400.0):
             crop = align.warp(picture, align.square(np.array(centre), side, 0.2, 64), 64)
             assert crop.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("side", [48.0, 400.0, 700.0])
+@pytest.mark.parametrize("centre", [(320.0, 180.0), (20.0, 10.0), (639.0, 359.0)])
+def test_a_crop_of_a_film_frame_is_that_of_its_picture_and_black_beyond(centre, side):
+    planes = Planes((640, 360))
+    rng = np.random.default_rng(5)
+    planes.paste(planes.whole, cv2.GaussianBlur(rng.integers(0, 255, (360, 640, 3), dtype=np.uint8), (0, 0), 6))
+    matrix = align.square(np.array(centre), side, 0.3, 192)
+    found, wanted = (align.warp(frame, matrix, 192).astype(int) for frame in (planes, planes.to_rgb()))
+    beyond = (wanted == 0).all(axis=2)
+    inner = cv2.erode((~beyond).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert np.abs(found - wanted)[inner].mean() < 2.0
+    outer = cv2.erode(beyond.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=0) > 0
+    assert (found[outer] <= 1).all()
 
 
 def test_templates_put_the_eyes_level_and_in_order(grace_face):

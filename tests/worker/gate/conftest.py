@@ -12,9 +12,9 @@ from tests.worker.gate.stand_in import StandIn
 from worker import outside_door
 from worker.faces.analyse import analyse_image
 from worker.gate import screeners
-from worker.gate.outside import Upload
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.inference import gate_models
 from worker.inference.client import ensure_engine, stop_engine
 from worker.inference.sessions import LocalRunner
@@ -60,7 +60,7 @@ def look(at_hand: Screeners, gate_engine: Path, tmp_path: Path) -> Look:
         out = tmp_path / "analysis"
         out.unlink(missing_ok=True)
         analyse(path, out, engine_socket=gate_engine, work_dir=tmp_path)
-        seen = at_hand.look(path, client.probe(path), Analysis.load(out))
+        seen = at_hand.look(Upload.of(path, client.probe(path)), Analysis.load(out))
         return {signal.kind: signal for signal in seen}
 
     return run

@@ -19,6 +19,7 @@ from worker.gate import age, policy, profiles, screeners
 from worker.gate.looking import LookError, look_at
 from worker.gate.sampling import Sample, SampledFace
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.inference import gate_models, registry
 from worker.inference.client import ensure_engine, stop_engine
 from worker.inference.sessions import LocalRunner
@@ -132,7 +133,7 @@ def test_an_installed_estimator_looks_beside_the_one_made_at_set_up(models_dir, 
         analyse(photo, out, engine_socket=socket, work_dir=tmp_path)
         with screeners.opened(socket, operator_models=own, **where) as found:
             assert [card.name for card in found.cards["age"]] == ["faceres", "fairface"]
-            seen = {one.kind: one for one in found.look(photo, client.probe(photo), Analysis.load(out))}
+            seen = {one.kind: one for one in found.look(Upload.of(photo, client.probe(photo)), Analysis.load(out))}
         (tmp_path / "none").mkdir()
         with screeners.opened(socket, operator_models=own, **{**where, "models_dir": tmp_path / "none"}) as found:
             assert [card.name for card in found.cards["age"]] == ["fairface"]  # a machine without npm
@@ -154,7 +155,7 @@ def test_one_that_was_installed_after_the_engine_started_is_named(
     where = {"models_dir": models_dir, "gate_packs": tmp_path / "packs", "profile": "evaluation"}
     with screeners.opened(gate_engine, operator_models=own, **where) as found:
         assert [card.name for card in found.cards["age"]] == ["faceres"]
-        seen = {one.kind: one for one in found.look(photo, client.probe(photo), Analysis.load(out))}
+        seen = {one.kind: one for one in found.look(Upload.of(photo, client.probe(photo)), Analysis.load(out))}
     assert seen["age"].value["left_out"] == ["fairface"]
     (tmp_path / "none").mkdir()
     with screeners.opened(gate_engine, operator_models=own, **{**where, "models_dir": tmp_path / "none"}) as found:

@@ -18,9 +18,13 @@ from watermark.hash_index import HashIndex
 from webapp.commands import hash_list_bench
 from webapp.screening.hash_lists import Hit
 from worker.gate import lists, rules_lists
+from worker.gate.looking import look_at
 from worker.gate.profiles import PROFILES
+from worker.gate.sampling import samples
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.media import client
+from worker.pipeline.analysis import Analysis
 
 STRICT = PROFILES["strict"]
 
@@ -60,7 +64,13 @@ def measured(path: Path, locate: Locate, house: House) -> Signal:
     rgb = pictures.load(path)
     height, width = rgb.shape[:2]
     analysis = pictures.analysis(path.parent, (width, height), [(0.0, locate(rgb))])
-    return lists.measure(path, client.probe(path), analysis, house)
+    return looked_up(path, analysis, house)
+
+
+def looked_up(path: Path, analysis: Analysis, house: House) -> Signal:
+    upload = Upload.of(path, client.probe(path))
+    (signal,) = look_at(samples(upload, analysis), [lists.ListsLook(house, analysis)])
+    return signal
 
 
 def codes(signal: Signal) -> list[tuple[str, str]]:
@@ -123,7 +133,7 @@ def test_a_listed_second_in_a_film_is_found_and_its_time_told(
     analysis = pictures.analysis(tmp_path, (512, 512), frames, kind="video")
     face = bytes.fromhex(next(value for what, value, _ in lists.hashes(other, faces[4]) if what == "face"))
     house = House((("pictures", "block", (pdq.hash_picture(astronaut)[0],)), ("faces", "watch", (face,))))
-    signal = lists.measure(path, client.probe(path), analysis, house)
+    signal = looked_up(path, analysis, house)
     seen = {(hit["list"], hit["what"]): hit["seconds"] for hit in signal.value["hits"]}
     assert 3.0 <= seen["pictures", "picture"] < 4.0
     assert 4.0 <= seen["faces", "face"] < 6.0

@@ -14,6 +14,7 @@ from tests.worker.gate.test_content_policy import upload
 from worker.gate import age, nsfw, policy, profiles, screeners
 from worker.gate.pack_store import PackStore
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.inference import gate_models
 from worker.inference.client import ensure_engine, stop_engine
 from worker.inference.store import ModelStore
@@ -84,7 +85,7 @@ def test_an_installed_pack_sees_a_short_video_often_enough(
     try:
         analyse(clip, out, engine_socket=socket, work_dir=tmp_path)
         with screeners.opened(socket, gate_packs=folder, **where) as at_hand:
-            seen = {one.kind: one for one in at_hand.look(clip, client.probe(clip), Analysis.load(out))}
+            seen = {one.kind: one for one in at_hand.look(Upload.of(clip, client.probe(clip)), Analysis.load(out))}
         (row,) = seen["face_forgery"].value["packs"]
         assert seen["face_forgery"].value["code"] == "no_enforcing_pack"
         assert row["faces"] >= 16
@@ -125,7 +126,7 @@ def test_a_machine_without_the_models_says_so_and_an_engine_that_is_away_is_an_e
     where = {"operator_models": tmp_path / "own", "gate_packs": tmp_path / "packs", "profile": "evaluation"}
     (tmp_path / "empty").mkdir()
     with screeners.opened(tmp_path / "no.sock", models_dir=tmp_path / "empty", **where) as found:
-        seen = found.look(photo, info, analysis)
+        seen = found.look(Upload.of(photo, info), analysis)
     assert [(one.kind, one.status, one.value["code"]) for one in seen] == [
         ("nsfw", "not_installed", "not_built"),
         ("age", "not_installed", "not_built"),
@@ -133,7 +134,7 @@ def test_a_machine_without_the_models_says_so_and_an_engine_that_is_away_is_an_e
         ("ai_image", "not_installed", "no_pack"),
     ]
     with screeners.opened(tmp_path / "no.sock", models_dir=models_dir, **where) as found:
-        seen = found.look(photo, info, analysis)
+        seen = found.look(Upload.of(photo, info), analysis)
     assert [(one.status, one.value["code"]) for one in seen[:2]] == [("error", "engine_unavailable")] * 2
     decision = policy.decide_asset(upload(**{one.kind: one for one in seen}), profiles.named("evaluation"), "source")
     assert decision.reasons == ("nsfw_engine_unavailable", "age_engine_unavailable")
@@ -152,7 +153,7 @@ def test_an_engine_with_another_file_than_the_registered_one_is_an_error_of_that
         where = {"operator_models": tmp_path / "own", "gate_packs": tmp_path / "packs", "profile": "strict"}
         ModelStore(tmp_path / "own", tmp_path / "cache").accept_licence("faceres", "confirmed", "Mod")
         with screeners.opened(socket, models_dir=folder, **where) as found:
-            seen = {one.kind: one for one in found.look(photo, client.probe(photo), Analysis.load(out))}
+            seen = {one.kind: one for one in found.look(Upload.of(photo, client.probe(photo)), Analysis.load(out))}
     finally:
         stop_engine(home)
     assert (seen["nsfw"].status, seen["nsfw"].value["code"]) == ("error", "model_hash_mismatch")

@@ -18,6 +18,7 @@ from watermark.signers import DevelopmentAuthority
 from worker.gate import declarations, measure, metadata, provenance, rules_origin
 from worker.gate.profiles import PROFILES
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.media.magic import HEAD_BYTES, sniff
 
 EVALUATION = PROFILES["evaluation"]
@@ -217,6 +218,6 @@ def test_content_credentials_of_others_name_their_generator(
     data = foreign((samples / "astronaut.jpg").read_bytes(), authority, source_type, claim_generator_info=info)
     path = tmp_path / "signed.jpg"
     path.write_bytes(data)
-    signal = measure._credentials(path, "image/jpeg", "", Nobody())
+    signal = measure._credentials(Upload(path, "image/jpeg", "photo"), "", Nobody())
     assert signal.status == "measured"
     assert [finding.code for finding in rules_origin.credentials(signal, EVALUATION)] == expected

@@ -15,6 +15,7 @@ from tests.worker.gate import recapture
 from tests.worker.gate.test_content_policy import upload
 from webapp.console import evidence, evidence_rows
 from worker.gate import policy, profiles, replay
+from worker.gate.upload import Upload
 from worker.media import client
 from worker.media.sample_clip import make_clip
 
@@ -129,15 +130,15 @@ def test_files_are_measured_and_a_broken_one_is_an_error_of_the_signal(
     clip, shown = tmp_path / "clip.mp4", tmp_path / "shown.jpg"
     make_clip(samples / "astronaut.jpg", clip, seconds=2, size=(640, 480))
     info = client.probe(clip)
-    film = replay.measure(clip, info)
+    film = replay.measure(Upload.of(clip, info))
     assert (film.status, film.value["suspected"], len(film.value["looks"])) == ("measured", False, 3)
     assert film.value["beat"] < replay.BEAT
     Image.fromarray(recapture.on_screen(faces[0], zoom=1.5)).save(shown, quality=95)
-    photo = replay.measure(shown, client.probe(shown))
+    photo = replay.measure(Upload.of(shown, client.probe(shown)))
     assert (photo.value["suspected"], photo.value["beat"]) == (True, None)
     json.dumps(photo.to_dict(), allow_nan=False)
     clip.write_bytes(clip.read_bytes()[:300])
-    assert replay.measure(clip, info).status == "error"
+    assert replay.measure(Upload.of(clip, info)).status == "error"
 
 
 @pytest.mark.parametrize("profile", ["evaluation", "standard", "strict"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from worker.gate.looking import Spread
 from worker.gate.sampling import brief, open_times, samples, step_of
+from worker.gate.upload import Upload
 from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, FrameFace, Track
 
 TIMES = st.lists(st.floats(0.5, 29.5), max_size=30).map(sorted)
@@ -84,7 +85,7 @@ def test_pictures_come_with_their_time_and_the_faces_of_that_very_frame(tmp_path
         mesh[0] += 1
         writer.add(AnalysedFrame(number, number / 10, (FrameFace(0, 1.0, box, mesh),)))
     writer.finish(AnalysisSummary("video", "builtin", 320, 240, 60, 6.0, (), cuts=(0.0, 2.5)))
-    seen = list(samples(path, "video", Analysis.load(tmp_path / "analysis")))
+    seen = list(samples(Upload(path, "video/mp4", "video"), Analysis.load(tmp_path / "analysis")))
     times = sorted(sample.seconds for sample in seen)
     assert max(np.diff(times)) <= 1.51  # a keyframe stands for the second around it
     assert any(2.5 <= time < 3.5 for time in times)

@@ -28,12 +28,12 @@ from tests.worker.gate.stand_in import (
 from tests.worker.gate.test_detectors import calibration, decided
 from webapp.commands.checks import check_screening
 from worker.gate.evaluation import AS_IT_IS, Entry, run_packs
-from worker.gate.outside import Upload
 from worker.gate.outside_services import PROVIDERS, SERVICES
 from worker.gate.pack_store import Evaluation, PackError, PackStore, Standing
 from worker.gate.robustness import ROADS
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
+from worker.gate.upload import Upload
 from worker.inference import gate_models
 from worker.inference.sessions import LocalRunner
 from worker.media import client
@@ -144,7 +144,7 @@ def screen(service: StandIn, photo: Upload, models_dir: Path, tmp_path: Path) ->
             runner or LocalRunner(models_dir), cards or {}, {}, [one], {}, outside=service.outside(**how)
         )
         info = client.probe(photo.path)
-        found = at_hand.look(photo.path, info, analysis(tmp_path, (info.width, info.height), [(0.0, [])]))
+        found = at_hand.look(photo, analysis(tmp_path, (info.width, info.height), [(0.0, [])]))
         return next(signal for signal in found if signal.kind == one.kind)
 
     return run
@@ -226,7 +226,7 @@ def test_where_there_is_no_way_out_an_accepted_service_that_decides_is_an_error(
     one = Standing("hive_deepfake", "face_forgery", "enforcing", "", service=SERVICES["hive_deepfake"])
     info = client.probe(photo.path)
     found = Screeners(LocalRunner(models_dir), {}, {}, [one], {}).look(
-        photo.path, info, analysis(tmp_path, (info.width, info.height), [(0.0, [])])
+        photo, analysis(tmp_path, (info.width, info.height), [(0.0, [])])
     )
     assert {each.kind: each.value.get("code") for each in found}["face_forgery"] == "service_unreachable"
 

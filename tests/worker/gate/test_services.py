@@ -34,8 +34,9 @@ from tests.worker.gate.stand_in import (
     sensity,
 )
 from worker import outside_door
-from worker.gate.outside import Account, Answer, Outside, OutsideError, Upload
+from worker.gate.outside import Account, Answer, Outside, OutsideError
 from worker.gate.outside_services import SERVICES
+from worker.gate.upload import Upload
 
 
 @pytest.fixture

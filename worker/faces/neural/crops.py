@@ -15,17 +15,12 @@ from numpy.typing import NDArray
 
 from worker.faces import align
 from worker.faces.align import Affine
-from worker.faces.types import Floats, Rgb
+from worker.faces.types import Floats, Frame, Rgb, size_of
 from worker.inference.registry import ImageContract
 from worker.media.planes import TO_RGB, TO_YUV, Planes
 
-Frame = Planes | Rgb
-
-# Crop pixels per frame pixel under which a plane is first averaged over whole blocks: a warp would skip pixels.
-_AVERAGED: Final = 0.6
 # Reductions beyond this are averaged also for the detector, which looks at the whole frame.
 _LINEAR_DOWN_TO: Final = 0.25
-_BLACK: Final = (16, 128, 128)
 
 
 class TensorWriter:
@@ -110,19 +105,8 @@ def framing(image: ImageContract, five: Floats, box: Floats | None = None) -> Af
 
 
 def cut(frame: Frame, matrix: Affine, side: int) -> Rgb:
-    """The square uint8 [side, side, 3] RGB that `matrix` (frame to square) cuts out.
-
-    Beyond the frame its edge goes on.
-    """
-    if not isinstance(frame, Planes):
-        return align.warp(frame, matrix, side, border=cv2.BORDER_REPLICATE)
-    chroma = to_chroma(matrix)
-    parts = (
-        _sample(frame.y, matrix, side),
-        _sample(frame.u, chroma, side),
-        _sample(frame.v, chroma, side),
-    )
-    return np.asarray(cv2.transform(cv2.merge(parts), TO_RGB), np.uint8)
+    """The square uint8 [side, side, 3] RGB that `matrix` (frame to square) cuts out. Its edge goes on beyond."""
+    return align.warp(frame, matrix, side, border=cv2.BORDER_REPLICATE)
 
 
 def split_tiles(square: Rgb, factor: int) -> list[Rgb]:
@@ -149,16 +133,9 @@ def merge_tiles(tiles: Sequence[Rgb]) -> Rgb:
     return square
 
 
-def to_chroma(matrix: Affine) -> Affine:
-    """The same transform for a chroma plane, whose samples lie in the middle of 2 x 2 pixels."""
-    chroma = matrix * 2.0
-    chroma[:, 2] = matrix[:, 2] + matrix[:, :2] @ (0.5, 0.5)
-    return chroma
-
-
 def letterbox(frame: Frame, side: int) -> tuple[Rgb, float]:
     """The whole frame reduced (or enlarged) until its longer side is `side`: (uint8 [h, w, 3] RGB, its scale)."""
-    width, height = frame.size if isinstance(frame, Planes) else (frame.shape[1], frame.shape[0])
+    width, height = size_of(frame)
     scale = side / max(width, height)
     size = (min(side, max(1, round(width * scale))), min(side, max(1, round(height * scale))))
     how = cv2.INTER_AREA if scale < _LINEAR_DOWN_TO else cv2.INTER_LINEAR
@@ -171,28 +148,3 @@ def letterbox(frame: Frame, side: int) -> tuple[Rgb, float]:
 def corners_in_frame(matrix: Affine, square: Sequence[tuple[float, float]]) -> Floats:
     """Where points of the square lie in the frame, float32 [N, 2]."""
     return align.apply(align.invert(matrix), np.array(square, np.float32))
-
-
-def _sample(plane: Rgb, matrix: Affine, side: int) -> Rgb:
-    scale = align.scale_of(matrix)
-    if scale < _AVERAGED:
-        plane, matrix = _averaged(plane, matrix, side, max(2, int(1 / scale + 0.25)))
-    return np.asarray(
-        cv2.warpAffine(plane, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
-    )
-
-
-def _averaged(plane: Rgb, matrix: Affine, side: int, factor: int) -> tuple[Rgb, Affine]:
-    """The part of the plane that is needed, averaged over blocks of `factor` pixels, and the transform from there."""
-    corners = corners_in_frame(matrix, ((0, 0), (side, 0), (side, side), (0, side)))
-    low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
-    height, width = plane.shape
-    x0, y0 = (int(np.clip(value - factor, 0, end - 1)) for value, end in zip(low, (width, height), strict=True))
-    columns = max(1, (min(width, int(high[0]) + factor) - x0) // factor)
-    rows = max(1, (min(height, int(high[1]) + factor) - y0) // factor)
-    part = plane[y0 : y0 + rows * factor, x0 : x0 + columns * factor]
-    small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
-    moved = matrix * 1.0
-    moved[:, 2] += matrix[:, :2] @ (x0 + (factor - 1) / 2, y0 + (factor - 1) / 2)
-    moved[:, :2] *= factor
-    return np.asarray(small, np.uint8), moved

@@ -8,9 +8,9 @@ import numpy as np
 
 from worker.faces.detect import FaceDetector, Window, same_face, tile_levels
 from worker.faces.neural.adapters import Tensors, image_of
-from worker.faces.neural.crops import Frame, TensorWriter, letterbox
+from worker.faces.neural.crops import TensorWriter, letterbox
 from worker.faces.neural.points import NeuralDetection
-from worker.faces.types import Detection, Floats, Rgb
+from worker.faces.types import Detection, Floats, Frame, Rgb, size_of, whole_of
 from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelRunner, Pending
 from worker.media.planes import Box, Planes
@@ -84,7 +84,7 @@ class EngineDetector:
 
     def submit(self, frame: Frame, min_size: int) -> Detecting:
         """See `Detector`."""
-        size = frame.size if isinstance(frame, Planes) else (frame.shape[1], frame.shape[0])
+        size = size_of(frame)
         looks = [self._look(frame, None), *(self._look(_part(frame, tile), tile) for tile in _tiles(size, min_size))]
         return _EngineDetecting(self._model, looks, size, min_size)
 
@@ -142,8 +142,7 @@ class BuiltinDetector:
 
     def submit(self, frame: Frame, min_size: int) -> Detecting:
         """See `Detector`."""
-        rgb = frame.to_rgb() if isinstance(frame, Planes) else frame
-        found = [_with_mouth(one) for one in self._detector.detect(rgb, min_size)]
+        found = [_with_mouth(one) for one in self._detector.detect(whole_of(frame), min_size)]
         return Detected(sorted(found, key=lambda one: -one.score))
 
 

@@ -5,8 +5,8 @@ from typing import ClassVar, Final
 import numpy as np
 
 from worker.faces.neural.adapters import Tensors, image_of
-from worker.faces.neural.crops import Frame, TensorWriter, cut, framing
-from worker.faces.types import Floats, Rgb
+from worker.faces.neural.crops import TensorWriter, cut, framing
+from worker.faces.types import Floats, Frame, Rgb
 from worker.inference.registry import ModelCard
 
 

@@ -4,8 +4,8 @@ from typing import Final
 
 from worker.faces.align import Affine
 from worker.faces.neural.adapters import Tensors, image_of, picture_of
-from worker.faces.neural.crops import Frame, PictureReader, TensorWriter, cut, framing
-from worker.faces.types import Floats, Rgb
+from worker.faces.neural.crops import PictureReader, TensorWriter, cut, framing
+from worker.faces.types import Floats, Frame, Rgb
 from worker.inference.registry import ModelCard
 
 

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from worker.faces.neural.adapters import Tensors, image_of
-from worker.faces.neural.crops import Frame, TensorWriter, letterbox
-from worker.faces.types import Floats
+from worker.faces.neural.crops import TensorWriter, letterbox
+from worker.faces.types import Floats, Frame
 from worker.inference.registry import ModelCard
 
 VOTES_NEEDED: Final = 2

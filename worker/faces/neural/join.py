@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from worker.faces.align import Affine
 from worker.faces.compose import compose, match_colours
 from worker.faces.neural.adapters import Tensors
-from worker.faces.neural.crops import Frame, cut
+from worker.faces.neural.crops import cut
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.swappers import Swapper
+from worker.faces.types import Frame
 from worker.media.planes import TO_YUV, Box, Planes
 from worker.spec import Blend
 

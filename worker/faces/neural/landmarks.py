@@ -10,10 +10,10 @@ from worker.faces import align
 from worker.faces.align import Affine
 from worker.faces.landmarks import region
 from worker.faces.neural.adapters import Tensors, image_of
-from worker.faces.neural.crops import Frame, TensorWriter, cut, framing
+from worker.faces.neural.crops import TensorWriter, cut, framing
 from worker.faces.neural.points import INSIGHT106_TO_68, MESH_TO_68, Landmarks68, NeuralDetection, quarter_of
 from worker.faces.topology import TOPOLOGY
-from worker.faces.types import Floats
+from worker.faces.types import Floats, Frame
 from worker.inference.registry import ModelCard
 
 _HEATMAP: Final = 64

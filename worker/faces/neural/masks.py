@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from worker.faces import align
 from worker.faces.align import Affine
 from worker.faces.neural.adapters import Tensors, image_of
-from worker.faces.neural.crops import Frame, TensorWriter, cut
+from worker.faces.neural.crops import TensorWriter, cut
 from worker.faces.neural.points import FAN_POINTS, five_of
-from worker.faces.types import LANDMARK_COUNT, Floats, Rgb
+from worker.faces.types import LANDMARK_COUNT, Floats, Frame, Rgb
 from worker.inference.registry import ModelCard
 from worker.spec import MaskArea, MaskRegion
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from worker.faces import align
 from worker.faces.align import Affine
-from worker.faces.neural.crops import Frame, corners_in_frame, to_chroma
-from worker.faces.types import Floats, Rgb
+from worker.faces.neural.crops import corners_in_frame
+from worker.faces.types import Floats, Frame, Rgb
 from worker.media.planes import Box, Planes
 
 FEATHER: Final = 0.15  # of the side: how far the square fades towards its edges
@@ -64,7 +64,7 @@ class Paster:
         weights = self._weights(mask)
         if isinstance(frame, Planes):
             rows, columns = slice(box.top // 2, box.bottom // 2), slice(box.left // 2, box.right // 2)
-            chroma = to_chroma(matrix)
+            chroma = align.to_chroma(matrix)
             corner = (box.left // 2, box.top // 2)
             luma = [(frame.y[box.top : box.bottom, box.left : box.right], parts[0])]
             _blend(luma, matrix, (box.left, box.top), weights, share)

@@ -8,8 +8,8 @@ import numpy as np
 
 from worker.faces.align import Affine
 from worker.faces.neural.adapters import Tensors, image_of, picture_of
-from worker.faces.neural.crops import Frame, PictureReader, TensorWriter, cut, framing, merge_tiles, split_tiles
-from worker.faces.types import Floats, Rgb
+from worker.faces.neural.crops import PictureReader, TensorWriter, cut, framing, merge_tiles, split_tiles
+from worker.faces.types import Floats, Frame, Rgb
 from worker.inference.registry import ModelCard
 
 

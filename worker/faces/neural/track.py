@@ -15,16 +15,15 @@ from typing import Final
 import numpy as np
 
 from worker.faces.detect import intersection, overlap
-from worker.faces.neural.crops import Frame, cut, framing
+from worker.faces.neural.crops import cut, framing
 from worker.faces.neural.detectors import Detecting, detector_of
 from worker.faces.neural.embeddings import apart, describer_of, unit
 from worker.faces.neural.landmarks import LandmarkFinder, Placed, landmark_finder
 from worker.faces.neural.points import Landmarks68, NeuralDetection, box_of_points, five_of, yaw_of_five
 from worker.faces.track import CutDetector, TrackedFace, keep_best
-from worker.faces.types import MIN_FACE_PIXELS, Floats, Rgb
+from worker.faces.types import MIN_FACE_PIXELS, Floats, Frame, Rgb, size_of
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner, Pending
-from worker.media.planes import Planes
 
 # Below this the landmarks are no face's. Heat maps on a face peak near 1.
 LANDMARK_SCORE: Final = 0.5
@@ -121,7 +120,7 @@ class NeuralTracker:
 
     def begin(self, index: int, seconds: float, frame: Frame) -> PendingFrame:
         """Look whether frame `index` at `seconds` begins a shot, and submit the detector where it is due."""
-        begins = self._cut.push_luma(frame.y) if isinstance(frame, Planes) else self._cut.push(frame)
+        begins = self._cut.push(frame)
         detection = None
         if begins or self._until_detection <= 0:
             detection = self._detector.submit(frame, round(_SHRINK * self._min_size))
@@ -144,7 +143,7 @@ class NeuralTracker:
         if pending.begins_shot:
             self.cuts.append(pending.index)
             self._live, self._lost = [], []
-        shape = _shape_of(frame)
+        shape = size_of(frame)
         faces = [self._finder.decode(look.run.result(), look.placed) for look in pending.looks]
         kept = [
             (points, found)
@@ -227,7 +226,7 @@ class NeuralTracker:
         return (
             now.score >= LANDMARK_SCORE
             and pending.seconds - track.detected <= longest
-            and self._large_enough(now.points, _shape_of(frame))
+            and self._large_enough(now.points, size_of(frame))
             and overlap(box, track.box) > _SAME
             and all(overlap(box, other.box) <= _SAME for other in others)
         )
@@ -286,8 +285,3 @@ def _move(track: _Track, now: Landmarks68, seconds: float) -> None:
     aside = (track.around[:2] + track.around[2:] / 2 - track.box[:2] - track.box[2:] / 2) * grown
     track.around = np.concatenate([box[:2] + box[2:] / 2 + aside - size / 2, size]).astype(np.float32)
     track.landmarks, track.box, track.seen = now.points, box, seconds
-
-
-def _shape_of(frame: Frame) -> tuple[int, int]:
-    """(width, height)"""
-    return frame.size if isinstance(frame, Planes) else (frame.shape[1], frame.shape[0])
