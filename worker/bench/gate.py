@@ -233,10 +233,10 @@ class _Timed:
 
 
 class _NoList:
-    """Nothing stays down."""
+    """What stays down is like nothing here."""
 
     def empty(self) -> bool:
-        return True
+        return False
 
     def holds_mark(self, mark_id: bytes) -> bool:
         return False

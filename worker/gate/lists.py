@@ -19,6 +19,7 @@ from watermark import pdq
 from worker.faces import align
 from worker.faces.neural.points import five_of
 from worker.faces.types import Rgb
+from worker.gate.looking import Apart
 from worker.gate.sampling import Sample
 from worker.gate.signals import Signal
 from worker.limits import MIN_FACE_PIXELS
@@ -77,18 +78,15 @@ class ListsLook:
         self._video, self._width = analysis.info.kind == "video", analysis.info.width
         # Of a film no longer than that all pictures that are sampled, and else some all over it.
         duration = analysis.info.duration if self._video else 0.0
-        self._gap = duration / MOST_FRAMES if duration > MOST_FRAMES else 0.0
-        self._looked: list[float] = []
+        self._apart = Apart(duration / MOST_FRAMES if duration > MOST_FRAMES else 0.0)
         self._hits: list[dict[str, Any]] = []
 
     def take(self, sample: Sample) -> None:
         """Look one picture up; what is refused already needs no further look."""
         if len(self._hits) >= MOST_HITS and any(hit["kind"] == "block" for hit in self._hits):
             return
-        # The samples come in two runs over time, so the distance to all earlier ones counts.
-        if any(abs(sample.seconds - one) < self._gap for one in self._looked):
+        if not self._apart.wants(sample.seconds):
             return
-        self._looked.append(sample.seconds)
         asked: list[bytes] = []
         about: list[What] = []
         for what, part in _parts(*self._reduced(sample)):
@@ -115,7 +113,7 @@ class ListsLook:
         """The signal `lists`."""
         hits = sorted(self._hits, key=lambda hit: (hit["kind"] != "block", hit["distance"], hit["seconds"]))
         names, entries = self._installed.names, self._installed.entries
-        return measured(hits[:MOST_HITS], names=names, entries=entries, looked=len(self._looked))
+        return measured(hits[:MOST_HITS], names=names, entries=entries, looked=self._apart.count)
 
     def _reduced(self, sample: Sample) -> tuple[Rgb, list[NDArray[np.float32]]]:
         """The picture as it is hashed, and the landmarks in it of its faces, largest first."""

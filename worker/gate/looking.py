@@ -95,21 +95,36 @@ class Batches:
         return self._runner.run(self._model, inputs)
 
 
+class Apart:
+    """Which of the samples are looked at: those `gap` seconds from one another, or more."""
+
+    def __init__(self, gap: float) -> None:
+        self._gap = gap
+        self._seen: list[float] = []
+
+    @property
+    def count(self) -> int:
+        """How many were."""
+        return len(self._seen)
+
+    def wants(self, seconds: float) -> bool:
+        """Whether this one is wanted; it counts as looked at then."""
+        # The samples come in two runs over time, so the distance to all earlier ones counts.
+        if any(abs(seconds - one) < self._gap for one in self._seen):
+            return False
+        self._seen.append(seconds)
+        return True
+
+
 class Spread:
     """Which of a track's samples are looked at: at most about `most`, spread over its length."""
 
     def __init__(self, tracks: Sequence[Track], most: int) -> None:
-        self._gaps = {track.id: (track.last_seconds - track.first_seconds) / most for track in tracks}
-        self._seen: dict[int, list[float]] = {}
+        self._tracks = {track.id: Apart((track.last_seconds - track.first_seconds) / most) for track in tracks}
 
     def wants(self, track: int, seconds: float) -> bool:
         """Whether this one is wanted; it counts as looked at then."""
-        seen = self._seen.setdefault(track, [])
-        # The samples come in two runs over time, so the distance to all earlier ones counts.
-        if any(abs(seconds - one) < self._gaps.get(track, 0.0) for one in seen):
-            return False
-        seen.append(seconds)
-        return True
+        return self._tracks.setdefault(track, Apart(0.0)).wants(seconds)
 
 
 def _noted(kind: str, error: LookError | ModelError) -> str:

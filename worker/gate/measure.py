@@ -95,9 +95,14 @@ def measure(
         alignment.measure(analysis),
         replay.measure(upload),
     ]
+    kept_down = stay_down.known(found, listed)
+    if kept_down is None:
+        looks = [stay_down.StayDownLook(listed, info.duration or 0.0), *looks]
+    else:
+        found.append(kept_down)
     seen = screeners.look(upload, analysis, looks)
     gaps = [gap for gap in signals.not_installed() if gap.kind not in {each.kind for each in seen}]
-    return [*found, stay_down.measure(upload, found, listed), *seen, *gaps]
+    return [*found, *seen, *gaps]
 
 
 def faces_of(analysis: Analysis) -> list[dict[str, Any]]:
@@ -127,13 +132,12 @@ def previews(upload: Upload, analysis: Analysis, *, allowed: bool) -> Iterator[t
         return
     if upload.kind == "photo":
         for track in tracks:
-            yield track.id, _framed(upload.photo, track)
+            yield track.id, _framed(upload.photo, track, 1.0)
         return
-    times = sorted({track.best_seconds for track in tracks})
-    frames = dict(zip(times, (frame for _, frame in client.sample_frames(upload.path, times=times)), strict=False))
-    for track in tracks:
-        if track.best_seconds in frames:
-            yield track.id, _framed(frames[track.best_seconds], track)
+    with client.open_frames(upload.path) as video:
+        for track in sorted(tracks, key=lambda track: track.best_seconds):
+            for _, picture in video.frames(track.best_seconds, 1):
+                yield track.id, _framed(picture, track, video.shrink)
 
 
 @dataclass(frozen=True)
@@ -289,13 +293,14 @@ def _credentials(upload: Upload, anchors_pem: str, outputs: own.Outputs) -> Sign
     )
 
 
-def _framed(picture: NDArray[np.uint8], track: Track) -> bytes:
+def _framed(picture: NDArray[np.uint8], track: Track, shrink: float) -> bytes:
+    """A small JPEG of a picture that is `shrink` times as large as the one the track's box is told in."""
     height, width = picture.shape[:2]
     scale = min(1.0, PREVIEW_SIDE / max(height, width))
     small = cv2.resize(
         picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
     )
-    x, y, w, h = (float(value) * scale for value in track.box)
+    x, y, w, h = (float(value) * scale * shrink for value in track.box)
     thickness = max(2, round(max(small.shape[:2]) / 200))
     cv2.rectangle(small, (round(x), round(y)), (round(x + w), round(y + h)), FRAME_COLOUR, thickness, cv2.LINE_AA)
     _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])

@@ -7,7 +7,7 @@ the grid of luma, not by the fingerprint alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import cv2
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from watermark import fingerprint, pdq
 from watermark.fingerprint import Fingerprint
 from worker.gate import signals
+from worker.gate.looking import Apart
+from worker.gate.sampling import Sample
 from worker.gate.signals import Signal
-from worker.gate.upload import Upload
-from worker.media import client
 
-FRAMES: Final = 12  # of a video that are looked up, spread over its length
+FRAMES: Final = 12  # of a video that are looked up, about, spread over its length
 _SIDE: Final = 1024  # pixels, more of which tell nothing about the look
 
 
@@ -41,38 +41,47 @@ class Listed(Protocol):
         ...
 
 
-def measure(upload: Upload, found: Sequence[Signal], listed: Listed) -> Signal:
-    """The signal `stay_down`; `found` are the signals measured before, of which the mark's is used.
-
-    Raises MediaError and ChildError, as every look into the file.
-    """
+def known(found: Sequence[Signal], listed: Listed) -> Signal | None:
+    """The signal where nobody has to look: nothing is on the list, or the mark among what was `found` is."""
     if listed.empty():
         return signals.stay_down("", 0)
     for each in found:
         marked = each.kind == "own_mark" and each.status == "measured" and each.value["found"]
         if marked and listed.holds_mark(bytes.fromhex(each.value["mark_id"])):
             return signals.stay_down("mark", 1)
-    looked, alike = 0, False
-    for picture in _pictures(upload):
-        looked += 1
-        for turned in pdq.ways(picture):
+    return None
+
+
+class StayDownLook:
+    """Compares sampled pictures of an upload with what is `listed`: a `looking.Look`."""
+
+    kind: str = "stay_down"
+
+    def __init__(self, listed: Listed, seconds: float) -> None:
+        """`seconds` is the length of a film, 0 of a photo."""
+        self._listed = listed
+        self._apart = Apart(seconds / FRAMES)
+        self._same, self._alike = False, False
+
+    def take(self, sample: Sample) -> None:
+        """Compare one picture in the eight ways in which it can lie."""
+        if self._same or not self._apart.wants(sample.seconds):
+            return
+        for turned in pdq.ways(_small(sample.rgb)):
             value, quality = pdq.hash_picture(turned)
             if quality < pdq.LEAST_QUALITY:
-                break
-            recorded = listed.like(value)
+                return
+            recorded = self._listed.like(value)
             known = [one for one in recorded if one is not None]
-            if known and any(match.matches for match in fingerprint.compare_all(known, turned, None)):
-                return signals.stay_down("picture", looked)
-            alike = alike or bool(recorded)
-    return signals.stay_down("alike" if alike else "", looked)
+            self._same = bool(known) and any(match.matches for match in fingerprint.compare_all(known, turned, None))
+            if self._same:
+                return
+            self._alike = self._alike or bool(recorded)
 
-
-def _pictures(upload: Upload) -> Iterator[NDArray[np.uint8]]:
-    if upload.kind == "photo":
-        yield _small(upload.photo)
-        return
-    for _, frame in client.sample_frames(upload.path, count=FRAMES):
-        yield _small(frame)
+    def finish(self) -> Signal:
+        """The signal `stay_down`."""
+        found = "picture" if self._same else "alike" if self._alike else ""
+        return signals.stay_down(found, self._apart.count)
 
 
 def _small(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
