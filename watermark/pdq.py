@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+_Pixel = TypeVar("_Pixel", bound=np.generic)
 
 LEAST_QUALITY: Final = 50
 """Below which a picture has too little in it to be told from others."""
@@ -32,18 +34,10 @@ def hash_rgb(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
 
     The first byte holds the bits 255..248, as in the reference's hexadecimal form. Pictures under 5 pixels give zeros.
     """
-    height, width = rgb.shape[:2]
-    if min(height, width) < _SMALLEST:
+    if min(rgb.shape[:2]) < _SMALLEST:
         return bytes(32), 0
-    planes = rgb.astype(np.float32)
-    luma = planes[..., 0] * np.float32(0.299) + planes[..., 1] * np.float32(0.587)
-    luma += planes[..., 2] * np.float32(0.114)
-    small = luma if (height, width) == (_SIDE, _SIDE) else _shrink(luma)
-    coefficients = _transform(small)
-    # The lower of the two middle values, as Torben's algorithm gives for an even count.
-    median = np.sort(coefficients, axis=None)[(_BITS * _BITS - 1) // 2]
-    bits = (coefficients > median).reshape(-1)
-    return np.packbits(bits[::-1]).tobytes(), _quality(small)
+    (small,) = _shrink(_luma(rgb)[None])
+    return _bits(small), _quality(small)
 
 
 def hash_picture(rgb: NDArray[np.uint8]) -> tuple[bytes, int]:
@@ -61,14 +55,22 @@ def hash_ways(rgb: NDArray[np.uint8]) -> tuple[list[bytes], int]:
     Of the turned pictures themselves: the reference's short cut over one transform (pdqDihedralHash256es) lies up to 26
     bits beside, of the 31 that are granted, because its samples lie a little off the middle.
     """
-    found = [hash_rgb(way) for way in ways(_fitted(rgb))]
-    return [value for value, _ in found], found[0][1]
+    rgb = _fitted(rgb)
+    if min(rgb.shape[:2]) < _SMALLEST:
+        return [bytes(32)] * 8, 0
+    turned = list(ways(_luma(rgb)))
+    # Those that lie as the picture does, and those that lie across it, side by side: numpy's calls cost the time.
+    small: list[NDArray[np.float32]] = [turned[0]] * 8
+    for which in ((0, 1, 4, 5), (2, 3, 6, 7)):
+        for way, one in zip(which, _shrink(np.stack([turned[way] for way in which])), strict=True):
+            small[way] = one
+    return [_bits(one) for one in small], _quality(small[0])
 
 
-def ways(rgb: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """The picture as it is, turned by quarters, and each of the four mirrored."""
+def ways(picture: NDArray[_Pixel]) -> Iterator[NDArray[_Pixel]]:
+    """The picture [H, W, ...] as it is, turned by quarters, and each of the four mirrored."""
     for turns in range(4):
-        turned = np.ascontiguousarray(np.rot90(rgb, turns))
+        turned = np.ascontiguousarray(np.rot90(picture, turns))
         yield turned
         yield np.ascontiguousarray(turned[:, ::-1])
 
@@ -84,16 +86,43 @@ def distance(first: bytes, second: bytes) -> int:
     return (int.from_bytes(first, "big") ^ int.from_bytes(second, "big")).bit_count()
 
 
+def _luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    planes = rgb.astype(np.float32)
+    luma = planes[..., 0] * np.float32(0.299) + planes[..., 1] * np.float32(0.587)
+    luma += planes[..., 2] * np.float32(0.114)
+    return np.asarray(luma, np.float32)
+
+
+def _bits(small: NDArray[np.float32]) -> bytes:
+    coefficients = _transform(small)
+    # The lower of the two middle values, as Torben's algorithm gives for an even count.
+    median = np.sort(coefficients, axis=None)[(_BITS * _BITS - 1) // 2]
+    bits = (coefficients > median).reshape(-1)
+    return np.packbits(bits[::-1]).tobytes()
+
+
 def _shrink(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    height, width = luma.shape
+    """Pictures of one size, [n, H, W], to [n, 64, 64]."""
+    _, height, width = luma.shape
+    if (height, width) == (_SIDE, _SIDE):
+        return luma
     across, down = (-(-side // (2 * _SIDE)) for side in (width, height))
+    lines = np.ascontiguousarray(luma.transpose(1, 0, 2))  # [H, n, W]
     for _ in range(_PASSES):
-        luma = _box(np.ascontiguousarray(luma.T), across)
-        luma = _box(np.ascontiguousarray(luma.T), down)
+        lines = _box(_transposed(lines), across)
+        lines = _box(_transposed(lines), down)
     # Centres, not corners, of the 64 x 64 blocks.
     rows = ((np.arange(_SIDE) + 0.5) * height / _SIDE).astype(np.int64)
     columns = ((np.arange(_SIDE) + 0.5) * width / _SIDE).astype(np.int64)
-    return np.ascontiguousarray(luma[np.ix_(rows, columns)])
+    return np.ascontiguousarray(lines[rows][:, :, columns].transpose(1, 0, 2))
+
+
+def _transposed(lines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[H, n, W] to [W, n, H]; each for itself by OpenCV, which does it block by block."""
+    result = np.empty(lines.shape[::-1], np.float32)
+    for which in range(lines.shape[1]):
+        result[:, which] = cv2.transpose(lines[:, which])
+    return result
 
 
 def _box(lines: NDArray[np.float32], window: int) -> NDArray[np.float32]:
@@ -101,7 +130,7 @@ def _box(lines: NDArray[np.float32], window: int) -> NDArray[np.float32]:
     length = len(lines)
     ahead = (window + 2) // 2 - 1
     result = np.empty_like(lines)
-    total = np.zeros(lines.shape[1], np.float32)
+    total = np.zeros(lines.shape[1:], np.float32)
     for entry in lines[:ahead]:
         total += entry
     count = ahead

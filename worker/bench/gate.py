@@ -1,7 +1,7 @@
-"""What screening an upload costs: the faces, nudity and age, the lists, the rest; and whether memory stays flat.
+"""What screening an upload costs: the faces, nudity and age, the lists, the mark; and whether memory stays flat.
 
-The film goes the way of an upload: analysis, then the looks at its sampled pictures, in the engine and media children
-that uploads use. What is asked of the database (stay-down, faces) is left out: it is nothing beside pixels.
+The film goes the way of an upload: analysis, then all that `measure.measure` asks, in the engine and media children
+that uploads use. The database stands still: nothing is found in it (a list of results that stay down is compared with).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from worker.bench.meter import Meter, PeakMemory, process_seconds
 from worker.bench.report import Progress, Report, Row, Table
 from worker.bench.workspace import Workspace
 from worker.gate import lists, measure, screeners
-from worker.gate.looking import Look, look_at
+from worker.gate.looking import Look
 from worker.gate.sampling import Sample
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
@@ -32,7 +32,6 @@ from worker.inference.endpoint import owner
 from worker.inference.types import ModelError
 from worker.media.client import probe
 from worker.media.sample_clip import make_clip, repeat_clip
-from worker.media.types import MediaInfo
 from worker.pipeline.analysis import Analysis
 from worker.pipeline.run import analyse
 
@@ -40,13 +39,14 @@ REQUIRED: Final = 0.5  # processor seconds of nudity and age for a second of fil
 FLAT: Final = 1.1  # peak memory of the film over that of a film a tenth as long
 SHORT: Final = 10.0  # seconds of film, below which memory is not at its peak yet
 ALL: Final = "nudity and age"
-PARTS: Final = (ALL, "pictures", "nsfw", "age", "faces", "lists", "rest")
+PARTS: Final = (ALL, "pictures", "nsfw", "age", "faces", "lists", "stay_down", "rest")
+SUMMED: Final = (ALL, "faces", "lists", "stay_down", "rest")
 
 
 @dataclass(frozen=True)
 class Pass:
     """One file screened. Processor seconds of all processes by part (`PARTS`), of which `ALL` is the sum of "pictures"
-    (decoding what is looked at), "nsfw" and "age"; "rest" is the mark, credentials and what the file declares.
+    (decoding what all looks see), "nsfw" and "age"; "rest" is the mark, credentials and what the file declares.
 
     `seconds` is the file's length, `pictures` how many were looked at, memory in bytes (see `PeakMemory`).
     """
@@ -108,7 +108,9 @@ def _rows(photo: Pass, tenth: Pass, film: Pass) -> list[Row]:
         Row("of it age", shares["age"], unit),
         Row("faces (the analysis that picker and swap use too)", shares["faces"], unit),
         Row("lists of picture hashes", shares["lists"], unit),
+        Row("results that stay down", shares["stay_down"], unit),
         Row("mark, credentials, what the file declares", shares["rest"], unit),
+        Row("all of it", round(sum(shares[part] for part in SUMMED), 4), unit, goal=REQUIRED),
         _memory_row(tenth, film),
         Row("a photo, nudity and age", round(1000 * photo.used[ALL]), "ms"),
         Row("a photo, faces", round(1000 * photo.used["faces"]), "ms"),
@@ -152,38 +154,26 @@ def _screen(space: Workspace, path: Path, folder: Path, installed: lists.Install
         ) as at_hand,
         PeakMemory(engine) as peak,
     ):
-        cost = _Cost(engine)
+        began, cost = time.perf_counter(), _Cost(engine)
         with cost.of("faces"):
             analyse(path, out, engine_socket=engine, work_dir=folder)
         analysis = Analysis.load(out)
-        upload = Upload.of(path, info)
-        asked: list[Look] = at_hand.looks(upload, analysis)
-        asked += [lists.ListsLook(installed, analysis)] if installed is not None else []
-        looks = [_Timed(look, engine) for look in asked]
-        with cost.of("all looks"):
-            seen = look_at(at_hand.pictures(upload, analysis, looks), looks)
-        cost.used |= {"lists": 0.0, **{look.kind: look.seconds for look in looks}}
-        cost.used[ALL] = cost.used["all looks"] - cost.used["lists"]
-        cost.used["pictures"] = max(0.0, cost.used["all looks"] - sum(look.seconds for look in looks))
-        with cost.of("rest"):
-            seen += _rest(upload, info, analysis)
-    pictures = max((look.pictures for look in looks), default=0)
-    length = info.duration or 0.0
-    return Pass(length, pictures, cost.used, cost.wall, peak.own, peak.engine, peak.all, seen)
-
-
-def _rest(upload: Upload, info: MediaInfo, analysis: Analysis) -> list[Signal]:
-    return measure.measure(
-        upload,
-        info,
-        analysis,
-        role="target",
-        keys=[derive_mark_key(os.urandom(32), deployment="bench", year=2000)],
-        anchors_pem="",
-        listed=_NoList(),
-        outputs=_NoOutputs(),
-        screeners=screeners.NOTHING,
-    )
+        with cost.of("measured"):
+            seen = measure.measure(
+                Upload.of(path, info),
+                info,
+                analysis,
+                role="target",
+                keys=[derive_mark_key(os.urandom(32), deployment="bench", year=2000)],
+                anchors_pem="",
+                listed=_NothingLike(),
+                outputs=_NoOutputs(),
+                screeners=_Watched(**vars(at_hand), cost=cost),
+                looks=[lists.ListsLook(installed, analysis)] if installed is not None else [],
+            )
+        wall = time.perf_counter() - began
+    used = cost.parts()
+    return Pass(info.duration or 0.0, cost.pictures, used, wall, peak.own, peak.engine, peak.all, seen)
 
 
 @dataclass
@@ -192,7 +182,8 @@ class _Cost:
 
     engine: Path
     used: dict[str, float] = field(default_factory=dict)
-    wall: float = 0.0
+    by_look: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("nsfw", "age", "lists", "stay_down"), 0.0))
+    pictures: int = 0
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
@@ -200,19 +191,44 @@ class _Cost:
         yield
         found = meter.read()
         self.used[part] = found.caller + found.children + found.engine
-        self.wall += found.wall
+
+    def parts(self) -> dict[str, float]:
+        """What was used, by `PARTS`."""
+        pictures = max(0.0, self.used["looking"] - sum(self.by_look.values()))
+        return {
+            **self.by_look,
+            "pictures": pictures,
+            ALL: pictures + self.by_look["nsfw"] + self.by_look["age"],
+            "faces": self.used["faces"],
+            "rest": self.used["measured"] - self.used["looking"],
+        }
+
+
+@dataclass(frozen=True)
+class _Watched(screeners.Screeners):
+    """The tools at hand; what looking takes is told to `cost`, of each look apart."""
+
+    cost: _Cost = field(kw_only=True)
+
+    def look(self, upload: Upload, analysis: Analysis, others: Sequence[Look] = ()) -> list[Signal]:
+        with self.cost.of("looking"):
+            return super().look(upload, analysis, [_Timed(one, self.cost) for one in others])
+
+    def looks(self, upload: Upload, analysis: Analysis) -> list[Look]:
+        return [_Timed(one, self.cost) for one in super().looks(upload, analysis)]
 
 
 class _Timed:
     """A look, and the processor time that it took here and, while it waited, in the engine."""
 
-    def __init__(self, look: Look, engine: Path) -> None:
-        self._look, self._engine = look, owner(engine)
+    def __init__(self, look: Look, cost: _Cost) -> None:
+        self._look, self._cost, self._engine = look, cost, owner(cost.engine)
         self.kind = look.kind
-        self.seconds, self.pictures = 0.0, 0
+        self._taken = 0
 
     def take(self, sample: Sample) -> None:
-        self.pictures += 1
+        self._taken += 1
+        self._cost.pictures = max(self._cost.pictures, self._taken)
         with self._timed():
             self._look.take(sample)
 
@@ -226,13 +242,13 @@ class _Timed:
         try:
             yield
         finally:
-            self.seconds += self._now() - begin
+            self._cost.by_look[self.kind] += self._now() - begin
 
     def _now(self) -> float:
         return time.process_time() + (process_seconds(self._engine) if self._engine is not None else 0.0)
 
 
-class _NoList:
+class _NothingLike:
     """What stays down is like nothing here."""
 
     def empty(self) -> bool:

@@ -32,7 +32,6 @@ MOST_FACES: Final = 8  # of a picture, the largest
 MOST_HITS: Final = 20  # that are written down
 _TEMPLATE: Final = "arcface_128"
 _SIDE: Final = 128
-_SHORT_SIDE: Final = 512
 
 
 class Hit(Protocol):
@@ -75,9 +74,9 @@ class ListsLook:
 
     def __init__(self, installed: Installed, analysis: Analysis) -> None:
         self._installed = installed
-        self._video, self._width = analysis.info.kind == "video", analysis.info.width
+        self._width = analysis.info.width
         # Of a film no longer than that all pictures that are sampled, and else some all over it.
-        duration = analysis.info.duration if self._video else 0.0
+        duration = analysis.info.duration
         self._apart = Apart(duration / MOST_FRAMES if duration > MOST_FRAMES else 0.0)
         self._hits: list[dict[str, Any]] = []
 
@@ -89,7 +88,7 @@ class ListsLook:
             return
         asked: list[bytes] = []
         about: list[What] = []
-        for what, part in _parts(*self._reduced(sample)):
+        for what, part in _parts(sample.rgb, self._faces(sample)):
             ways, quality = pdq.hash_ways(part)
             if quality >= pdq.LEAST_QUALITY:
                 asked += ways
@@ -115,17 +114,12 @@ class ListsLook:
         names, entries = self._installed.names, self._installed.entries
         return measured(hits[:MOST_HITS], names=names, entries=entries, looked=self._apart.count)
 
-    def _reduced(self, sample: Sample) -> tuple[Rgb, list[NDArray[np.float32]]]:
-        """The picture as it is hashed, and the landmarks in it of its faces, largest first."""
-        picture, scale = sample.rgb, 1.0
-        if self._video and (shorter := min(picture.shape[:2])) > _SHORT_SIDE:
-            scale = _SHORT_SIDE / shorter
-            size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-            picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-        least = MIN_FACE_PIXELS * sample.rgb.shape[1] / self._width  # of the upload's own pixels
+    def _faces(self, sample: Sample) -> list[NDArray[np.float32]]:
+        """The landmarks of its faces, largest first; those too small in the upload's own pixels are left out."""
+        least = MIN_FACE_PIXELS * sample.rgb.shape[1] / self._width
         large = [face for face in sample.faces if float(face.box[2:].max()) >= least]
         large.sort(key=lambda face: -float(face.box[2:].max()))
-        return picture, [(face.landmarks * np.float32(scale)).astype(np.float32) for face in large]
+        return [face.landmarks for face in large]
 
 
 def measured(hits: Sequence[dict[str, Any]], *, names: Sequence[str], entries: int, looked: int) -> Signal:

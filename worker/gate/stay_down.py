@@ -67,10 +67,11 @@ class StayDownLook:
         """Compare one picture in the eight ways in which it can lie."""
         if self._same or not self._apart.wants(sample.seconds):
             return
-        for turned in pdq.ways(_small(sample.rgb)):
-            value, quality = pdq.hash_picture(turned)
-            if quality < pdq.LEAST_QUALITY:
-                return
+        picture = _small(sample.rgb)
+        values, quality = pdq.hash_ways(picture)
+        if quality < pdq.LEAST_QUALITY:
+            return
+        for value, turned in zip(values, pdq.ways(picture), strict=True):
             recorded = self._listed.like(value)
             known = [one for one in recorded if one is not None]
             self._same = bool(known) and any(match.matches for match in fingerprint.compare_all(known, turned, None))
