@@ -108,6 +108,14 @@ def warp(frame: Frame, matrix: Affine, out: int, *, border: int = cv2.BORDER_CON
     return np.asarray(cv2.transform(cv2.merge(list(parts)), TO_RGB), np.uint8)
 
 
+def resized(frame: Frame, size: tuple[int, int], how: int = cv2.INTER_AREA) -> Rgb:
+    """The whole frame at `size` (width, height), uint8 [h, w, 3] RGB."""
+    if not isinstance(frame, Planes):
+        return np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
+    parts = [cv2.resize(plane, size, interpolation=how) for plane in (frame.y, frame.u, frame.v)]
+    return np.asarray(cv2.transform(cv2.merge(parts), TO_RGB), np.uint8)
+
+
 def to_chroma(matrix: Affine) -> Affine:
     """The same transform for a chroma plane, whose samples lie in the middle of 2 x 2 pixels."""
     chroma = matrix * 2.0

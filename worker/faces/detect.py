@@ -12,7 +12,8 @@ from typing import Final
 import cv2
 import numpy as np
 
-from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, ModelRunner, Rgb
+from worker.faces import align
+from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, Frame, ModelRunner, Rgb, size_of
 
 _SCORE: Final = 0.5
 # A face that only one net or only one tile sees must be surer, false alarms grow with the number of looks.
@@ -63,31 +64,34 @@ class FaceDetector:
         self._runner = runner
         self._anchors = {net.model: net.anchors() for net in (_SHORT, _FULL)}
 
-    def detect(self, rgb: Rgb, min_size: int = MIN_FACE_PIXELS) -> list[Detection]:
-        """All faces of `rgb` (uint8 [H, W, 3]) whose box is at least `min_size` pixels, largest first.
+    def detect(self, frame: Frame, min_size: int = MIN_FACE_PIXELS) -> list[Detection]:
+        """All faces of `frame` whose box is at least `min_size` pixels, largest first.
 
         Frames larger than the nets can resolve at `min_size` are also searched in overlapping tiles.
         """
-        height, width = rgb.shape[:2]
+        width, height = size_of(frame)
         whole = [Window(0, 0, width, height)]
-        found = self._look(rgb, _SHORT, whole, _SCORE) + self._look(rgb, _FULL, whole, _SCORE)
+        found = self._look(frame, _SHORT, whole, _SCORE) + self._look(frame, _FULL, whole, _SCORE)
         for tiles in tile_levels(width, height, min_size):
-            found += self._look(rgb, _FULL, tiles, _TILE_SCORE)
+            found += self._look(frame, _FULL, tiles, _TILE_SCORE)
         kept = suppress(found)
         kept = [one for one in kept if float(one.box[2:].max()) >= min_size]
         return sorted(kept, key=lambda one: -float(one.box[2] * one.box[3]))
 
-    def _look(self, rgb: Rgb, net: _Net, windows: Sequence[Window], least: float) -> list[Detection]:
+    def _look(self, frame: Frame, net: _Net, windows: Sequence[Window], least: float) -> list[Detection]:
+        """Look at windows of one size."""
         found: list[Detection] = []
+        # The frame is reduced once for all its windows, which overlap.
+        scale = net.size / max(windows[0].width, windows[0].height)
+        size = tuple(max(1, round(side * scale)) for side in size_of(frame))
+        small = align.resized(frame, (size[0], size[1]), cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         for batch in _chunks(windows, _TILE_BATCH):
-            letterboxes = [_letterbox(rgb, window, net.size) for window in batch]
-            pixels = np.stack([image for image, _, _ in letterboxes]).astype(np.float32) / 127.5 - 1.0
+            letterboxes = [_letterbox(small, window, scale, net.size) for window in batch]
+            pixels = np.stack([image for image, _ in letterboxes]).astype(np.float32) / 127.5 - 1.0
             outputs = self._runner.run(net.model, {"image": pixels})
             boxes, logits = outputs["regressors"], outputs["classificators"]
-            for row, (window, (_, scale, offset)) in enumerate(zip(batch, letterboxes, strict=True)):
-                found += self._decode(
-                    net, boxes[row], logits[row, :, 0], window, scale=scale, offset=offset, least=least
-                )
+            for row, (_, corner) in enumerate(letterboxes):
+                found += self._decode(net, boxes[row], logits[row, :, 0], scale=scale, corner=corner, least=least)
         return found
 
     def _decode(
@@ -95,12 +99,12 @@ class FaceDetector:
         net: _Net,
         regressors: Floats,
         logits: Floats,
-        window: Window,
         *,
         scale: float,
-        offset: tuple[int, int],
+        corner: tuple[int, int],
         least: float,
     ) -> list[Detection]:
+        """Faces in the frame's pixels; `corner` is where in the reduced frame the net's square begins."""
         scores = 1.0 / (1.0 + np.exp(-np.clip(logits, -80, 80)))
         chosen = np.flatnonzero(scores > least)
         if chosen.size == 0:
@@ -110,7 +114,7 @@ class FaceDetector:
         centres = values[:, :2] + anchors
         sizes = values[:, 2:4]
         keypoints = values[:, 4:].reshape(-1, 6, 2) + anchors[:, None]
-        shift = np.array([window.x, window.y], np.float32) - np.array(offset, np.float32) / scale
+        shift = np.array(corner, np.float32) / scale
         centres = centres * net.size / scale + shift
         sizes = sizes * net.size / scale
         keypoints = keypoints * net.size / scale + shift
@@ -156,16 +160,14 @@ def _chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
         yield windows[start : start + size]
 
 
-def _letterbox(rgb: Rgb, window: Window, size: int) -> tuple[Rgb, float, tuple[int, int]]:
-    """The window scaled into a black square: (uint8 [size, size, 3], scale, (x, y) of the picture in the square)."""
-    scale = size / max(window.width, window.height)
-    width, height = max(1, round(window.width * scale)), max(1, round(window.height * scale))
-    part = rgb[window.y : window.y + window.height, window.x : window.x + window.width]
+def _letterbox(small: Rgb, window: Window, scale: float, size: int) -> tuple[Rgb, tuple[int, int]]:
+    """A window of the reduced frame in a black square: (uint8 [size, size, 3], where its corner lies in that frame)."""
+    left, top = round(window.x * scale), round(window.y * scale)
+    part = small[top : top + round(window.height * scale), left : left + round(window.width * scale)][:size, :size]
     canvas = np.zeros((size, size, 3), np.uint8)
-    x, y = (size - width) // 2, (size - height) // 2
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas[y : y + height, x : x + width] = cv2.resize(part, (width, height), interpolation=interpolation)
-    return canvas, scale, (x, y)
+    x, y = (size - part.shape[1]) // 2, (size - part.shape[0]) // 2
+    canvas[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return canvas, (left - x, top - y)
 
 
 def suppress(found: Sequence[Detection]) -> list[Detection]:

@@ -17,7 +17,7 @@ from worker.faces.detect import FaceDetector, intersection, overlap
 from worker.faces.embed import Descriptor, chip, distance
 from worker.faces.landmarks import FACE_SCORE, FaceMesh, box_of, pose_of
 from worker.faces.persons import Stretch
-from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, Frame, ModelRunner, Rgb, size_of, whole_of
+from worker.faces.types import MIN_FACE_PIXELS, Detection, Floats, Frame, ModelRunner, Rgb, size_of
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
 from worker.media.planes import Planes
 
@@ -308,7 +308,7 @@ class VideoTracker:
 
     def _detect(self, frame: Frame, index: int, seconds: float, thorough: bool) -> None:
         least = self._min_size if thorough else max(self._min_size, max(size_of(frame)) // 12)
-        for found in self._detector.detect(whole_of(frame), min_size=round(0.8 * least)):
+        for found in self._detector.detect(frame, min_size=round(0.8 * least)):
             if any(_same(found, track.landmarks) for track in self._live):
                 continue
             landmarks, score = self._mesh.locate(frame, found)

@@ -27,7 +27,6 @@ __all__ = [
     "Pose",
     "Rgb",
     "size_of",
-    "whole_of",
 ]
 
 Rgb = NDArray[np.uint8]
@@ -93,8 +92,3 @@ class Face:
 def size_of(frame: Frame) -> tuple[int, int]:
     """(width, height) in pixels."""
     return frame.size if isinstance(frame, Planes) else (frame.shape[1], frame.shape[0])
-
-
-def whole_of(frame: Frame) -> Rgb:
-    """All of it as uint8 [H, W, 3] RGB."""
-    return frame.to_rgb() if isinstance(frame, Planes) else frame

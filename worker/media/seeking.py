@@ -15,6 +15,7 @@ from worker.media.video import Stamp, VideoReader
 from worker.media.window import SAME_TIME
 
 _EARLIER: Final = (0.0, 0.5, 2.0)
+_WALKED: Final = 2.0  # seconds that are decoded rather than sought over where a keyframe may lie between
 """Seconds a seek goes back once more where the index led past the time: its times are those of decoding."""
 
 
@@ -30,7 +31,8 @@ class Seeker:
         self._small = Planes((width, height)) if factor < 1 else self._planes
         self.shrink = self._small.size[1] / reader.size[1]
         """Height of the frames given out, relative to those of the video."""
-        self._keys: list[float] = []
+        self._keys: list[float] = []  # that were passed
+        self._indexed: tuple[int, list[float]] = (0, [])  # entries of the file's index, and its keyframes
         self._pictures: Iterator[tuple[Stamp, Any]] | None = None
         self._ahead: tuple[Stamp, Any] | None = None
         self._sparing = False
@@ -71,10 +73,22 @@ class Seeker:
             self._ahead = next(self._pictures, None)
 
     def _reachable(self, position: float, start: float) -> bool:
-        """Whether decoding on from `position` is the way to `start`: no keyframe known to lie between."""
+        """Whether decoding on from `position` is the way to `start`: no keyframe lies between, as far as is known."""
         if start < position - SAME_TIME:
             return False
-        return bisect.bisect(self._keys, start) == bisect.bisect(self._keys, position)
+        keys = max(self._keys, self._by_index(), key=len)
+        if bisect.bisect(keys, start) != bisect.bisect(keys, position):
+            return False
+        return start - position < _WALKED or (bool(keys) and keys[-1] > start)
+
+    def _by_index(self) -> list[float]:
+        """Seconds of the keyframes by the file's own index, a frame or two early; Matroska's grows while it is read."""
+        entries = self._reader.stream.index_entries
+        if len(entries) != self._indexed[0]:
+            begin, base = self._reader.start_pts, float(self._reader.time_base)
+            keys = sorted((int(one.timestamp) - begin) * base for one in entries if one.is_keyframe)
+            self._indexed = len(entries), keys
+        return self._indexed[1]
 
     def _picture(self, frame: Any) -> NDArray[np.uint8]:
         self._reader.fill(frame, self._planes)

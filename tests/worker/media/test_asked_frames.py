@@ -10,6 +10,9 @@ import pytest
 
 from worker.media import client
 from worker.media.errors import MediaError
+from worker.media.seeking import Seeker
+from worker.media.video import VideoReader
+from worker.pipeline.video_analysis import container_of
 
 FEW_KEYS = {"g": "25", "sc_threshold": "0"}
 
@@ -39,6 +42,25 @@ def test_frames_come_from_any_place_in_any_order(make_video):
         assert _times(frames.frames(99, 1)) == []
         for seconds, frame in [*frames.frames(1.3, 2), *frames.keyframes(1.0)]:
             assert np.array_equal(frame, whole[seconds])
+
+
+@pytest.mark.parametrize("name", ["indexed.mp4", "cues.mkv"])
+def test_a_place_far_ahead_is_sought_and_not_decoded_up_to(make_video, name):
+    path = make_video(name, seconds=12, options=FEW_KEYS)
+    with path.open("rb") as file, VideoReader(file, container_of(path)) as reader:
+        seeker, decoded = Seeker(reader, 720), []
+        pictures = reader.pictures
+
+        def counted():
+            for picture in pictures():
+                decoded.append(picture)
+                yield picture
+
+        reader.pictures = counted
+        for place in (1.2, 5.2, 10.2):
+            answer = seeker.answer({"start": place, "count": 2, "step": 0.0})
+            assert _times(answer) == [round(place, 2), round(place + 0.04, 2)]
+    assert len(decoded) < 3 * 3 * 25  # of 300
 
 
 def test_times_count_from_the_first_frame_even_of_a_video_that_starts_late(make_video):

@@ -17,7 +17,7 @@ from worker.faces import align
 from worker.faces.align import Affine
 from worker.faces.types import Floats, Frame, Rgb, size_of
 from worker.inference.registry import ImageContract
-from worker.media.planes import TO_RGB, TO_YUV, Planes
+from worker.media.planes import TO_YUV
 
 # Reductions beyond this are averaged also for the detector, which looks at the whole frame.
 _LINEAR_DOWN_TO: Final = 0.25
@@ -139,10 +139,7 @@ def letterbox(frame: Frame, side: int) -> tuple[Rgb, float]:
     scale = side / max(width, height)
     size = (min(side, max(1, round(width * scale))), min(side, max(1, round(height * scale))))
     how = cv2.INTER_AREA if scale < _LINEAR_DOWN_TO else cv2.INTER_LINEAR
-    if not isinstance(frame, Planes):
-        return np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8), scale
-    parts = [cv2.resize(plane, size, interpolation=how) for plane in (frame.y, frame.u, frame.v)]
-    return np.asarray(cv2.transform(cv2.merge(parts), TO_RGB), np.uint8), scale
+    return align.resized(frame, size, how), scale
 
 
 def corners_in_frame(matrix: Affine, square: Sequence[tuple[float, float]]) -> Floats:

@@ -10,7 +10,7 @@ from worker.faces.detect import FaceDetector, Window, same_face, tile_levels
 from worker.faces.neural.adapters import Tensors, image_of
 from worker.faces.neural.crops import TensorWriter, letterbox
 from worker.faces.neural.points import NeuralDetection
-from worker.faces.types import Detection, Floats, Frame, Rgb, size_of, whole_of
+from worker.faces.types import Detection, Floats, Frame, Rgb, size_of
 from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelRunner, Pending
 from worker.media.planes import Box, Planes
@@ -142,7 +142,7 @@ class BuiltinDetector:
 
     def submit(self, frame: Frame, min_size: int) -> Detecting:
         """See `Detector`."""
-        found = [_with_mouth(one) for one in self._detector.detect(whole_of(frame), min_size)]
+        found = [_with_mouth(one) for one in self._detector.detect(frame, min_size)]
         return Detected(sorted(found, key=lambda one: -one.score))
 
 
