@@ -27,9 +27,9 @@ from webapp import keys_of_house, storage
 from webapp.jobs import challenges, leases, workfolder
 from webapp.jobs.meanwhile import upkeep_meanwhile
 from worker.endings import DATABASE_AWAY, PASSING, described, drop_broken_connections
-from worker.gate import liveness
+from worker.gate.live import liveness
+from worker.gate.live.stills import stills as stills_of
 from worker.gate.signals import LiveCheck
-from worker.gate.stills import stills as stills_of
 from worker.inference.client import ensure_engine
 from worker.inference.types import ModelError
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW

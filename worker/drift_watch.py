@@ -13,9 +13,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from webapp.screening import detector_scores
-from worker.gate import drift
-from worker.gate.drift import Drift
-from worker.gate.pack_store import PackError, PackStore
+from worker.gate.packs import drift
+from worker.gate.packs.drift import Drift
+from worker.gate.packs.pack_store import PackError, PackStore
 
 logger = logging.getLogger(__name__)
 

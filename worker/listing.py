@@ -18,11 +18,11 @@ from webapp import storage
 from webapp.jobs import leases, workfolder
 from webapp.screening import face_list, hash_lists
 from webapp.screening.listed import ListedFace
-from worker.gate import face_list as comparing
-from worker.gate import lists as picture_lists
 from worker.gate import signals
-from worker.gate.looking import Look, LookError
-from worker.gate.sampling import Sample
+from worker.gate.looks import face_list as comparing
+from worker.gate.looks import lists as picture_lists
+from worker.gate.looks.looking import Look, LookError
+from worker.gate.looks.sampling import Sample
 from worker.gate.signals import Signal
 from worker.inference import registry
 from worker.inference.client import ensure_engine

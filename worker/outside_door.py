@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.conf import settings
 
 from webapp import net
-from worker.gate.outside import Account, Outside, OutsideError, Reply, Request
-from worker.gate.outside_services import PROVIDERS
+from worker.gate.packs.outside import Account, Outside, OutsideError, Reply, Request
+from worker.gate.packs.outside_services import PROVIDERS
 
 ANSWER_BYTES = 4 << 20  # a timeline of an hour of film has room in it
 
@@ -26,7 +26,7 @@ def policy(seconds: float) -> net.Policy:
 
 
 def send(request: Request, seconds: float) -> Reply:
-    """See `worker.gate.outside.Send`."""
+    """See `worker.gate.packs.outside.Send`."""
     try:
         found = net.exchange(
             request.verb,

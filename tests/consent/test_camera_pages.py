@@ -21,7 +21,7 @@ from webapp import asgi
 from webapp.jobs import challenges as work
 from webapp.jobs import leases
 from webapp.outbox.models import OutboxMessage
-from worker.gate import liveness
+from worker.gate.live import liveness
 
 pytestmark = pytest.mark.django_db
 

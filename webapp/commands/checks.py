@@ -282,7 +282,7 @@ def check_browser_reader() -> Iterator[Finding]:
 def check_screening() -> Iterator[Finding]:
     from webapp.commands import gate_packs
     from worker.gate import screeners
-    from worker.gate.pack_store import PackError, PackStore
+    from worker.gate.packs.pack_store import PackError, PackStore
 
     found, missing = screeners.built(settings.MODELS_DIR, settings.OPERATOR_MODELS_DIR, settings.PROFILE)
     for kind, cards in found.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from worker.drift_watch import look
-from worker.gate.drift import LARGEST_PSI, LEAST_SCORES
+from worker.gate.packs.drift import LARGEST_PSI, LEAST_SCORES
 
 
 def lines() -> Iterator[str]:

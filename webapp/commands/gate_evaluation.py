@@ -12,10 +12,10 @@ from typing import Any
 from django.conf import settings
 
 from webapp.commands.progress import ProgressBar
-from worker.gate import calibration, evaluation, plots
-from worker.gate.evaluation import AS_IT_IS, Entry, Measured, Report
-from worker.gate.pack_store import PackError, PackStore, Standing
-from worker.gate.robustness import ROADS
+from worker.gate.packs import calibration, evaluation, plots
+from worker.gate.packs.evaluation import AS_IT_IS, Entry, Measured, Report
+from worker.gate.packs.pack_store import PackError, PackStore, Standing
+from worker.gate.packs.robustness import ROADS
 from worker.inference import packs
 from worker.inference.client import ensure_engine
 from worker.inference.connection import connect

@@ -72,6 +72,6 @@ def _list() -> Iterator[str]:
 
 
 def _most() -> int | None:
-    from worker.gate.face_list import MODEL, threshold_of
+    from worker.gate.looks.face_list import MODEL, threshold_of
 
     return None if threshold_of(MODEL)[1] else MOST

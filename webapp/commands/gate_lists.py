@@ -97,7 +97,7 @@ def _list() -> Iterator[str]:
 
 
 def _hash(files: Sequence[Path]) -> Iterator[str]:
-    from worker.gate import lists
+    from worker.gate.looks import lists
 
     locate = _locator()
     yield "hash,quality,part,file"

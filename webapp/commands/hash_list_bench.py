@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from watermark import pdq
 from watermark.hash_index import RADIUS, SIZE, HashIndex
 from webapp.commands.progress import ProgressBar
-from worker.gate import lists
+from worker.gate.looks import lists
 
 Rgb = NDArray[np.uint8]
 Locate = Callable[[Rgb], Sequence[NDArray[np.float32]]]

@@ -23,8 +23,8 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from webapp.commands.progress import ProgressBar
-from worker.gate.liveness import ACTIONS, LivenessReport, examine
-from worker.gate.liveness_judge import shows_depth
+from worker.gate.live.liveness import ACTIONS, LivenessReport, examine
+from worker.gate.live.liveness_judge import shows_depth
 from worker.inference.client import EngineClient, connect, ensure_engine, stop_engine
 from worker.inference.endpoint import owner
 from worker.media.sandbox import processor_seconds

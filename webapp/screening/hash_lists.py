@@ -63,7 +63,7 @@ class Hit:
 
 
 class Lists:
-    """`worker.gate.lists.Installed` on the lists that are in force."""
+    """`worker.gate.looks.lists.Installed` on the lists that are in force."""
 
     def __init__(self, rows: Sequence[HashList], index: HashIndex) -> None:
         self._rows, self._index = rows, index

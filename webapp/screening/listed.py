@@ -17,7 +17,7 @@ class ListedFace(Sealed, Leased):
     """A face that may not be used here: `waiting → working → listed`, or `failed`; removing it deletes the row.
 
     `key_id` is a key of the entry's own; the photo lies under another one, which is destroyed with it as soon as the
-    descriptor is there. `descriptor_sealed` holds the descriptor turned by the list's key (`worker.gate.face_list`).
+    descriptor is there. `descriptor_sealed` holds it turned by the list's key (`worker.gate.looks.face_list`).
     `protected`: entered by a moderator, without a notice; the reason stands in the audit log.
     """
 

@@ -1,4 +1,4 @@
-"""`worker.gate.own.Outputs` on the repository, for the organisation that sends a file."""
+"""`worker.gate.declared.own.Outputs` on the repository, for the organisation that sends a file."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def enter(outputs: Sequence[Output]) -> None:
 
 
 class StayDownList:
-    """`worker.gate.stay_down.Listed` on the rows, for one upload. `sha256` is the upload's."""
+    """`worker.gate.looks.stay_down.Listed` on the rows, for one upload. `sha256` is the upload's."""
 
     def __init__(self, sha256: str) -> None:
         self._sha256 = sha256

@@ -22,9 +22,10 @@ from watermark.keys import derive_mark_key
 from worker.bench.meter import Meter, PeakMemory, process_seconds
 from worker.bench.report import Progress, Report, Row, Table
 from worker.bench.workspace import Workspace
-from worker.gate import lists, measure, screeners
-from worker.gate.looking import Look
-from worker.gate.sampling import Sample
+from worker.gate import measure, screeners
+from worker.gate.looks import lists
+from worker.gate.looks.looking import Look
+from worker.gate.looks.sampling import Sample
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
 from worker.inference import gate_models

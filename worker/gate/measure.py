@@ -21,9 +21,11 @@ from watermark.keys import MarkKey
 from worker.faces import select
 from worker.faces.landmarks import pose_of
 from worker.faces.types import Pose
-from worker.gate import alignment, own, provenance, replay, signals, stay_down
-from worker.gate.declarations import program_named
-from worker.gate.looking import Look
+from worker.gate import signals
+from worker.gate.declared import own, provenance
+from worker.gate.declared.declarations import program_named
+from worker.gate.looks import alignment, replay, stay_down
+from worker.gate.looks.looking import Look
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload

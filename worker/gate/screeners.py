@@ -9,16 +9,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from worker.gate import content_policy, pack_store, profiles, signals
-from worker.gate.age import AgeLook
+from worker.gate import content_policy, profiles, signals
 from worker.gate.content_policy import KINDS
-from worker.gate.detectors import DetectorLook
-from worker.gate.looking import Look, look_at
-from worker.gate.nsfw import VOTES, NsfwLook
-from worker.gate.outside import Outside
-from worker.gate.pack_store import PackError, PackStore, Standing
-from worker.gate.sampling import Sample, samples
-from worker.gate.service_run import ServiceRun
+from worker.gate.looks.age import AgeLook
+from worker.gate.looks.detectors import DetectorLook
+from worker.gate.looks.looking import Look, look_at
+from worker.gate.looks.nsfw import VOTES, NsfwLook
+from worker.gate.looks.sampling import Sample, samples
+from worker.gate.packs import pack_store
+from worker.gate.packs.outside import Outside
+from worker.gate.packs.pack_store import PackError, PackStore, Standing
+from worker.gate.packs.service_run import ServiceRun
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
 from worker.inference import gate_models, packs, registry

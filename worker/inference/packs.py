@@ -2,7 +2,7 @@
 
 A manifest is TOML (the operator's, beside the file) or JSON (what an installation keeps). The form is that of
 reference section 8 of the gate: id, kind, species, hash and size, licence, preparation, output, known failures. Error
-rates and calibration are the operator's own and lie in the record of the packs (worker.gate.pack_store).
+rates and calibration are the operator's own and lie in the record of the packs (worker.gate.packs.pack_store).
 """
 
 import json

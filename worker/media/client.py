@@ -280,7 +280,7 @@ def read_declarations(path: Path) -> dict[str, Any]:
     """Return what the file says of its own making, as the gate's reader of metadata finds it. Raises MediaError."""
     with _opened(path, None) as (fd, kind):
         return call(
-            "worker.gate.declarations:read_entry",
+            "worker.gate.declared.declarations:read_entry",
             {"container": kind.container},
             fds=[fd],
             limits=_PROBE_LIMITS,

@@ -17,7 +17,8 @@ from webapp.console import evidence_rows, heat_strip
 from webapp.console.blurring import LEFT, SHOWN, blurred
 from webapp.screening import services as screening
 from webapp.screening.models import Review, ScreeningRecord
-from worker.gate import age, nsfw, signals
+from worker.gate import signals
+from worker.gate.looks import age, nsfw
 from worker.inference import gate_models
 
 MEASURED = [

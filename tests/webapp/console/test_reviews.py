@@ -12,8 +12,10 @@ from webapp.jobs import intake, leases
 from webapp.jobs.models import Asset
 from webapp.screening import services as screening
 from webapp.screening.models import Review, ScreeningRecord
-from worker.gate import alignment, lists, provenance, rules_origin, signals
-from worker.gate.declarations import Declaration
+from worker.gate import rules_origin, signals
+from worker.gate.declared import provenance
+from worker.gate.declared.declarations import Declaration
+from worker.gate.looks import alignment, lists
 
 pytestmark = pytest.mark.django_db
 

@@ -27,7 +27,7 @@ from webapp.screening import face_list
 from webapp.screening.listed import ListedFace
 from webapp.screening.models import Review, ScreeningRecord
 from worker import tasks
-from worker.gate.face_list import FaceList
+from worker.gate.looks.face_list import FaceList
 from worker.inference.client import stop_engine
 from worker.pipeline.analysis import Analysis
 
@@ -247,7 +247,7 @@ def test_erasing_a_person_takes_them_off_the_list(stage: Any) -> None:
 def fill(subject: Subject, count: int) -> None:
     """`count` entries with random descriptors, as `finish` leaves them, made at once with the key store's parts."""
     from consent import envelope, masters
-    from worker.gate.face_list import turned
+    from worker.gate.looks.face_list import turned
 
     key_id, key = face_list.list_key()
     master = masters.current()

@@ -18,8 +18,8 @@ from webapp.jobs import intake
 from webapp.screening import services
 from webapp.screening.models import ScreeningRecord
 from worker.drift_watch import look, watch_drift
-from worker.gate import calibration
-from worker.gate.pack_store import PackStore
+from worker.gate.packs import calibration
+from worker.gate.packs.pack_store import PackStore
 from worker.gate.signals import Signal
 
 pytestmark = pytest.mark.django_db

@@ -22,9 +22,9 @@ from watermark import pdq
 from webapp import storage
 from webapp.screening import hash_files, hash_lists
 from webapp.screening.hash_listed import HashList
-from worker.gate import lists
-from worker.gate.looking import look_at
-from worker.gate.sampling import samples
+from worker.gate.looks import lists
+from worker.gate.looks.looking import look_at
+from worker.gate.looks.sampling import samples
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
 from worker.listing import lists_looks

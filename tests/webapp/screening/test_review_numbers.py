@@ -19,7 +19,7 @@ from webapp.accounts import services as accounts
 from webapp.commands.checks import check_reviews
 from webapp.screening import appeals, numbers, services
 from webapp.screening.models import Review
-from worker.gate import evaluation
+from worker.gate.packs import evaluation
 from worker.gate.signals import Signal
 
 pytestmark = pytest.mark.django_db

@@ -21,9 +21,9 @@ from webapp.screening import stay_down
 from webapp.screening.models import StayDown, StayDownPicture
 from webapp.screening.stay_down import StayDownList
 from worker.gate import measure, policy, profiles, signals
-from worker.gate import stay_down as gate
-from worker.gate.looking import look_at
-from worker.gate.sampling import samples
+from worker.gate.looks import stay_down as gate
+from worker.gate.looks.looking import look_at
+from worker.gate.looks.sampling import samples
 from worker.gate.upload import Upload
 from worker.media import image
 

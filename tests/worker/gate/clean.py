@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from worker.gate import alignment, lists, provenance, signals
+from worker.gate import signals
+from worker.gate.declared import provenance
+from worker.gate.looks import alignment, lists
 from worker.gate.signals import Signal
 
 

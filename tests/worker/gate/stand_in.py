@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.webapp.core.test_net import NAME, Server, head, issue
 from webapp.net import Policy
-from worker.gate.outside import Account, Outside
-from worker.gate.outside_services import PROVIDERS
+from worker.gate.packs.outside import Account, Outside
+from worker.gate.packs.outside_services import PROVIDERS
 from worker.outside_door import ANSWER_BYTES, send
 
 KEY = "key-that-nobody-may-read-anywhere"

@@ -15,9 +15,10 @@ from PIL import Image
 from tests.worker import neural_graphs as graphs
 from tests.worker.gate.test_content_policy import upload
 from worker.faces.analyse import analyse_image
-from worker.gate import age, policy, profiles, screeners
-from worker.gate.looking import LookError, look_at
-from worker.gate.sampling import Sample, SampledFace
+from worker.gate import policy, profiles, screeners
+from worker.gate.looks import age
+from worker.gate.looks.looking import LookError, look_at
+from worker.gate.looks.sampling import Sample, SampledFace
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
 from worker.inference import gate_models, registry

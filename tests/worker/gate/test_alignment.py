@@ -10,7 +10,8 @@ import pytest
 from tests.worker.gate import pictures
 from tests.worker.gate.conftest import Locate
 from tests.worker.gate.pictures import Rgb
-from worker.gate import alignment, rules_origin
+from worker.gate import rules_origin
+from worker.gate.looks import alignment
 from worker.gate.profiles import PROFILES
 from worker.gate.signals import Signal
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.worker.gate.clean import SEEN, clean_upload
 from tests.worker.gate.test_policy import clean_job
-from worker.gate import content_policy, policy, profiles, provenance, signals
-from worker.gate.declarations import Declaration
+from worker.gate import content_policy, policy, profiles, signals
+from worker.gate.declared import provenance
+from worker.gate.declared.declarations import Declaration
 from worker.gate.signals import Signal
 
 EVALUATION, STANDARD, STRICT = (profiles.named(name) for name in ("evaluation", "standard", "strict"))

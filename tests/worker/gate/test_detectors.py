@@ -20,13 +20,14 @@ from tests.worker.gate.clean import clean_upload
 from tests.worker.gate.pack_graphs import SIDE, write_graph, write_manifest
 from tests.worker.gate.test_content_policy import upload
 from tests.worker.gate.test_policy import EVALUATION, STANDARD, STRICT
-from worker.gate import aggregate, policy
-from worker.gate.calibration import Calibration, Curve
-from worker.gate.detectors import DetectorLook, Seen, fake_scores, judge, prepare, usable
-from worker.gate.looking import look_at
-from worker.gate.nsfw import NsfwLook, voted
-from worker.gate.pack_store import Evaluation, PackStore, Standing
-from worker.gate.sampling import Sample, SampledFace
+from worker.gate import policy
+from worker.gate.looks.detectors import DetectorLook, Seen, fake_scores, judge, prepare, usable
+from worker.gate.looks.looking import look_at
+from worker.gate.looks.nsfw import NsfwLook, voted
+from worker.gate.looks.sampling import Sample, SampledFace
+from worker.gate.packs import aggregate
+from worker.gate.packs.calibration import Calibration, Curve
+from worker.gate.packs.pack_store import Evaluation, PackStore, Standing
 from worker.inference import packs
 from worker.inference.registry import BUILTIN
 from worker.inference.sessions import LocalRunner

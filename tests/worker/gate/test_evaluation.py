@@ -15,10 +15,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.worker.gate.pack_graphs import write_graph, write_manifest
-from worker.gate import robustness
-from worker.gate.evaluation import read_manifest
-from worker.gate.pack_store import PackError, PackStore
-from worker.gate.sampling import Sample, SampledFace
+from worker.gate.looks.sampling import Sample, SampledFace
+from worker.gate.packs import robustness
+from worker.gate.packs.evaluation import read_manifest
+from worker.gate.packs.pack_store import PackError, PackStore
 from worker.inference.client import stop_engine
 
 SIZE = 200

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.worker.gate.clean import clean_upload
-from worker.gate import face_list, policy, profiles, signals
-from worker.gate.face_list import FaceList, chance, pack, turned
+from worker.gate import policy, profiles, signals
+from worker.gate.looks import face_list
+from worker.gate.looks.face_list import FaceList, chance, pack, turned
 from worker.inference import registry
 from worker.pipeline.analysis import AnalysisSummary, Track
 

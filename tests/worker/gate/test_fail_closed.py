@@ -10,8 +10,10 @@ import pytest
 
 from tests.worker.gate import vectors
 from tests.worker.gate.clean import SEEN, clean_upload
-from worker.gate import alignment, lists, policy, profiles, provenance, rules_origin, signals
-from worker.gate.declarations import Declaration
+from worker.gate import policy, profiles, rules_origin, signals
+from worker.gate.declared import provenance
+from worker.gate.declared.declarations import Declaration
+from worker.gate.looks import alignment, lists
 from worker.gate.signals import Signal
 from worker.media import client
 

@@ -17,10 +17,11 @@ from watermark import pdq
 from watermark.hash_index import HashIndex
 from webapp.commands import hash_list_bench
 from webapp.screening.hash_lists import Hit
-from worker.gate import lists, rules_lists
-from worker.gate.looking import look_at
+from worker.gate import rules_lists
+from worker.gate.looks import lists
+from worker.gate.looks.looking import look_at
+from worker.gate.looks.sampling import samples
 from worker.gate.profiles import PROFILES
-from worker.gate.sampling import samples
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
 from worker.media import client

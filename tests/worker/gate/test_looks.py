@@ -11,8 +11,9 @@ import pytest
 
 from tests.worker.gate.pack_graphs import write_graph, write_manifest
 from tests.worker.gate.test_content_policy import upload
-from worker.gate import age, nsfw, policy, profiles, screeners
-from worker.gate.pack_store import PackStore
+from worker.gate import policy, profiles, screeners
+from worker.gate.looks import age, nsfw
+from worker.gate.packs.pack_store import PackStore
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
 from worker.inference import gate_models

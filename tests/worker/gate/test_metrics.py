@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.gate import calibration, drift, metrics
-from worker.gate.metrics import Scored
+from worker.gate.packs import calibration, drift, metrics
+from worker.gate.packs.metrics import Scored
 
 KNOWN = json.loads(Path(__file__).with_name("scikit_learn.json").read_text())["cases"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.worker.gate.pack_graphs import write_graph, write_manifest
-from worker.gate import calibration
-from worker.gate.pack_store import Evaluation, PackError, PackStore
+from worker.gate.packs import calibration
+from worker.gate.packs.pack_store import Evaluation, PackError, PackStore
 from worker.inference import packs
 from worker.inference.types import ModelError
 

@@ -15,7 +15,8 @@ from PIL import Image
 from tests.watermark.provenance.strangers import foreign
 from tests.worker.gate import vectors
 from watermark.signers import DevelopmentAuthority
-from worker.gate import declarations, measure, metadata, provenance, rules_origin
+from worker.gate import measure, rules_origin
+from worker.gate.declared import declarations, metadata, provenance
 from worker.gate.profiles import PROFILES
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload

@@ -14,7 +14,8 @@ from PIL import Image
 from tests.worker.gate import recapture
 from tests.worker.gate.test_content_policy import upload
 from webapp.console import evidence, evidence_rows
-from worker.gate import policy, profiles, replay
+from worker.gate import policy, profiles
+from worker.gate.looks import replay
 from worker.gate.upload import Upload
 from worker.media import client
 from worker.media.sample_clip import make_clip

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.gate.looking import Spread
-from worker.gate.sampling import brief, open_times, samples, step_of
+from worker.gate.looks.looking import Spread
+from worker.gate.looks.sampling import brief, open_times, samples, step_of
 from worker.gate.upload import Upload
 from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, FrameFace, Track
 

@@ -1,6 +1,6 @@
 """Services outside of this house: what each is told, how its answer is read, and that everything odd is an error.
 
-They are stand-ins on loopback that speak the shapes named in `worker.gate.outside_services`.
+They are stand-ins on loopback that speak the shapes named in `worker.gate.packs.outside_services`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from tests.worker.gate.stand_in import (
     sensity,
 )
 from worker import outside_door
-from worker.gate.outside import Account, Answer, Outside, OutsideError
-from worker.gate.outside_services import SERVICES
+from worker.gate.packs.outside import Account, Answer, Outside, OutsideError
+from worker.gate.packs.outside_services import SERVICES
 from worker.gate.upload import Upload
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from tests.worker.gate import pictures
 from tests.worker.gate.pictures import Rgb
-from worker.gate import lists, measure, replay, stay_down
-from worker.gate.looking import look_at
-from worker.gate.sampling import samples
+from worker.gate import measure
+from worker.gate.looks import lists, replay, stay_down
+from worker.gate.looks.looking import look_at
+from worker.gate.looks.sampling import samples
 from worker.gate.upload import Upload
 from worker.media import client
 from worker.pipeline.analysis import Track

@@ -12,7 +12,7 @@ from tests.worker.liveness.head import Head
 from tests.worker.liveness.writing import write_clip
 from worker.faces.analyse import analyse_image
 from worker.faces.types import Floats, Rgb
-from worker.gate.liveness import LivenessReport, examine
+from worker.gate.live.liveness import LivenessReport, examine
 from worker.inference.client import ensure_engine, stop_engine
 from worker.inference.sessions import LocalRunner
 

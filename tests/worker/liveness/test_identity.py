@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.worker.liveness.test_judge import AT_REST
-from worker.gate.liveness_identity import judge_identity
+from worker.gate.live.liveness_identity import judge_identity
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
 
 Vector = NDArray[np.float64]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.gate.liveness_judge import ACTIONS, LEAST_SECONDS, judge
-from worker.gate.motion import Motion, Sample
+from worker.gate.live.liveness_judge import ACTIONS, LEAST_SECONDS, judge
+from worker.gate.live.motion import Motion, Sample
 
 TRIPLES = list(permutations(ACTIONS, 3))
 RATE = 15.0

@@ -16,7 +16,7 @@ from tests.worker.liveness.head import Head, Moment
 from tests.worker.liveness.script import ACTIONS, perform
 from tests.worker.liveness.talking_head import frames_of
 from worker.faces.types import Floats
-from worker.gate.liveness import MESSAGES, examine
+from worker.gate.live.liveness import MESSAGES, examine
 
 SIZE = (480, 360)
 FPS = 15.0

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.gate import detectors
-from worker.gate.detectors import TimedBatches
-from worker.gate.looking import Batches, LookError
-from worker.gate.pack_store import Standing
-from worker.gate.sampling import Sample
+from worker.gate.looks import detectors
+from worker.gate.looks.detectors import TimedBatches
+from worker.gate.looks.looking import Batches, LookError
+from worker.gate.looks.sampling import Sample
+from worker.gate.packs.pack_store import Standing
 from worker.gate.signals import Signal
 from worker.inference.packs import Pack
 from worker.inference.registry import ModelCard

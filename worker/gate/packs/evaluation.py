@@ -13,15 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from worker.gate import metrics
-from worker.gate.calibration import Calibration
-from worker.gate.detectors import PackRun, Run, file_score
-from worker.gate.metrics import Rates, Scored
-from worker.gate.outside import Outside
-from worker.gate.pack_store import Evaluation, PackError, Standing
-from worker.gate.robustness import ROADS
-from worker.gate.sampling import Sample, samples
-from worker.gate.service_run import ServiceRun
+from worker.gate.looks.detectors import PackRun, Run, file_score
+from worker.gate.looks.sampling import Sample, samples
+from worker.gate.packs import metrics
+from worker.gate.packs.calibration import Calibration
+from worker.gate.packs.metrics import Rates, Scored
+from worker.gate.packs.outside import Outside
+from worker.gate.packs.pack_store import Evaluation, PackError, Standing
+from worker.gate.packs.robustness import ROADS
+from worker.gate.packs.service_run import ServiceRun
 from worker.gate.upload import Upload
 from worker.inference.packages import sha256_of
 from worker.inference.types import ModelRunner

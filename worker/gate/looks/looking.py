@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.gate import signals
-from worker.gate.sampling import Sample
+from worker.gate.looks.sampling import Sample
 from worker.gate.signals import Signal
 from worker.inference.types import ModelError, ModelRunner
 from worker.pipeline.analysis import Track

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from worker.gate.outside import (
+from worker.gate.packs.outside import (
     MOST_TOLD,
     Account,
     Answer,

@@ -222,7 +222,7 @@ def _webp(file: BinaryIO, found: Metadata) -> None:
 
 
 def _boxes(file: BinaryIO, found: Metadata) -> None:
-    from worker.gate import metadata_boxes
+    from worker.gate.declared import metadata_boxes
 
     metadata_boxes.collect(file, found)
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.faces import align
-from worker.gate import aggregate
-from worker.gate.calibration import Calibration, sigmoid
-from worker.gate.looking import Batches, LookError, Spread
-from worker.gate.pack_store import Standing
-from worker.gate.sampling import Sample, SampledFace
+from worker.gate.looks.looking import Batches, LookError, Spread
+from worker.gate.looks.sampling import Sample, SampledFace
+from worker.gate.packs import aggregate
+from worker.gate.packs.calibration import Calibration, sigmoid
+from worker.gate.packs.pack_store import Standing
 from worker.gate.signals import Signal
 from worker.inference.packs import Pack
 from worker.inference.types import ModelError, ModelRunner

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from watermark import fingerprint, pdq
 from watermark.fingerprint import Fingerprint
 from worker.gate import signals
-from worker.gate.looking import Apart
-from worker.gate.sampling import Sample
+from worker.gate.looks.looking import Apart
+from worker.gate.looks.sampling import Sample
 from worker.gate.signals import Signal
 
 FRAMES: Final = 12  # of a video that are looked up, about, spread over its length

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from worker.gate.metadata import MOST_BLOCK, MOST_PARTS, Metadata
+from worker.gate.declared.metadata import MOST_BLOCK, MOST_PARTS, Metadata
 
 _META: Final = 4 << 20  # of an item list, and of user data
 _XMP_UUID: Final = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")  # XMP part 3, 1.2.7.1
@@ -19,7 +19,7 @@ _XMP_TYPE: Final = b"application/rdf+xml"
 
 
 def collect(file: BinaryIO, found: Metadata) -> None:
-    """Every block of the file. Raises what `worker.gate.metadata.DAMAGE` names."""
+    """Every block of the file. Raises what `worker.gate.declared.metadata.DAMAGE` names."""
     end = file.seek(0, os.SEEK_END)
     for kind, body, stop in _in_file(file, 0, end, found):
         if kind == b"uuid":

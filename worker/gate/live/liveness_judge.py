@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from worker.gate.motion import Motion, Sample
+from worker.gate.live.motion import Motion, Sample
 
 ACTIONS: Final = ("turn_left", "turn_right", "look_up", "open_mouth", "blink", "smile")
 """Left and right are the person's own; the clip is taken to be unmirrored, as a recorder writes it."""

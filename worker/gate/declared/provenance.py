@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from worker.gate import signals
-from worker.gate.declarations import Declaration
+from worker.gate.declared.declarations import Declaration
 from worker.gate.signals import Signal
 from worker.media import client
 from worker.media.errors import ChildError, MediaError

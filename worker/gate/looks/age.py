@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from worker.faces import align
 from worker.faces.neural import crops
-from worker.gate.looking import Batches, LookError, Spread
-from worker.gate.sampling import Sample, SampledFace
+from worker.gate.looks.looking import Batches, LookError, Spread
+from worker.gate.looks.sampling import Sample, SampledFace
 from worker.gate.signals import Signal
 from worker.inference.registry import ModelCard
 from worker.inference.types import ModelRunner

@@ -3,7 +3,7 @@
 Each is looked up in the eight ways in which it can lie. The face is cut out along its landmarks first, which undoes
 what PDQ alone does not bear: crops, small turns, borders. Measured on portraits: after a crop of 10 %
 a side the whole picture's hash is 136 bits away (reference/gate.md 4.2), the face's 8. A face's hash finds the same
-*picture* of the face; who it is, only a descriptor tells (`worker.gate.face_list`).
+*picture* of the face; who it is, only a descriptor tells (`worker.gate.looks.face_list`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from watermark import pdq
 from worker.faces import align
 from worker.faces.neural.points import five_of
 from worker.faces.types import Rgb
-from worker.gate.looking import Apart
-from worker.gate.sampling import Sample
+from worker.gate.looks.looking import Apart
+from worker.gate.looks.sampling import Sample
 from worker.gate.signals import Signal
 from worker.limits import MIN_FACE_PIXELS
 from worker.pipeline.analysis import Analysis

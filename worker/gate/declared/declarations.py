@@ -1,7 +1,7 @@
 """What a file says of its own making: AI source types, China's label, the chunks of picture generators, the camera.
 
-Runs in the media child only (`read_entry`); `worker.gate.provenance` asks for it and never sees the file's words, but
-names from the tables here. How each generator writes was read from its own source or documentation (named beside it).
+Runs in the media child only (`read_entry`); `provenance` asks for it and never sees the file's words, but names from
+the tables here. How each generator writes was read from its own source or documentation (named beside it).
 What is not read: NovelAI's and others' "stealth" text in the lowest bits of the alpha channel; marks in the pixels of
 other makers (SynthID, Stable Signature), which only these can read.
 """
@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from watermark.aigc import KEY as AIGC
-from worker.gate import metadata, metadata_fields
-from worker.gate.metadata import Block, Metadata
+from worker.gate.declared import metadata, metadata_fields
+from worker.gate.declared.metadata import Block, Metadata
 from worker.media.child import Channel
 
 Claim = Literal["source_type", "aigc", "generator", "camera"]

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from worker.gate.calibration import Calibration, CalibrationError
-from worker.gate.outside_services import SERVICES, Service
+from worker.gate.packs.calibration import Calibration, CalibrationError
+from worker.gate.packs.outside_services import SERVICES, Service
 from worker.inference import packs
 from worker.inference.builtin import write_atomically
 from worker.inference.file_lock import held

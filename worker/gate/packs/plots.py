@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.gate.calibration import Calibration
-from worker.gate.evaluation import AS_IT_IS, Measured, Report
+from worker.gate.packs.calibration import Calibration
+from worker.gate.packs.evaluation import AS_IT_IS, Measured, Report
 
 
 def available() -> bool:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.gate.sampling import Sample
+from worker.gate.looks.sampling import Sample
 
 Rgb = NDArray[np.uint8]
 

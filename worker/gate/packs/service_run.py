@@ -6,10 +6,10 @@ import logging
 import threading
 from collections.abc import Callable
 
-from worker.gate.detectors import Seen
-from worker.gate.outside import Outside, OutsideError
-from worker.gate.pack_store import Standing
-from worker.gate.sampling import Sample
+from worker.gate.looks.detectors import Seen
+from worker.gate.looks.sampling import Sample
+from worker.gate.packs.outside import Outside, OutsideError
+from worker.gate.packs.pack_store import Standing
 from worker.gate.upload import Upload
 
 log = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ from watermark.credentials import Credentials
 from watermark.keys import MarkKey
 from worker.faces.types import LANDMARK_COUNT
 from worker.gate import signals
-from worker.gate.clip_reading import MOST_SECONDS
-from worker.gate.liveness_identity import Identity, judge_identity
-from worker.gate.liveness_judge import ACTIONS, LEAST_SECONDS, REST_SECONDS, Judgement, judge
-from worker.gate.motion import Motion, Rest, Sample
+from worker.gate.live.clip_reading import MOST_SECONDS
+from worker.gate.live.liveness_identity import Identity, judge_identity
+from worker.gate.live.liveness_judge import ACTIONS, LEAST_SECONDS, REST_SECONDS, Judgement, judge
+from worker.gate.live.motion import Motion, Rest, Sample
 from worker.gate.signals import Signal
 from worker.media import client
 from worker.media.errors import ChildError, MediaError
@@ -277,7 +277,7 @@ def _read_clip(path: Path, kind: Sniffed, engine_socket: Path, should_stop: Call
     try:
         with engine_connection(engine_socket) as engine:
             reply = call(
-                "worker.gate.clip_reading:read_entry",
+                "worker.gate.live.clip_reading:read_entry",
                 {"container": kind.container},
                 fds=[fd, engine],
                 limits=Limits(memory=_MEMORY, cpu_seconds=int(_SECONDS), threads=1),

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.gate.motion import Motion
+from worker.gate.live.motion import Motion
 from worker.limits import IDENTITY_PASS, IDENTITY_REVIEW
 
 _LEAST: Final = 4

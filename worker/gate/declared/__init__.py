@@ -1,0 +1,1 @@
+"""What a file says of its own making, and whether it is ours."""

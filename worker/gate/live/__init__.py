@@ -1,0 +1,1 @@
+"""The liveness check of a recorded clip."""

@@ -1,0 +1,1 @@
+"""Detector packs and services: installed, run, calibrated, evaluated."""
