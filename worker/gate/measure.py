@@ -32,6 +32,7 @@ from worker.gate.upload import Upload
 from worker.media import client
 from worker.media.errors import MediaError
 from worker.media.types import MediaInfo
+from worker.memory import give_back
 from worker.pipeline.analysis import Analysis, Track
 
 FRAMES_TO_JUDGE = 12  # whether a video can carry a mark
@@ -87,6 +88,7 @@ def measure(
     Content Credentials, what the file declares, where the faces lie, signs of a photographed screen, what stays down
     (`listed`), what `screeners` and further `looks` saw in it, and the gaps."""
     mark_id, reason, effort = _look(upload, keys)
+    give_back()  # a film leaves most of it here
     found = [
         signals.dimensions(info.width, info.height, info.duration),
         signals.faces(role, [track.size for track in analysis.tracks]),
@@ -103,6 +105,7 @@ def measure(
     else:
         found.append(kept_down)
     seen = screeners.look(upload, analysis, looks)
+    give_back()
     gaps = [gap for gap in signals.not_installed() if gap.kind not in {each.kind for each in seen}]
     return [*found, *seen, *gaps]
 

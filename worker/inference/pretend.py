@@ -12,7 +12,7 @@ import time
 import tomllib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,7 +81,8 @@ class PretendDevice:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.models = models
+        # Nothing is computed, so no graph forbids a batch: the table alone says what one takes.
+        self.models = replace(models, extra={name: replace(card, batches=True) for name, card in models.extra.items()})
         self._table = table
         self._clock = clock
         self._sleep = sleep
