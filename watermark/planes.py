@@ -23,7 +23,7 @@ LONGEST_CANONICAL = 2000
 LUMA_SOFT, CHROMA_SOFT = 1.5, 0.8
 """Grey levels added to the local deviation in the normaliser, so that flat noise is not blown up."""
 _CLIP = np.float32(2.5)
-_CAREFUL_SOFT = 4.5
+_CAREFUL_SOFT = 8.0
 """How much softer single frequencies are limited than all of them together."""
 _MOST_WARPED_PIXELS = 6_000_000
 _LEAST_WARPED_SIDE = 24
