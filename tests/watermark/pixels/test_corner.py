@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from watermark import image
-from watermark.lattice import sync_set_of
-from watermark.planes import split
-from watermark.reading import MOST_ATTEMPTS, Attempts, try_corner, try_whole
+from watermark.corner import corner_lock, side_by_power
+from watermark.lattice import lattice_of, sync_set_of
+from watermark.lock import whiten
+from watermark.planes import fold_whole, split
+from watermark.reading import LEAST_Z, MOST_ATTEMPTS, Attempts, try_corner, try_sides, try_whole
 from watermark.search import rank_sets, spectra_of
 
 ID = b"cornered"
@@ -72,3 +74,29 @@ def test_no_more_words_are_checked_than_may_be(faint, key):
 def test_a_crop_is_left_to_the_search(grace, key):
     cropped = image.embed(cv2.resize(grace, None, fx=2, fy=2), ID, key)[151:900, 97:800]
     assert try_corner(*seen(np.ascontiguousarray(cropped)), [key], Attempts()) is None
+
+
+@pytest.fixture(scope="module")
+def smoothed(grace, key):
+    """A small picture after a median filter that leaves none of its sync lines."""
+    small = cv2.resize(grace, (400, 400 * len(grace) // grace.shape[1]), interpolation=cv2.INTER_AREA)
+    return cv2.medianBlur(image.embed(small, ID, key), 7)
+
+
+def test_without_sync_lines_the_power_of_the_lowest_lines_tells_the_tile(smoothed, grace, key, other_key):
+    planes, _ = seen(smoothed)
+    where = sync_set_of(ID, key)
+    assert corner_lock(whiten(fold_whole(planes, where)), lattice_of(key)).z < LEAST_Z
+    side, power = side_by_power(planes)
+    assert side == where.side
+    assert power > 2 * side_by_power(seen(grace)[0])[1]
+    attempts = Attempts()
+    hit = try_sides(planes, [other_key, key], attempts)
+    assert (hit.mark_id, hit.key) == (ID, key)
+    assert attempts.made <= 8
+
+
+def test_a_picture_without_a_tile_costs_no_word(grace, key):
+    attempts = Attempts()
+    assert try_sides(seen(grace)[0], [key], attempts) is None
+    assert attempts.made == 0
