@@ -22,16 +22,16 @@ LARGEST_SHORT_SIDE = 1600
 LONGEST_CANONICAL = 2000
 LUMA_SOFT, CHROMA_SOFT = 1.5, 0.8
 """Grey levels added to the local deviation in the normaliser, so that flat noise is not blown up."""
-_CLIP = np.float32(2.5)
-_CAREFUL_SOFT = 4.5
-"""How much softer single frequencies are limited than all of them together."""
+_CLIP, _CAREFUL_SOFT = np.float32(2.5), 8.0
+"""The limit of the whole; how much softer single frequencies are limited than all of them together."""
 _MOST_WARPED_PIXELS = 6_000_000
 _LEAST_WARPED_SIDE = 24
 _PERIOD = 2 * TILE
 _NEARLY_WHOLE = 0.6
 """Down to this scale linear interpolation folds nothing much onto the mark's band; it is far faster than averaging."""
 _SCALE_STEP = math.log(1.08)
-_MOST_MADE, _MOST_KEPT_PIXELS = 2, 2_000_000
+_MOST_MADE, _LARGE_PIXELS = 2, 2_000_000
+"""Larger planes are neither kept nor looked at with care: a third of a second, spent on codecs' block grids mostly."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,14 @@ class Planes:
         size = (max(8, round(width * float(across))), max(8, round(height * float(down))))
         made = self._made.get(size)
         if made is None:
+            careful = self.careful and size[0] * size[1] <= _LARGE_PIXELS
             made = np.zeros((size[1], size[0], 2), np.float32)
-            made[..., 0] = normalise(resized(self.luma, size), LUMA_SOFT, careful=self.careful)
+            made[..., 0] = normalise(resized(self.luma, size), LUMA_SOFT, careful=careful)
             if self.chroma is not None:
-                made[..., 1] = normalise(resized(self.chroma, size), CHROMA_SOFT, careful=self.careful)
+                made[..., 1] = normalise(resized(self.chroma, size), CHROMA_SOFT, careful=careful)
             if len(self._made) == _MOST_MADE:
                 self._made.pop(next(iter(self._made)))
-            if size[0] * size[1] <= _MOST_KEPT_PIXELS:
+            if size[0] * size[1] <= _LARGE_PIXELS:
                 self._made[size] = made
         return made
 

@@ -21,8 +21,6 @@ _PAYLOAD_LUMA, _PAYLOAD_CHROMA = 0.273, 0.473
 _DECAYS = np.array([0.0, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7])
 _TRUST = 0.3
 """Standard deviation of a ring's true power around the prediction, relative to it."""
-_CAUTION = 0.7
-"""Exponent on the estimated amplitude: below 1, since the estimate itself errs."""
 _FAINTEST = 0.005
 
 
@@ -66,7 +64,7 @@ def ring_weights(
     scatter = float((kernel**2).sum()) / lines
     spread = (_TRUST * expected) ** 2 + 1e-12
     signal = expected + (smooth - expected) * spread / (spread + scatter)
-    return np.asarray(np.maximum(signal, 0.05 * expected) ** (_CAUTION / 2))
+    return np.asarray(np.sqrt(np.maximum(signal, 0.05 * expected)))
 
 
 def _chips(white: Whitened, lattice: Lattice, found: Lock) -> list[tuple[Band, NDArray[np.float64]]]:
