@@ -34,11 +34,12 @@ demo: setup ## run the whole main job on sample media: make demo [SOURCE=a.jpg T
 serve: setup ## web server, worker and scheduler on http://127.0.0.1:8000 (Ctrl-C stops all)
 	@$(PY) manage.py serve
 
+# Files in their own order: the slow ones of browser and chaos come first, so that none is left alone at the end.
 test: $(VENV)/.dev ## every test and linter; what CI runs
 	@sh tests/services.sh
 	@$(PY) manage.py models build
 	@$(MAKE) --no-print-directory lint
-	@. tests/services.env 2>/dev/null; $(PY) -m pytest -q -n 3 --dist loadfile -m "not soak"; code=$$?; [ $$code -eq 1 ] || exit $$code; \
+	@. tests/services.env 2>/dev/null; $(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not soak"; code=$$?; [ $$code -eq 1 ] || exit $$code; \
 	echo "Some tests failed beside others. Each of them again, alone; one that fails twice is red:"; \
 	$(PY) -m pytest -q --last-failed --last-failed-no-failures none -m "not soak"
 
