@@ -38,6 +38,8 @@ _LEAST_CORNER_SCORE, _CORNERS_TRIED = 3.5, 3
 """Deviations: of 68 sets and three keys, one unmarked picture in twenty has a set that exceeds this."""
 _LEAST_SIDE_POWER = 4.0
 """Deviations above the median of the sides; plain pictures have 1 to 3."""
+_SMALL_PIXELS = 1_000_000
+"""Larger pictures keep their sync lines: of some forty, blurred in four ways each, none was read so."""
 _LEAST_CAREFUL_SCORE, _LOCKED_CAREFULLY = 6.5, 3
 """Locking with care takes ten times as long, so only what stands out is."""
 _REFINED = 2
@@ -149,10 +151,12 @@ def try_corner(planes: Planes, spectra: Spectra, keys: Sequence[MarkKey], attemp
 
 
 def try_sides(planes: Planes, keys: Sequence[MarkKey], attempts: Attempts) -> Hit | None:
-    """Try an uncropped picture that has no sync lines left but more power than chance on the lowest lines of some tile.
+    """Try a small uncropped picture without sync lines that has more than chance on the lowest lines of some tile.
 
     Blur and median filters leave a small picture no more than these, and they say enough to be decoded.
     """
+    if planes.size[0] * planes.size[1] > _SMALL_PIXELS:
+        return None
     side, power = side_by_power(planes)
     if power < _LEAST_SIDE_POWER:
         return None
