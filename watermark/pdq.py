@@ -60,10 +60,8 @@ def hash_ways(rgb: NDArray[np.uint8]) -> tuple[list[bytes], int]:
         return [bytes(32)] * 8, 0
     turned = list(ways(_luma(rgb)))
     # Those that lie as the picture does, and those that lie across it, side by side: numpy's calls cost the time.
-    small: list[NDArray[np.float32]] = [turned[0]] * 8
-    for which in ((0, 1, 4, 5), (2, 3, 6, 7)):
-        for way, one in zip(which, _shrink(np.stack([turned[way] for way in which])), strict=True):
-            small[way] = one
+    along, across = (_shrink(np.stack([turned[way] for way in which])) for which in ((0, 1, 4, 5), (2, 3, 6, 7)))
+    small = [*along[:2], *across[:2], *along[2:], *across[2:]]
     return [_bits(one) for one in small], _quality(small[0])
 
 

@@ -3,6 +3,7 @@
 A transform is float64 [2, 3] and maps image points to points of the crop: `crop = M @ (x, y, 1)`.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -93,6 +94,11 @@ def apply(matrix: Affine, points: Floats) -> Floats:
     return mapped.astype(np.float32)
 
 
+def corners_in_frame(matrix: Affine, square: Sequence[tuple[float, float]]) -> Floats:
+    """Where points of the crop lie in the image, float32 [N, 2]."""
+    return apply(invert(matrix), np.array(square, np.float32))
+
+
 def warp(frame: Frame, matrix: Affine, out: int, *, border: int = cv2.BORDER_CONSTANT) -> Rgb:
     """Cut the square crop uint8 [out, out, 3] RGB that `matrix` describes; black beyond the frame unless `border` says.
 
@@ -140,7 +146,7 @@ def _sample(pixels: NDArray[np.uint8], matrix: Affine, out: int, border: int, bl
 
 def _averaged(pixels: NDArray[np.uint8], matrix: Affine, out: int, factor: int) -> tuple[NDArray[np.uint8], Affine]:
     """The part that is needed, averaged over blocks of `factor` pixels, and the transform from there."""
-    corners = apply(invert(matrix), np.array([[0, 0], [out, 0], [out, out], [0, out]], np.float32))
+    corners = corners_in_frame(matrix, ((0, 0), (out, 0), (out, out), (0, out)))
     low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
     height, width = pixels.shape[:2]
     x0, y0 = (int(np.clip(value - factor, 0, end - 1)) for value, end in zip(low, (width, height), strict=True))

@@ -83,8 +83,8 @@ class FaceDetector:
         found: list[Detection] = []
         # The frame is reduced once for all its windows, which overlap.
         scale = net.size / max(windows[0].width, windows[0].height)
-        size = tuple(max(1, round(side * scale)) for side in size_of(frame))
-        small = align.resized(frame, (size[0], size[1]), cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        across, down = (max(1, round(side * scale)) for side in size_of(frame))
+        small = align.resized(frame, (across, down), cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         for batch in _chunks(windows, _TILE_BATCH):
             letterboxes = [_letterbox(small, window, scale, net.size) for window in batch]
             pixels = np.stack([image for image, _ in letterboxes]).astype(np.float32) / 127.5 - 1.0

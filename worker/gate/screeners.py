@@ -131,8 +131,6 @@ def _harmless(seen: Sequence[Signal | None]) -> bool:
 
 
 _ABSENT: Final = Signal("nsfw", "not_installed")
-NOTHING: Final = Screeners(None, MappingProxyType({}), MappingProxyType(dict.fromkeys(BUILT, "not_built")), (), {})
-"""Nothing at hand: every kind is recorded as not screened."""
 
 
 @contextmanager

@@ -140,8 +140,3 @@ def letterbox(frame: Frame, side: int) -> tuple[Rgb, float]:
     size = (min(side, max(1, round(width * scale))), min(side, max(1, round(height * scale))))
     how = cv2.INTER_AREA if scale < _LINEAR_DOWN_TO else cv2.INTER_LINEAR
     return align.resized(frame, size, how), scale
-
-
-def corners_in_frame(matrix: Affine, square: Sequence[tuple[float, float]]) -> Floats:
-    """Where points of the square lie in the frame, float32 [N, 2]."""
-    return align.apply(align.invert(matrix), np.array(square, np.float32))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from worker.faces import align
 from worker.faces.align import Affine
-from worker.faces.neural.crops import corners_in_frame
 from worker.faces.types import Floats, Frame, Rgb
 from worker.media.planes import Box, Planes
 
@@ -32,7 +31,7 @@ class Paster:
 
     def box(self, matrix: Affine, size: tuple[int, int]) -> Box | None:
         """The part of a frame of `size` (width, height) that a square by `matrix` (frame to square) can change."""
-        return Box.around(corners_in_frame(matrix, self._outline), 0.0, size)
+        return Box.around(align.corners_in_frame(matrix, self._outline), 0.0, size)
 
     def weight(self, mask: NDArray[np.uint8] | None = None) -> Floats:
         """How much of each pixel of a square shows, float32 [side, side] in 0..1; `mask` as for `paste`."""

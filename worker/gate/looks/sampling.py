@@ -116,31 +116,20 @@ def _within(ordered: Sequence[float], begin: float, end: float) -> bool:
     return at < len(ordered) and ordered[at] < end
 
 
-class Alongside:
-    """The frames of an analysis at rising times, two of them in memory."""
+class _Faces:
+    """The faces of an analysis at rising times; two of its frames are in memory."""
 
-    def __init__(self, analysis: Analysis) -> None:
+    def __init__(self, analysis: Analysis, shrink: float) -> None:
         self._frames = analysis.frames()
         self._before: AnalysedFrame | None = None
         self._next = next(self._frames, None)
-
-    def at(self, seconds: float) -> AnalysedFrame | None:
-        """The analysed frame nearest to that time; None where there is none at all."""
-        while self._next is not None and self._next.seconds <= seconds:
-            self._before, self._next = self._next, next(self._frames, None)
-        near = [frame for frame in (self._before, self._next) if frame is not None]
-        return min(near, key=lambda frame: abs(frame.seconds - seconds), default=None)
-
-
-class _Faces:
-    """The faces of an analysis at rising times."""
-
-    def __init__(self, analysis: Analysis, shrink: float) -> None:
-        self._analysed = Alongside(analysis)
         self._shrink = shrink
 
     def at(self, seconds: float) -> tuple[SampledFace, ...]:
-        nearest = self._analysed.at(seconds)
+        while self._next is not None and self._next.seconds <= seconds:
+            self._before, self._next = self._next, next(self._frames, None)
+        near = [frame for frame in (self._before, self._next) if frame is not None]
+        nearest = min(near, key=lambda frame: abs(frame.seconds - seconds), default=None)
         if nearest is None or abs(nearest.seconds - seconds) > _SAME:
             return ()
         return _scaled(nearest, self._shrink)

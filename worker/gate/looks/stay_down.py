@@ -73,8 +73,9 @@ class StayDownLook:
             return
         for value, turned in zip(values, pdq.ways(picture), strict=True):
             recorded = self._listed.like(value)
-            known = [one for one in recorded if one is not None]
-            self._same = bool(known) and any(match.matches for match in fingerprint.compare_all(known, turned, None))
+            readable = [one for one in recorded if one is not None]
+            matches = fingerprint.compare_all(readable, turned, None) if readable else ()
+            self._same = any(match.matches for match in matches)
             if self._same:
                 return
             self._alike = self._alike or bool(recorded)
