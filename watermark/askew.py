@@ -19,6 +19,7 @@ from watermark.loggrid import oriented
 from watermark.search import Spectra
 
 _KEPT = 1200
+_BLOCK = 2048
 
 
 @lru_cache(maxsize=1)
@@ -32,30 +33,47 @@ def _maps() -> NDArray[np.float64]:
 
 
 @compiled
-def _sum_powers(maps: Any, lines: Any, table: Any) -> Any:
+def _whole(table: Any, out: Any) -> None:
+    """The whole spectrum [NY, NX] of which `table` [NY, NX / 2 + 1] is the half with u >= 0."""
     tall, columns = table.shape
-    wide = 2 * (columns - 1)
-    scores = np.zeros(maps.shape[0], np.float32)
-    for i in range(maps.shape[0]):
-        a, b, c, d = maps[i, 0], maps[i, 1], maps[i, 2], maps[i, 3]
+    for y in range(tall):
+        out[y, :columns] = table[y]
+        back = table[(tall - y) % tall]
+        for x in range(columns, out.shape[1]):
+            out[y, x] = back[out.shape[1] - x]
+
+
+@compiled
+def _sum_powers(maps: Any, lines: Any, table: Any, scores: Any) -> None:
+    """Add to scores [n] the powers in `table` [NY, NX] at the places of the `lines` under maps [4, n].
+
+    Sides of the table are powers of two, so that places wrap round without being asked where they are.
+    """
+    tall, wide = np.int32(table.shape[0]), np.int32(table.shape[1])
+    flat = table.reshape(-1)
+    # Truncating to a whole number rounds to the nearest above 0; as many whole turns do not change a place.
+    turns, half = np.float32(4), np.float32(0.5)
+    for first in range(0, maps.shape[1], _BLOCK):
+        a, b, c, d = maps[:, first : first + _BLOCK]
+        out = scores[first : first + _BLOCK]
         for j in range(lines.shape[0]):
-            u = a * lines[j, 0] + c * lines[j, 1]
-            v = b * lines[j, 0] + d * lines[j, 1]
-            if u < 0:
-                u, v = -u, -v
-            if u < 0.5 and abs(v) < 0.5:
-                row = int(np.floor(v * tall + np.float32(0.5)))
-                row = row + tall if row < 0 else row
-                if row < tall:
-                    scores[i] += table[row, int(u * wide + np.float32(0.5))]
-    return scores
+            x, y = lines[j, 0] * np.float32(wide), lines[j, 1] * np.float32(wide)
+            p, q = lines[j, 0] * np.float32(tall), lines[j, 1] * np.float32(tall)
+            for i in range(len(out)):
+                column = np.int32(a[i] * x + c[i] * y + turns * wide + half) & (wide - np.int32(1))
+                row = np.int32(b[i] * p + d[i] * q + turns * tall + half) & (tall - np.int32(1))
+                out[i] += flat[row * wide + column]
 
 
 def askew_maps(spectra: Spectra, key: MarkKey, scale: NDArray[np.float64]) -> NDArray[np.float32]:
     """Maps with the most power under the sync lines, float32 [n, 4] from the canonical frame of `spectra`.
 
-    `scale` float64 [2]: pixels of the whole picture's canonical frame per pixel of the frame the part is searched in.
+    `scale` float64 [2]: pixels of the whole picture's canonical frame per pixel of the frame the part is searched in;
+    below 1, so that all lines lie below the Nyquist frequency under all maps.
     """
-    maps = (_maps() * np.tile(scale, 2)).astype(np.float32)
-    scores = _sum_powers(maps, (lattice_of(key).sync / TILE).astype(np.float32), spectra.wide_power)
-    return np.ascontiguousarray(maps[np.argpartition(-scores, _KEPT)[:_KEPT]])
+    maps = np.ascontiguousarray(_maps().T * np.tile(scale, 2)[:, None], np.float32)
+    table = np.empty(spectra.size[::-1], np.float32)
+    _whole(spectra.wide_power, table)
+    scores = np.zeros(maps.shape[1], np.float32)
+    _sum_powers(maps, (lattice_of(key).sync / TILE).astype(np.float32), table, scores)
+    return np.ascontiguousarray(maps[:, np.argpartition(-scores, _KEPT)[:_KEPT]].T)

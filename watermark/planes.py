@@ -39,12 +39,14 @@ class Planes:
     """Luma and Cb (None for grey pictures), uint8 [H, W]; `shrink` = H / the read picture's height.
 
     `careful`: whether they are normalised as `limiter` does it, slowly and for marks that are hard to read.
+    `canonical`: their shorter side at the canonical scale; less for a part that is searched on its own.
     """
 
     luma: NDArray[np.uint8]
     chroma: NDArray[np.uint8] | None
     shrink: float
     careful: bool = False
+    canonical: int = SHORT_SIDE
 
     @property
     def size(self) -> tuple[int, int]:
@@ -60,7 +62,7 @@ class Planes:
     def normal(self) -> Normal:
         """The planes as the reader sees them, at the canonical scale of an uncropped picture."""
         width, height = self.size
-        scale = SHORT_SIDE / min(width, height)
+        scale = self.canonical / min(width, height)
         size = (max(8, round(width * scale)), max(8, round(height * scale)))
         luma = normalise(resized(self.luma, size), LUMA_SOFT, careful=self.careful)
         chroma = None
@@ -94,11 +96,14 @@ class Planes:
         return {}
 
     def window(self, left: float, top: float, right: float, bottom: float) -> Planes:
-        """The part between these fractions of width and height."""
+        """The part between these fractions of width and height, at half the canonical scale.
+
+        That is still larger than the part is in the whole's, so the mark lies well below its Nyquist frequency.
+        """
         width, height = self.size
         part = np.s_[int(top * height) : int(bottom * height), int(left * width) : int(right * width)]
         chroma = None if self.chroma is None else np.ascontiguousarray(self.chroma[part])
-        return Planes(np.ascontiguousarray(self.luma[part]), chroma, self.shrink, self.careful)
+        return Planes(np.ascontiguousarray(self.luma[part]), chroma, self.shrink, self.careful, self.canonical // 2)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def spectra_of(planes: Planes) -> Spectra:
     """Whitened spectra of one picture at its canonical scale, were it uncropped."""
     normal = planes.normal
     height, width = normal.luma.shape
-    size = (1024 if width <= 1024 else 2048, 1024 if height <= 1024 else 2048)
+    least = 2 * planes.canonical
+    size = (least if width <= least else 2 * least, least if height <= least else 2 * least)
     across, down = _taper(width), _taper(height)
     both = np.zeros((size[1], size[0], 2), np.float32)
     # With the picture's centre at the origin the phase varies slowly between bins, so the nearest bin will do.
