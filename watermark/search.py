@@ -139,7 +139,8 @@ def spectra_of(planes: Planes) -> Spectra:
     half = (size[1], size[0] // 2 + 1)
     bins = np.empty((*half, 4), np.float32)
     powers = np.empty((2, *half), np.float32)
-    _separate(cv2.dft(both), bins, powers[0], powers[1])
+    cv2.dft(both, dst=both)
+    _separate(both, bins, powers[0], powers[1])
     total = np.zeros(half, np.float32)
     for plane in range(1 if normal.chroma is None else 2):
         mean = cv2.blur(powers[plane], (_NEIGHBOURS, _NEIGHBOURS), borderType=cv2.BORDER_REFLECT)

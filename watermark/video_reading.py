@@ -97,16 +97,19 @@ class _Stack:
     frames: int = 0
     tried: tuple[float, int] = (0.0, 0)
 
-    def add(self, look: _Look, agreement: float) -> None:
-        """Add a frame in proportion to its signal (maximum ratio combining: the noise of frames is about equal)."""
-        self.folded = self._sum(self.folded, look.planes, agreement)
-        if agreement > _WORTH_CARE:
-            self.careful = self._sum(self.careful, look.planes.carefully, agreement)
-        self.frames += 1
-        self.best = max(self.best, (agreement, look.seconds))
+    def add(self, seconds: float, planes: Planes, agreement: float, folded: Folded | None = None) -> None:
+        """Add a frame in proportion to its signal (maximum ratio combining: the noise of frames is about equal).
 
-    def _sum(self, so_far: Folded | None, planes: Planes, weight: float) -> Folded:
-        folded = fold_whole(planes, self.where)
+        `folded` if it is already, as `fold_whole` does it.
+        """
+        self.folded = self._sum(self.folded, folded or fold_whole(planes, self.where), agreement)
+        if agreement > _WORTH_CARE:
+            self.careful = self._sum(self.careful, fold_whole(planes.carefully, self.where), agreement)
+        self.frames += 1
+        self.best = max(self.best, (agreement, seconds))
+
+    @staticmethod
+    def _sum(so_far: Folded | None, folded: Folded, weight: float) -> Folded:
         chroma = None if folded.chroma is None else folded.chroma * weight
         folded = replace(folded, luma=folded.luma * weight, chroma=chroma)
         return folded if so_far is None else so_far + folded
@@ -226,7 +229,7 @@ class _Reader:
         stack = _Stack(self._keys[which], SYNC_SETS[where], size, (0.0, 0.0))
         for look in list(self.kept)[:-1]:
             if look.agreement[which, where] > _WORTH_ADDING:
-                stack.add(look, float(look.agreement[which, where]))
+                stack.add(look.seconds, look.planes, float(look.agreement[which, where]))
         self._stacks[which, where, size] = stack
 
     def _add(self, look: _Look) -> Hit | None:
@@ -235,14 +238,13 @@ class _Reader:
             agreement = float(look.agreement[which, where])
             if size != look.planes.size or agreement < _WORTH_ADDING:
                 continue
-            hit = self._grow(stack, look, agreement)
+            stack.add(look.seconds, look.planes, agreement)
+            hit = self._decode(stack)
             if hit is not None:
                 return hit
         return None
 
-    def _grow(self, stack: _Stack, look: _Look, agreement: float) -> Hit | None:
-        """Add a frame to a stack and try to read it."""
-        stack.add(look, agreement)
+    def _decode(self, stack: _Stack) -> Hit | None:
         hit = stack.decode(self._attempts)
         if hit is not None:
             self.used = stack.frames
@@ -250,14 +252,20 @@ class _Reader:
 
     def _burst(self) -> Hit | None:
         """Look at neighbours of the most hopeful frames."""
-        stacks = sorted(self._stacks.items(), key=lambda item: item[1].best, reverse=True)
-        for (which, where, size), stack in stacks[:_BURSTS]:
+        stacks = sorted(self._stacks.values(), key=lambda stack: stack.best, reverse=True)
+        for stack in stacks[:_BURSTS]:
+            lattice = lattice_of(stack.key)
             for seconds, frame in self._source.frames(stack.best[1], _BURST, _NEXT):
-                look, _ = self._see(seconds, frame)
-                agreement = float(look.agreement[which, where])
-                if look.planes.size != size or seconds in self._seen or agreement <= 0:
+                planes = planes_of(frame, self._source.shrink)
+                if planes.size != stack.size or seconds in self._seen:
                     continue
-                hit = self._grow(stack, look, agreement)
+                # Only one sync set is asked for, and its own lines cost a tenth of the whole spectrum.
+                folded = fold_whole(planes, stack.where)
+                agreement = corner_lock(whiten(folded), lattice).z
+                if agreement <= 0:
+                    continue
+                stack.add(seconds, planes, agreement, folded)
+                hit = self._decode(stack)
                 if hit is not None:
                     return hit
         return None

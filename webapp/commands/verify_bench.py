@@ -98,18 +98,23 @@ def run(*, seconds: float, rounds: int) -> Iterator[str]:
 
 
 def _measured(case: Case, rounds: int) -> str:
-    services.verify_file(case.path, house=case.house)  # imports, and compiled code
     spent, waited = [], []
-    for _ in range(rounds):
+    for number in range(rounds):
+        house = case.house
+        if case.code == "nothing_found":
+            # How far a vain search goes is chance, and another one under each key.
+            house = replace(house, keys=[derive_mark_key(os.urandom(32), deployment="bench", year=2026)])
+        if number == 0 or house is not case.house:
+            services.verify_file(case.path, house=house)  # imports, compiled code, and what is worked out once a key
         before, begin = _processor(), time.perf_counter()
-        found = services.verify_file(case.path, house=case.house)
+        found = services.verify_file(case.path, house=house)
         spent.append(_processor() - before)
         waited.append(time.perf_counter() - begin)
         if found.code != case.code:
             return f"{case.name}: answered {found.code} {found.reason} instead of {case.code}"
-    middle, least = statistics.median(spent), min(spent)
+    middle, least, most = statistics.median(spent), min(spent), max(spent)
     return (
-        f"{case.name:<38} {1000 * middle:7.0f} ms of one core in the middle, {1000 * least:.0f} at least, "
+        f"{case.name:<28} {1000 * middle:6.0f} ms of one core in the middle, {1000 * least:.0f} to {1000 * most:.0f}, "
         f"{1000 * statistics.median(waited):.0f} ms by the clock   (goal {1000 * case.goal:g} ms)"
     )
 
