@@ -10,6 +10,7 @@ and so now and then in a bit of the hash. Rows (or columns) run side by side, so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -24,7 +25,6 @@ LEAST_QUALITY: Final = 50
 """Below which a picture has too little in it to be told from others."""
 _SIDE = 64
 _BITS = 16
-_PASSES = 2
 _SMALLEST = 5
 _LARGEST = 512
 
@@ -59,7 +59,8 @@ def hash_ways(rgb: NDArray[np.uint8]) -> tuple[list[bytes], int]:
     if min(rgb.shape[:2]) < _SMALLEST:
         return [bytes(32)] * 8, 0
     turned = list(ways(_luma(rgb)))
-    # Those that lie as the picture does, and those that lie across it, side by side: numpy's calls cost the time.
+    # Those that lie as the picture does, and those that lie across it, side by side: numpy's calls cost the time, and
+    # of more at once what lies between the steps no longer fits into the processor's cache.
     along, across = (_shrink(np.stack([turned[way] for way in which])) for which in ((0, 1, 4, 5), (2, 3, 6, 7)))
     small = [*along[:2], *across[:2], *along[2:], *across[2:]]
     return [_bits(one) for one in small], _quality(small[0])
@@ -67,10 +68,9 @@ def hash_ways(rgb: NDArray[np.uint8]) -> tuple[list[bytes], int]:
 
 def ways(picture: NDArray[_Pixel]) -> Iterator[NDArray[_Pixel]]:
     """The picture [H, W, ...] as it is, turned by quarters, and each of the four mirrored."""
-    for turns in range(4):
-        turned = np.ascontiguousarray(np.rot90(picture, turns))
-        yield turned
-        yield np.ascontiguousarray(turned[:, ::-1])
+    for turn in (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE):
+        turned = np.ascontiguousarray(picture) if turn is None else cv2.rotate(picture, turn)
+        yield from (turned, cv2.flip(turned, 1))  # type: ignore[misc]
 
 
 def _fitted(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -101,46 +101,65 @@ def _bits(small: NDArray[np.float32]) -> bytes:
 
 def _shrink(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     """Pictures of one size, [n, H, W], to [n, 64, 64]."""
-    _, height, width = luma.shape
+    count, height, width = luma.shape
     if (height, width) == (_SIDE, _SIDE):
         return luma
     across, down = (-(-side // (2 * _SIDE)) for side in (width, height))
-    lines = np.ascontiguousarray(luma.transpose(1, 0, 2))  # [H, n, W]
-    for _ in range(_PASSES):
-        lines = _box(_transposed(lines), across)
-        lines = _box(_transposed(lines), down)
     # Centres, not corners, of the 64 x 64 blocks.
     rows = ((np.arange(_SIDE) + 0.5) * height / _SIDE).astype(np.int64)
     columns = ((np.arange(_SIDE) + 0.5) * width / _SIDE).astype(np.int64)
-    return np.ascontiguousarray(lines[rows][:, :, columns].transpose(1, 0, 2))
+    # Two places in memory in turn: fresh ones cost more than the work that is done in them.
+    first, second = np.empty((2, luma.size), np.float32)
+    lines = _into(first, (height, count, width))
+    np.copyto(lines, luma.transpose(1, 0, 2))
+    lines = _box(_transposed(lines, second), across, np.arange(width), first)
+    lines = _box(_transposed(lines, second), down, np.arange(height), first)
+    # Of the second pass only what is sampled is worked out.
+    lines = _box(_transposed(lines, second), across, columns, first)
+    lines = _box(_transposed(lines, second), down, rows, first)
+    return np.ascontiguousarray(lines.transpose(1, 0, 2))
 
 
-def _transposed(lines: NDArray[np.float32]) -> NDArray[np.float32]:
+def _into(place: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The beginning of a flat array in another shape; a new array where it is too short."""
+    size = math.prod(shape)
+    return place[:size].reshape(shape) if size <= place.size else np.empty(shape, np.float32)
+
+
+def _transposed(lines: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
     """[H, n, W] to [W, n, H]; each for itself by OpenCV, which does it block by block."""
-    result = np.empty(lines.shape[::-1], np.float32)
+    result = _into(place, lines.shape[::-1])
     for which in range(lines.shape[1]):
         result[:, which] = cv2.transpose(lines[:, which])
     return result
 
 
-def _box(lines: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Running mean over `window` entries along axis 0, over fewer at both ends."""
+def _box(
+    lines: NDArray[np.float32], window: int, kept: NDArray[np.int64], place: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Running mean over `window` entries along axis 0, over fewer at both ends, of the entries `kept` (rising)."""
     length = len(lines)
     ahead = (window + 2) // 2 - 1
-    result = np.empty_like(lines)
+    result = _into(place, (len(kept), *lines.shape[1:]))
+    counts = np.empty((len(kept), 1, 1), np.float32)
     total = np.zeros(lines.shape[1:], np.float32)
-    for entry in lines[:ahead]:
-        total += entry
+    each = list(lines)
+    for entry in each[:ahead]:
+        np.add(total, entry, out=total)
     count = ahead
-    for place in range(length):
-        entering, leaving = place + ahead, place + ahead - window
+    wanted, found = kept.tolist(), 0
+    for middle in range(length):
+        entering, leaving = middle + ahead, middle + ahead - window
         if entering < length:
-            total += lines[entering]
+            np.add(total, each[entering], out=total)
             count += 1
         if leaving >= 0:
-            total -= lines[leaving]
+            np.subtract(total, each[leaving], out=total)
             count -= 1
-        np.divide(total, np.float32(count), out=result[place])
+        while found < len(wanted) and wanted[found] == middle:  # one may be kept more than once
+            result[found], counts[found] = total, count
+            found += 1
+    result /= counts
     return result
 
 

@@ -36,7 +36,7 @@ from watermark.pattern import MarkPattern
 
 if TYPE_CHECKING:
     from watermark.frames import FrameSource
-    from watermark.video_reading import VideoReading
+    from watermark.video_reading import VideoReading, Watch
 
 _SAME_SCENE = 0.02
 """Relative difference of the first guess of the gain up to which the gain measured last is good for a frame, too."""
@@ -195,3 +195,10 @@ def read(source: FrameSource, keys: Sequence[MarkKey]) -> VideoReading | None:
     from watermark.video_reading import read_frames  # numba: only readers pay for its import
 
     return read_frames(source, keys)
+
+
+def watch(duration: float, shrink: float, keys: Sequence[MarkKey]) -> Watch:
+    """Look for a mark in frames that somebody else asks for; `duration` and `shrink` as of a `FrameSource`."""
+    from watermark.video_reading import Watch
+
+    return Watch(duration, shrink, keys)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from watermark.corner import corner_lock, corner_response
-from watermark.frames import FrameSource, Timed
+from watermark.frames import FrameSource
 from watermark.geometry import Geometry
 from watermark.image import check_rgb
 from watermark.keys import MarkKey
@@ -44,6 +45,8 @@ _ABSENT, _NEAR = 2.5, 10.0
 _LEAST_CORNER_Z = 4.0
 _HIGHER, _MORE = 1.12, 1.5
 """Growth of a stack's lock, or of its frames, since it was last decoded in vain: attempts are few."""
+_MOST_STACKS = 12
+"""Of 68 sets and a few keys those that are hoped for most: of a long film all would be by chance, 2 MiB each."""
 _BURST = 24
 _BURSTS = 2
 _NEXT = 1e-3
@@ -91,6 +94,8 @@ class _Stack:
     size: tuple[int, int]
     best: tuple[float, float]
     """Agreement of the best frame in it, and when that was."""
+    hope: float
+    """The most that a frame, or all so far together, agreed with this set."""
     folded: Folded | None = None
     careful: Folded | None = None
     """The sum of those that agree well, normalised with care: now one shows the mark, now the other."""
@@ -122,11 +127,13 @@ class _Stack:
             if folded is None:
                 continue
             white = whiten(folded)
+            corner = corner_lock(white, lattice)
+            # The frames agreed with a tile that begins at their corner, so there or next to it is what may be read.
+            if corner.z < _LEAST_CORNER_Z or (corner.z < _HIGHER * z and self.frames < _MORE * frames):
+                continue
             found = lock(white, lattice)
             if found.z < LEAST_Z or found.coherence < LEAST_COHERENCE:
-                found = corner_lock(white, lattice)
-            if found.z < _LEAST_CORNER_Z or (found.z < _HIGHER * z and self.frames < _MORE * frames):
-                continue
+                found = corner
             self.tried = max(self.tried[0], found.z), self.frames
             mark_id = attempts.decode(soft_bits(white, lattice, found), self.key)
             if mark_id is not None:
@@ -134,73 +141,118 @@ class _Stack:
         return None
 
 
-class _Reader:
-    """What was seen so far of one video."""
+class Watch:
+    """Looks for a mark in the frames of one video as they come, most of them from all over it.
 
-    def __init__(self, source: FrameSource, keys: Sequence[MarkKey]) -> None:
-        self._source, self._keys = source, keys
+    They may come in two runs: keyframes in order of time, which cost little and are searched for every geometry, then
+    others between them, which fill the gaps; see `gap`.
+    """
+
+    def __init__(self, duration: float, shrink: float, keys: Sequence[MarkKey]) -> None:
+        """`duration` and `shrink` are those of the video (see `FrameSource`)."""
+        self.gap: Final = min(LONGEST_GAP, duration / _LOOKS_WANTED)
+        """Seconds that may pass unlooked at, but for one gap a third longer in three."""
+        self._duration, self._shrink, self._keys = duration, shrink, keys
         # Half of what may be decoded is for uncropped frames, half for what the search finds. With so many frames to
         # choose from, another frame is worth more than another candidate.
         half = MOST_ATTEMPTS // 2
         self._attempts, self._search_attempts = Attempts(half, candidates=1), Attempts(half, candidates=2)
-        self.kept: deque[_Look] = deque(maxlen=_KEPT)
+        self._alone_every = math.ceil(duration / max(self.gap, 0.04) / _SEARCHED_ALONE) or 1
+        self._kept: deque[_Look] = deque(maxlen=_KEPT)
         self._spectra: deque[Spectra] = deque(maxlen=_SEARCHED)
         self._stacks: dict[tuple[int, int, tuple[int, int]], _Stack] = {}
         self._sum = np.zeros((len(keys), len(SYNC_SETS)))
         self._summed = 0
         self._seen: dict[float, NDArray[np.float64]] = {}
         self._searched = 0
-        self.used = 0
+        self._second_run = False
+        self._used = 0
+        self._hit: Hit | None = None
 
-    def read(self) -> Hit | None:
-        """Read the mark from as few frames as it takes."""
-        gap = min(LONGEST_GAP, self._source.duration / _LOOKS_WANTED)
-        every = math.ceil(self._source.duration / max(gap, 0.04) / _SEARCHED_ALONE) or 1
+    def take(self, seconds: float, frame: NDArray[np.uint8]) -> bool:
+        """Look at a frame (uint8 [H, W, 3] RGB); whether the mark is read, and no more are needed.
+
+        Raises MarkError for another array.
+        """
+        if self._hit is not None:
+            return True
+        before = len(self._seen)
+        self._second_run |= before > 0 and seconds < next(reversed(self._seen))
+        self._hit = self._look(seconds, frame)
+        count = len(self._seen)
+        if self._hit is None and count > before and not self._second_run:
+            if count % self._alone_every == 1 % self._alone_every:
+                self._hit = self._search(alone=True)
+            if self._hit is None and count in _SEARCH_AFTER:
+                self._hit = self._search()
+        return self._hit is not None
+
+    def look_over(self, source: FrameSource) -> None:
+        """Take frames from all over the video until the mark is read."""
         times: list[float] = []
-        for seconds, frame in self._source.keyframes(gap):
+        for seconds, frame in source.keyframes(self.gap):
             times.append(seconds)
-            hit = self._look(seconds, frame)
-            if hit is None and len(times) % every == 1 % every:
-                hit = self._search(alone=True)
-            if hit is None and len(times) in _SEARCH_AFTER:
-                hit = self._search()
-            if hit is not None:
-                return hit
-        for seconds, frame in self._between(times, max(gap, 0.04)):
-            hit = self._look(seconds, frame)
-            if hit is not None:
-                return hit
-        return self._burst() or (self._search() if len(self._seen) > self._searched else None)
+            if self.take(seconds, frame):
+                return
+        self._second_run = True
+        ends = [*times, max(self._duration, *times)] if times else []
+        gap = max(self.gap, 0.04)
+        for start, end in pairwise(ends):
+            count = int((end - start) / gap * 0.999)
+            if count > 0:
+                for seconds, frame in source.frames(start + gap, count, gap):
+                    if self.take(seconds, frame):
+                        return
 
-    def without(self, hit: Hit) -> list[float]:
+    def finish(self, source: FrameSource) -> VideoReading | None:
+        """What was read, once all frames were taken: a last look where there is hope, and when the mark is there.
+
+        Raises what the source raises.
+        """
+        hit = self._hit = self._hit or self._burst(source)
+        if hit is None and len(self._seen) > self._searched:
+            hit = self._hit = self._search()
+        if hit is None:
+            return None
+        seen = [(look.seconds, look.planes) for look in self._kept]
+        where = geometry(hit.folded, hit.found, seen[-1][1], sync_set_of(hit.mark_id, hit.key))
+        present = Presence(hit, seen[-1][1].size)
+        marked = dict.fromkeys(self._without(hit) if where.whole else [], False)
+        marked.update((seconds, present(planes)) for seconds, planes in seen)
+        spans = spans_of(source, lambda frame: present(planes_of(frame, source.shrink)), marked, self.gap, LONGEST_GAP)
+        return VideoReading(
+            mark_id=hit.mark_id,
+            key=hit.key.name,
+            score=hit.found.z,
+            spans=spans or ((seen[0][0], seen[-1][0]),),
+            frames_used=self._used,
+            frames_read=len(marked),
+            frames_marked=sum(marked.values()),
+            false_alarm_log10=self._false_alarm_log10,
+            geometry=where,
+        )
+
+    def _without(self, hit: Hit) -> list[float]:
         """When frames were looked at that do not carry the mark of `hit`, uncropped.
 
         Near the frame that was read they are left out: there the mark may only have moved along with the picture.
         """
         where = SYNC_SETS.index(sync_set_of(hit.mark_id, hit.key))
         which = [key.name for key in self._keys].index(hit.key.name)
-        here = self.kept[-1].seconds
+        here = self._kept[-1].seconds
         return [
             seconds
             for seconds, agreement in self._seen.items()
             if abs(seconds - here) > _NEAR and agreement[which, where] < _ABSENT
         ]
 
-    def _between(self, times: Sequence[float], gap: float) -> Iterator[Timed]:
-        """Frames in the gaps between keyframes."""
-        ends = [*times, max(self._source.duration, *times)] if times else []
-        for start, end in pairwise(ends):
-            count = int((end - start) / gap * 0.999)
-            if count > 0:
-                yield from self._source.frames(start + gap, count, gap)
-
     def _look(self, seconds: float, frame: NDArray[np.uint8]) -> Hit | None:
         """See how a frame agrees with every sync set, and try to read what it is hopeful for."""
         if seconds in self._seen or len(self._seen) >= _MOST_LOOKS:
             return None
         look, spectra = self._see(seconds, frame)
-        if self.kept and self.kept[-1].planes.size != look.planes.size:
-            self.kept.clear()
+        if self._kept and self._kept[-1].planes.size != look.planes.size:
+            self._kept.clear()
             self._spectra.clear()
             self._sum[:] = 0
             self._summed = 0
@@ -208,29 +260,37 @@ class _Reader:
         self._sum += look.agreement
         self._summed += 1
         # A copy of the planes leaves behind what was worked out from them, several times their size.
-        self.kept.append(replace(look, planes=replace(look.planes)))
+        self._kept.append(replace(look, planes=replace(look.planes)))
         self._spectra.append(spectra)
         together = self._sum / np.sqrt(self._summed)
-        for which, where in np.argwhere(np.maximum(look.agreement, together) > _HOPEFUL):
-            self._stack(int(which), int(where), look.planes.size)
+        hopes = np.maximum(look.agreement, together)
+        for which, where in np.argwhere(hopes > _HOPEFUL):
+            self._stack(int(which), int(where), float(hopes[which, where]))
         return self._add(look)
 
     def _see(self, seconds: float, frame: NDArray[np.uint8]) -> tuple[_Look, Spectra]:
-        planes = planes_of(frame, self._source.shrink)
+        planes = planes_of(frame, self._shrink)
         spectra = spectra_of(planes)
         height, width = planes.normal.luma.shape
         agreement = np.stack([corner_response(spectra, (height, width), key) for key in self._keys])
         return _Look(seconds, planes, agreement), spectra
 
-    def _stack(self, which: int, where: int, size: tuple[int, int]) -> None:
-        """Begin a stack with the frames at hand but the last."""
-        if (which, where, size) in self._stacks:
+    def _stack(self, which: int, where: int, hope: float) -> None:
+        """Begin a stack with the frames at hand but the last, unless there are enough that are hoped for more."""
+        size = self._kept[-1].planes.size
+        known = self._stacks.get((which, where, size))
+        if known is not None:
+            known.hope = max(known.hope, hope)
             return
-        stack = _Stack(self._keys[which], SYNC_SETS[where], size, (0.0, 0.0))
-        for look in list(self.kept)[:-1]:
+        if len(self._stacks) >= _MOST_STACKS:
+            least = min(self._stacks, key=lambda one: self._stacks[one].hope)
+            if self._stacks[least].hope >= hope:
+                return
+            del self._stacks[least]
+        stack = self._stacks[which, where, size] = _Stack(self._keys[which], SYNC_SETS[where], size, (0.0, 0.0), hope)
+        for look in list(self._kept)[:-1]:
             if look.agreement[which, where] > _WORTH_ADDING:
                 stack.add(look.seconds, look.planes, float(look.agreement[which, where]))
-        self._stacks[which, where, size] = stack
 
     def _add(self, look: _Look) -> Hit | None:
         """Add a frame to the stacks it agrees with, and decode those that grew enough."""
@@ -247,16 +307,16 @@ class _Reader:
     def _decode(self, stack: _Stack) -> Hit | None:
         hit = stack.decode(self._attempts)
         if hit is not None:
-            self.used = stack.frames
+            self._used = stack.frames
         return hit
 
-    def _burst(self) -> Hit | None:
+    def _burst(self, source: FrameSource) -> Hit | None:
         """Look at neighbours of the most hopeful frames."""
         stacks = sorted(self._stacks.values(), key=lambda stack: stack.best, reverse=True)
         for stack in stacks[:_BURSTS]:
             lattice = lattice_of(stack.key)
-            for seconds, frame in self._source.frames(stack.best[1], _BURST, _NEXT):
-                planes = planes_of(frame, self._source.shrink)
+            for seconds, frame in source.frames(stack.best[1], _BURST, _NEXT):
+                planes = planes_of(frame, self._shrink)
                 if planes.size != stack.size or seconds in self._seen:
                     continue
                 # Only one sync set is asked for, and its own lines cost a tenth of the whole spectrum.
@@ -278,7 +338,7 @@ class _Reader:
         self._searched = len(self._seen)
         if not self._spectra:
             return None
-        frames = [look.planes for look in self.kept]
+        frames = [look.planes for look in self._kept]
         if alone:
             frames = frames[-1:]
         spectra = replace(self._spectra[-1]) if alone else add_spectra(list(self._spectra))
@@ -288,11 +348,11 @@ class _Reader:
             spectra = add_spectra([spectra_of(planes) for planes in grey[-_SEARCHED:]])
             hit = search_keys(grey, spectra, self._keys, self._search_attempts)
         if hit is not None:
-            self.used = len(frames)
+            self._used = len(frames)
         return hit
 
     @property
-    def false_alarm_log10(self) -> float:
+    def _false_alarm_log10(self) -> float:
         """As `Attempts.false_alarm_log10`, for all attempts made."""
         return Attempts(self._attempts.made + self._search_attempts.made - 2 * (MOST_ATTEMPTS // 2)).false_alarm_log10
 
@@ -306,25 +366,6 @@ def planes_of(frame: NDArray[np.uint8], shrink: float) -> Planes:
 
 def read_frames(source: FrameSource, keys: Sequence[MarkKey]) -> VideoReading | None:
     """See `video.read`."""
-    reader = _Reader(source, keys)
-    hit = reader.read()
-    if hit is None:
-        return None
-    seen = [(look.seconds, look.planes) for look in reader.kept]
-    where = geometry(hit.folded, hit.found, seen[-1][1], sync_set_of(hit.mark_id, hit.key))
-    present = Presence(hit, seen[-1][1].size)
-    marked = dict.fromkeys(reader.without(hit) if where.whole else [], False)
-    marked.update((seconds, present(planes)) for seconds, planes in seen)
-    gap = min(LONGEST_GAP, source.duration / _LOOKS_WANTED)
-    spans = spans_of(source, lambda frame: present(planes_of(frame, source.shrink)), marked, gap, LONGEST_GAP)
-    return VideoReading(
-        mark_id=hit.mark_id,
-        key=hit.key.name,
-        score=hit.found.z,
-        spans=spans or ((seen[0][0], seen[-1][0]),),
-        frames_used=reader.used,
-        frames_read=len(marked),
-        frames_marked=sum(marked.values()),
-        false_alarm_log10=reader.false_alarm_log10,
-        geometry=where,
-    )
+    watch = Watch(source.duration, source.shrink, keys)
+    watch.look_over(source)
+    return watch.finish(source)

@@ -40,14 +40,16 @@ REQUIRED: Final = 0.5  # processor seconds of nudity and age for a second of fil
 FLAT: Final = 1.1  # peak memory of the film over that of a film a tenth as long
 SHORT: Final = 10.0  # seconds of film, below which memory is not at its peak yet
 ALL: Final = "nudity and age"
-PARTS: Final = (ALL, "pictures", "nsfw", "age", "faces", "lists", "stay_down", "rest")
-SUMMED: Final = (ALL, "faces", "lists", "stay_down", "rest")
+PARTS: Final = (ALL, "pictures", "nsfw", "age", "faces", "lists", "stay_down", "own_mark", "rest")
+LOOKS: Final = ("nsfw", "age", "lists", "stay_down", "own_mark")
+SUMMED: Final = (ALL, "faces", "lists", "stay_down", "own_mark", "rest")
 
 
 @dataclass(frozen=True)
 class Pass:
     """One file screened. Processor seconds of all processes by part (`PARTS`), of which `ALL` is the sum of "pictures"
-    (decoding what all looks see), "nsfw" and "age"; "rest" is the mark, credentials and what the file declares.
+    (decoding what all looks see), "nsfw" and "age"; "own_mark" is a long film's, "rest" credentials, what the file
+    declares, and the mark of anything else.
 
     `seconds` is the file's length, `pictures` how many were looked at, memory in bytes (see `PeakMemory`).
     """
@@ -111,7 +113,8 @@ def _rows(photo: Pass, tenth: Pass, film: Pass) -> list[Row]:
         Row("faces (the analysis that picker and swap use too)", shares["faces"], unit),
         Row("lists of picture hashes", shares["lists"], unit),
         Row("results that stay down", shares["stay_down"], unit),
-        Row("mark, credentials, what the file declares", shares["rest"], unit),
+        Row("mark of this house", shares["own_mark"], unit),
+        Row("credentials, what the file declares", shares["rest"], unit),
         Row("all of it", round(sum(shares[part] for part in SUMMED), 4), unit, goal=REQUIRED),
         _memory_row(tenth, film),
         Row("a photo, nudity and age", round(1000 * photo.used[ALL]), "ms"),
@@ -184,7 +187,7 @@ class _Cost:
 
     engine: Path
     used: dict[str, float] = field(default_factory=dict)
-    by_look: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("nsfw", "age", "lists", "stay_down"), 0.0))
+    by_look: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LOOKS, 0.0))
     pictures: int = 0
 
     @contextmanager

@@ -117,9 +117,17 @@ def warp(frame: Frame, matrix: Affine, out: int, *, border: int = cv2.BORDER_CON
 def resized(frame: Frame, size: tuple[int, int], how: int = cv2.INTER_AREA) -> Rgb:
     """The whole frame at `size` (width, height), uint8 [h, w, 3] RGB."""
     if not isinstance(frame, Planes):
-        return np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
-    parts = [cv2.resize(plane, size, interpolation=how) for plane in (frame.y, frame.u, frame.v)]
+        return _resized(frame, size, how)
+    parts = [_resized(plane, size, how) for plane in (frame.y, frame.u, frame.v)]
     return np.asarray(cv2.transform(cv2.merge(parts), TO_RGB), np.uint8)
+
+
+def _resized(pixels: NDArray[np.uint8], size: tuple[int, int], how: int) -> NDArray[np.uint8]:
+    # Halving is OpenCV's fastest path, and what comes after it works on a quarter of the pixels.
+    while pixels.shape[1] >= 2 * size[0] and pixels.shape[0] >= 2 * size[1]:
+        half = (pixels.shape[1] // 2, pixels.shape[0] // 2)
+        pixels = np.asarray(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
 
 
 def to_chroma(matrix: Affine) -> Affine:

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark import image, video
 from watermark.credentials import Credentials
 from watermark.keys import MarkKey
 from worker.faces import select
@@ -26,6 +25,7 @@ from worker.gate.declared import own, provenance
 from worker.gate.declared.declarations import program_named
 from worker.gate.looks import alignment, replay, stay_down
 from worker.gate.looks.looking import Look
+from worker.gate.looks.own_mark import MarkLook
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
@@ -35,7 +35,6 @@ from worker.media.types import MediaInfo
 from worker.memory import give_back
 from worker.pipeline.analysis import Analysis, Track
 
-FRAMES_TO_JUDGE = 12  # whether a video can carry a mark
 PREVIEW_SIDE = 640  # pixels of the longer side
 MOST_PREVIEWS = 16
 FRAME_COLOUR = (255, 196, 0)
@@ -87,25 +86,28 @@ def measure(
     """All signals of one upload: size, faces, markable, a mark of this house and which of our `outputs` it leads to,
     Content Credentials, what the file declares, where the faces lie, signs of a photographed screen, what stays down
     (`listed`), what `screeners` and further `looks` saw in it, and the gaps."""
-    mark_id, reason, effort = _look(upload, keys)
-    give_back()  # a film leaves most of it here
+    mark = MarkLook(upload, analysis, keys, outputs)
     found = [
         signals.dimensions(info.width, info.height, info.duration),
         signals.faces(role, [track.size for track in analysis.tracks]),
-        signals.markable(reason),
-        signals.own_mark(mark_id, effort, outputs.by_mark(mark_id) if mark_id is not None else None),
+        *([] if mark.shares else [mark.read(), mark.markable]),
         _credentials(upload, anchors_pem, outputs),
         provenance.measure(upload.path),
         alignment.measure(analysis),
         replay.measure(upload),
     ]
+    give_back()  # what reading a film takes
     kept_down = stay_down.known(found, listed)
     if kept_down is None:
         looks = [stay_down.StayDownLook(listed, info.duration or 0.0), *looks]
-    else:
-        found.append(kept_down)
-    seen = screeners.look(upload, analysis, looks)
+    seen = screeners.look(upload, analysis, [mark, *looks] if mark.shares else looks)
     give_back()
+    if mark.shares:
+        found.append(mark.markable)
+        kept_down = stay_down.known(seen, listed)
+    if kept_down is not None:
+        seen = [each for each in seen if each.kind != kept_down.kind]
+        found.append(kept_down)
     gaps = [gap for gap in signals.not_installed() if gap.kind not in {each.kind for each in seen}]
     return [*found, *seen, *gaps]
 
@@ -240,45 +242,6 @@ def _descriptor(chosen: Chosen) -> NDArray[np.float64] | None:
         if track.id == chosen.face and track.descriptor is not None:
             return np.asarray(track.descriptor, np.float64)
     return None
-
-
-def _look(upload: Upload, keys: Sequence[MarkKey]) -> tuple[bytes | None, str | None, str]:
-    """(id of our mark or None, why no mark could be carried or None, how hard was looked)."""
-    if upload.kind == "photo":
-        reading = image.read(upload.photo, keys, effort="deep")
-        return (reading.mark_id if reading is not None else None), image.markable(upload.photo), "full"
-    with client.open_frames(upload.path) as frames:
-        looked = _Looked(frames)
-        found = video.read(looked, keys)
-    return (found.mark_id if found is not None else None), looked.unmarkable, f"{looked.count} frames"
-
-
-class _Looked:
-    """Frames on their way to the reader: how many it took, and why none of them could carry a mark."""
-
-    def __init__(self, frames: client.VideoFrames) -> None:
-        self._frames = frames
-        self.duration, self.shrink = frames.duration, frames.shrink
-        self.count = 0
-        self._reasons: list[str | None] = []
-
-    @property
-    def unmarkable(self) -> str | None:
-        """One frame that can carry the mark is enough for a video: the reader sums over frames."""
-        return None if not self._reasons or None in self._reasons else self._reasons[0]
-
-    def keyframes(self, gap: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        return self._watched(self._frames.keyframes(gap))
-
-    def frames(self, start: float, count: int, step: float = 0.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        return self._watched(self._frames.frames(start, count, step))
-
-    def _watched(self, frames: Iterator[tuple[float, NDArray[np.uint8]]]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        for seconds, frame in frames:
-            self.count += 1
-            if None not in self._reasons and len(self._reasons) < FRAMES_TO_JUDGE:
-                self._reasons.append(image.markable(frame))
-            yield seconds, frame
 
 
 def _credentials(upload: Upload, anchors_pem: str, outputs: own.Outputs) -> Signal:

@@ -23,6 +23,7 @@ from webapp.screening.stay_down import StayDownList
 from worker.gate import measure, policy, profiles, signals
 from worker.gate.looks import stay_down as gate
 from worker.gate.looks.looking import look_at
+from worker.gate.looks.own_mark import MarkLook
 from worker.gate.looks.sampling import samples
 from worker.gate.upload import Upload
 from worker.media import image
@@ -48,13 +49,12 @@ def found(path: Path, *, marks: bool = True, sha256: str = "f" * 64) -> str:
     """What the gate finds in a file; without `marks` as if every mark in it had been destroyed."""
     info = measure.probe(path, path.name, "target", measure.SizeLimits(1 << 30, 1 << 30))
     upload, listed = Upload.of(path, info), StayDownList(sha256)
+    analysis = pictures.analysis(path.parent, (info.width, info.height), [(0.0, [])], kind=info.kind)
     seen = []
     if marks:
-        mark_id, _, effort = measure._look(upload, keys_of_house.mark_keys())
-        seen.append(signals.own_mark(mark_id, effort))
+        seen.append(MarkLook(upload, analysis, keys_of_house.mark_keys(), pictures.NoOutputs()).read())
     signal = gate.known(seen, listed)
     if signal is None:
-        analysis = pictures.analysis(path.parent, (info.width, info.height), [(0.0, [])], kind=info.kind)
         (signal,) = look_at(samples(upload, analysis), [gate.StayDownLook(listed, info.duration or 0.0)])
     return str(signal.value["found"])
 

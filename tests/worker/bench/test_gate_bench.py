@@ -39,7 +39,8 @@ def test_a_film_and_a_photo_are_screened_and_each_part_is_told(
     (table,) = told["tables"]
     for line in table["lines"]:
         seen = dict(zip(table["columns"], line, strict=True))
-        assert min(seen[part] for part in PARTS if part != "pictures") > 0, seen
+        assert min(seen[part] for part in PARTS if part not in ("pictures", "own_mark")) > 0, seen
+        assert seen["own_mark"] == 0  # a photo's, and a short film's, is read apart
         assert seen["pictures"] + seen["nsfw"] + seen["age"] == pytest.approx(seen[ALL], abs=0.03)
         assert 0 < seen["engine MiB"] < seen["all MiB"] <= seen["own MiB"] + seen["engine MiB"] + 1
     photo, _, film = ({**dict(zip(table["columns"], line, strict=True))} for line in table["lines"])

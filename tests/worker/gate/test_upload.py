@@ -15,6 +15,7 @@ from tests.worker.gate.pictures import Rgb
 from worker.gate import measure
 from worker.gate.looks import lists, replay, stay_down
 from worker.gate.looks.looking import look_at
+from worker.gate.looks.own_mark import MarkLook
 from worker.gate.looks.sampling import samples
 from worker.gate.upload import Upload
 from worker.media import client
@@ -58,7 +59,7 @@ def test_all_looks_at_a_photo_share_one_decoding(
     monkeypatch.setattr(client, "decode_image", counted)
     upload = Upload.of(path, client.probe(path))
     analysis = pictures.analysis(tmp_path, (astronaut.shape[1], astronaut.shape[0]), [(0.0, [])])
-    assert measure._look(upload, [])[0] is None
+    assert not MarkLook(upload, analysis, [], pictures.NoOutputs()).read().value["found"]
     assert replay.measure(upload).status == "measured"
     looks = [lists.ListsLook(Installed(), analysis), stay_down.StayDownLook(Listed(), 0.0)]
     assert [signal.value["looked"] for signal in look_at(samples(upload, analysis), looks)] == [1, 1]
