@@ -7,7 +7,7 @@ settings, so that a job's processor time can be divided. Runs inside a media chi
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,11 @@ _LIMITS: Final = Limits(memory=3 << 30, cpu_seconds=1200)
 
 
 def codec_milliseconds(clip: Path, work_dir: Path, spec: JobSpec, pattern: bytes, threads: int) -> dict[str, float]:
-    """Processor milliseconds per frame of "decode", "convert", "mark" and "encode". Raises MediaError."""
+    """Processor milliseconds per frame of "decode", "convert", "mark", "encode" and "encode_unmarked".
+
+    The mark is fine grain, which an encoder has to write down: what it costs beside its own work is told by encoding
+    the same frames before and after it. Raises MediaError.
+    """
     found = call(
         "worker.bench.codecs:measure_entry",
         {
@@ -46,7 +50,7 @@ def codec_milliseconds(clip: Path, work_dir: Path, spec: JobSpec, pattern: bytes
         reads=[clip],
         writes=[work_dir],
     )
-    return {name: float(found[name]) for name in ("decode", "convert", "mark", "encode")}
+    return {name: float(found[name]) for name in ("decode", "convert", "mark", "encode", "encode_unmarked")}
 
 
 def measure_entry(payload: Mapping[str, Any]) -> dict[str, float]:
@@ -69,24 +73,30 @@ def measure_entry(payload: Mapping[str, Any]) -> dict[str, float]:
             embedder = Embedder.from_pattern(
                 MarkPattern.from_bytes(bytes.fromhex(payload["pattern"])), reader.size, payload["mode"]
             )
+            unmarked = _encode(held, reader, out, payload)
             begin = time.process_time()
             for planes in held:
                 embedder.embed_yuv420(planes.y, planes.u, planes.v)
             mark = time.process_time() - begin
-            begin = time.process_time()
-            writer = VideoWriter(
-                out,
-                size=reader.size,
-                time_base=reader.time_base,
-                rate=reader.rate,
-                choice=EncoderChoice(payload["codec"], payload["crf"], payload["preset"]),
-                threads=ENCODER_THREADS,
-            )
-            step = round(1 / (float(reader.rate) * float(reader.time_base)))
-            for index, planes in enumerate(held):
-                writer.write(planes, index * step)
-            writer.finish()
-            encode = time.process_time() - begin
+            encode = _encode(held, reader, out, payload)
     out.unlink()
-    parts = {"decode": decode, "convert": convert, "mark": mark, "encode": encode}
+    parts = {"decode": decode, "convert": convert, "mark": mark, "encode": encode, "encode_unmarked": unmarked}
     return {name: 1000 * seconds / len(held) for name, seconds in parts.items()}
+
+
+def _encode(held: Sequence[Planes], reader: VideoReader, out: Path, payload: Mapping[str, Any]) -> float:
+    """Encode the frames into `out` as a job does; processor seconds."""
+    begin = time.process_time()
+    writer = VideoWriter(
+        out,
+        size=reader.size,
+        time_base=reader.time_base,
+        rate=reader.rate,
+        choice=EncoderChoice(payload["codec"], payload["crf"], payload["preset"]),
+        threads=ENCODER_THREADS,
+    )
+    step = round(1 / (float(reader.rate) * float(reader.time_base)))
+    for index, planes in enumerate(held):
+        writer.write(planes, index * step)
+    writer.finish()
+    return time.process_time() - begin

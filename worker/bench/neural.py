@@ -6,7 +6,7 @@ and what the device was busy says whether the host kept up with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -93,7 +93,7 @@ def with_models(
         spent = gpu.joules() if gpu is not None else None
     cost = runs[1].both.minus(runs[0].both)
     name = f"neural set ({choice.swapper}{', ' + choice.enhancer if choice.enhancer else ''})"
-    report.rows += model_rows(cost, photo, runs[-1].both)
+    report.rows += [*model_rows(cost, photo, runs[-1].both), _without_mark(runs, cost, folder)]
     if energy is not None and spent is not None:
         report.rows.append(Row("neural set, energy of the GPU", round((spent - energy) / sum(frames), 2), "J a frame"))
     report.tables.append(passes_table(name, [f"{count} frames" for count in frames], runs))
@@ -154,6 +154,17 @@ def model_rows(cost: Cost, photo: Cost, whole: Cost) -> list[Row]:
     ]
 
 
+def _without_mark(runs: Sequence[Measured], cost: Cost, folder: Path) -> Row:
+    """The factor of a frame less the mark and its grain: what a swap without a mark would be compared with."""
+    frames = steady(runs, folder)
+    marked = (frames.mark + frames.encode - frames.encode_unmarked) / 1000 * cost.frames
+    return Row(
+        f"{FACTOR}, mark excluded",
+        round((cost.total - marked) / cost.inference, 4) if cost.devices == ("cpu",) and cost.inference > 0 else None,
+        note=f"less {1000 * marked / cost.frames:.0f} ms a frame of the mark and of encoding its grain, measured alone",
+    )
+
+
 def _over(cost: Cost) -> float | None:
     """All processor time over that inside the models; None where the noise of two runs is larger than the models, and
 
@@ -177,8 +188,9 @@ def host_rows_required(frames: Frames, cores_left: float) -> list[Row]:
         _judged(HOST, round(frames.python, 2), "analysis and job together"),
         _judged(
             ALL_HOST,
-            round(frames.host - frames.mark, 2),
-            f"decoded for the analysis and for the job: {2 * frames.decode:.1f} ms; encode {frames.encode:.1f}",
+            round(frames.unmarked, 2),
+            f"decoded for analysis and job: {2 * frames.decode:.1f} ms; encode {frames.encode_unmarked:.1f}, "
+            f"left out {frames.encode - frames.encode_unmarked:.1f} more for the grain of the mark",
         ),
         _judged(
             KEEPS_UP,

@@ -135,7 +135,7 @@ def cost(frames: int, *, wall: float, children: float, engine: float, inference:
 
 def frames_of(children: float, engine: float = 0.2) -> Frames:
     one = cost(100, wall=2.0, children=children, engine=engine, inference=0.0)
-    return Frames(one, one, decode=8.0, convert=1.0, mark=4.0, encode=12.0)
+    return Frames(one, one, decode=8.0, convert=1.0, mark=4.0, encode=12.0, encode_unmarked=10.0)
 
 
 def test_the_parts_of_a_frame_add_up_to_all_processor_time():
@@ -143,6 +143,7 @@ def test_the_parts_of_a_frame_add_up_to_all_processor_time():
     assert sum(frames.parts().values()) == pytest.approx(1000 * frames.both.total / 100, abs=0.1)
     assert frames.host == pytest.approx(46.0)
     assert frames.python == pytest.approx(46.0 - 16 - 12 - 4)
+    assert frames.unmarked == pytest.approx(46.0 - 4 - (12 - 10))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_a_film_is_swapped_and_every_process_is_accounted_for(space, samples, tm
     assert run.both.used.children > run.both.crossing > 0
     assert run.both.total > run.both.host
     frames = steady([run], tmp_path)
-    assert min(frames.decode, frames.mark, frames.encode) > 0
+    assert min(frames.decode, frames.mark, frames.encode, frames.encode_unmarked) > 0
     assert {"swap", "paste", "mark"} < set(run.job.stages)
     for runs in ([run], [run, run]):  # nothing to compare with, and films too short to tell
         row = memory_row("x", ["0.16 s"] * len(runs), runs)
