@@ -67,22 +67,21 @@ class Frames:
 
     @property
     def python(self) -> float:
-        """`host` without codecs and mark: what our own code and the way to the engine cost."""
-        return self.host - 2 * self.decode - self.encode - self.mark
+        """`host` without codecs (as measured where they ran) and mark: our own code and the way to the engine."""
+        return self.host - self.per_frame(self.both.codecs) - self.mark
 
     def parts(self) -> dict[str, float]:
         """Milliseconds a frame by part of the work; they add up to all processor time."""
         analysis, job, per = self.analysis, self.job, self.per_frame
         live = {name: per(seconds) for name, seconds in job.stages.items() if name not in ("decode", "encode")}
         parts = {
-            "analysis: decode": self.decode,
-            "analysis: faces, tracks, the rest": per(analysis.used.children) - self.decode,
+            "analysis: decode": per(analysis.codecs),
+            "analysis: faces, tracks, the rest": per(analysis.used.children - analysis.codecs),
             "analysis: engine beyond the models": per(analysis.crossing),
             "analysis: models": per(analysis.inference),
-            "job: decode": self.decode,
+            "job: decode and encode": per(job.codecs),
             **{f"job: {name}": value for name, value in live.items()},
-            "job: encode": self.encode,
-            "job: the rest of the child": per(job.used.children) - self.decode - self.encode - sum(live.values()),
+            "job: the rest of the child": per(job.used.children - job.codecs) - sum(live.values()),
             "job: engine beyond the models": per(job.crossing),
             "job: models": per(job.inference),
             "the calling process": per(self.both.used.caller),

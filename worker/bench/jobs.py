@@ -32,7 +32,7 @@ class Cost:
     """What one pass (an analysis, a job) took. `inference` is processor time inside models, in the engine, in seconds;
     `items` counts what each model ran; `stages` are seconds of each stage's own thread; `peak` is the largest resident
     set of the media child, `engine_peak` that of the engine so far, in bytes. Models ran on `devices`, which were
-    `busy` for so many seconds."""
+    `busy` for so many seconds. `codecs` is what decoders and encoders took, where they ran."""
 
     frames: int
     used: Reading
@@ -43,6 +43,7 @@ class Cost:
     engine_peak: int
     busy: float = 0.0
     devices: tuple[str, ...] = ("cpu",)
+    codecs: float = 0.0
 
     @property
     def host(self) -> float:
@@ -71,6 +72,7 @@ class Cost:
             self.engine_peak,
             self.busy - other.busy,
             self.devices,
+            self.codecs - other.codecs,
         )
 
     def plus(self, other: Cost) -> Cost:
@@ -85,6 +87,7 @@ class Cost:
             max(self.engine_peak, other.engine_peak),
             self.busy + other.busy,
             tuple(sorted({*self.devices, *other.devices})),
+            self.codecs + other.codecs,
         )
 
 
@@ -139,7 +142,7 @@ def run(target: Path, source: Path, folder: Path, engine: Path, choice: Choice =
         cards=choice.cards,
         neural=choice.swapper != MESH,
     )
-    analysis = before.cost(summary.frames, {}, summary.peak_rss)
+    analysis = before.cost(summary.frames, {}, summary.peak_rss, summary.codec_seconds)
     if not summary.tracks:
         raise NoFaceError(f"{target.name} shows no face")
     longest = max(summary.tracks, key=lambda track: track.frames)
@@ -161,7 +164,9 @@ def run(target: Path, source: Path, folder: Path, engine: Path, choice: Choice =
     before = _Account(engine)
     result = run_job(spec, pattern=pattern, engine_socket=engine, cards=choice.cards)
     own = {name.removesuffix("_cpu"): value for name, value in result.timings.items() if name.endswith("_cpu")}
-    return Measured(analysis, before.cost(result.frames, own, result.peak_rss), spec, pattern, result)
+    return Measured(
+        analysis, before.cost(result.frames, own, result.peak_rss, result.codec_seconds), spec, pattern, result
+    )
 
 
 class _Account:
@@ -172,7 +177,7 @@ class _Account:
         self._before = _asked(engine)
         self._meter = Meter(engine)
 
-    def cost(self, frames: int, stages: Mapping[str, float], peak: int) -> Cost:
+    def cost(self, frames: int, stages: Mapping[str, float], peak: int, codecs: float) -> Cost:
         used = self._meter.read()
         now, before = _asked(self._engine), self._before
         done = {name: count - before.items.get(name, 0) for name, count in now.items.items()}
@@ -187,6 +192,7 @@ class _Account:
             engine_peak=peak_bytes(pid) if pid is not None else 0,
             busy=now.busy - before.busy,
             devices=now.devices,
+            codecs=codecs,
         )
 
 

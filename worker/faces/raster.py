@@ -22,21 +22,23 @@ NOTHING: Final = -1
 def compiled(function: Function) -> Function:
     """Compile without the interpreter lock, keeping the result on disk where that is possible.
 
-    A locked-down process may have no folder it can write to (numba then refuses already at definition) or a limit on
-    file size (the write fails at the first call); both cost compile time, never the job.
+    A locked-down process may have no folder it can write to (numba then refuses already at definition), a limit on file
+    size (the write fails at the first call), or a folder it may not even read (the look into it fails, at the first
+    call with arrays of a new layout); all of these cost compile time, never the job.
     """
     options = {"nogil": True, "fastmath": True, "boundscheck": False}
+    plain = numba.njit(**options)(function)  # compiled at its first call, if there is one
     try:
         kept = numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        return cast(Function, numba.njit(**options)(function))
+        return cast(Function, plain)
 
     def call(*arguments: Any) -> Any:
         try:
             return kept(*arguments)
         except OSError:
-            # Raised by saving, before anything ran; the compiled function is in memory by now.
-            return kept(*arguments)
+            # Raised by reading or saving what is kept, before anything ran.
+            return plain(*arguments)
 
     return cast(Function, call)
 

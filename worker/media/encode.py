@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 
+from worker.media.codec_time import called
 from worker.media.encoders import (
     BT709,
     HEVC_TAG,
@@ -110,7 +111,9 @@ class VideoWriter:
             frame.time_base = self._time_base
             frame.color_range = LIMITED
             frame.colorspace = BT709
-            for packet in self._stream.encode(frame):
+            with called():
+                packets = self._stream.encode(frame)
+            for packet in packets:
                 self._container.mux(packet)
 
     def write_track(self, packet: Any) -> None:
@@ -121,7 +124,9 @@ class VideoWriter:
         """Flush, write the index, and let the file appear."""
         try:
             if self._encodes:
-                for packet in self._stream.encode(None):
+                with called():
+                    packets = self._stream.encode(None)
+                for packet in packets:
                     self._container.mux(packet)
             self._tracks.flush()
             self._container.close()

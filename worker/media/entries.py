@@ -10,6 +10,7 @@ import av
 
 from worker.media import image
 from worker.media.child import Channel
+from worker.media.codec_time import called
 from worker.media.errors import MediaError
 from worker.media.planes import Planes
 from worker.media.seeking import Seeker
@@ -58,7 +59,8 @@ def probe_video(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
 def check_sound(packet: Any) -> None:
     """Decode one packet of sound and forget it. Raises MediaError `audio_unreadable`."""
     try:
-        packet.decode()
+        with called():
+            packet.decode()
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError) as error:

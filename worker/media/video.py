@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from worker.media import hardware, tonemap
+from worker.media.codec_time import called
 from worker.media.errors import MediaError
 from worker.media.planes import Planes
 from worker.media.types import (
@@ -361,7 +362,11 @@ class VideoReader:
         try:
             for packet in self._container.demux([self.stream, *self.sounds, *self.texts]):
                 if packet.stream.index == self.stream.index:
-                    for frame in () if self._skips_pictures else packet.decode():
+                    if self._skips_pictures:
+                        continue
+                    with called():
+                        frames = packet.decode()
+                    for frame in frames:
                         yield "picture", frame
                 elif packet.dts is None or not packet.size:
                     continue

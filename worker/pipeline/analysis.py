@@ -125,6 +125,7 @@ class AnalysisSummary:
     cuts: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     peak_rss: int = 0
+    codec_seconds: float = 0.0
     form: Form = MESH
     persons: Mapping[int, int] = field(default_factory=dict)
 
@@ -155,6 +156,7 @@ class AnalysisSummary:
                 cuts=tuple(float(cut) for cut in raw["cuts"]),
                 warnings=tuple(str(warning) for warning in raw["warnings"]),
                 peak_rss=int(raw.get("peak_rss", 0)),
+                codec_seconds=float(raw.get("codec_seconds", 0.0)),
                 form=form,
                 persons={int(number): int(person) for number, person in raw.get("persons", {}).items()},
             )

@@ -19,6 +19,7 @@ from worker.inference.client import EngineClient
 from worker.inference.registry import ModelSet
 from worker.inference.types import Service
 from worker.media.child import Channel, peak_memory
+from worker.media.codec_time import codec_seconds
 from worker.pipeline.photo_analysis import Report
 from worker.spec import JobSpec
 
@@ -68,7 +69,7 @@ def analyse_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any
                 raise_if_stopped=channel.raise_if_stopped,
                 threads=int(payload["threads"]),
             )
-    return {"tracks": len(summary.tracks), "peak_rss": peak_memory()}
+    return {"tracks": len(summary.tracks), "peak_rss": peak_memory(), "codec_seconds": codec_seconds()}
 
 
 def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
                 threads=int(payload["threads"]),
                 models=runner.models,
             )
-    return {"outcome": asdict(outcome), "peak_rss": peak_memory()}
+    return {"outcome": asdict(outcome), "peak_rss": peak_memory(), "codec_seconds": codec_seconds()}
 
 
 def segments_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:

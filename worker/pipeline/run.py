@@ -66,7 +66,7 @@ class JobResult:
 
     `timings` are seconds of work per stage, `quality` is per replaced face or track, with the models that made it,
     `fingerprint` holds one entry for a photo and one per second for a video, `peak_rss` is the largest resident set of
-    the child in bytes.
+    the child in bytes, `codec_seconds` the processor time that its codecs took.
     """
 
     output: Path
@@ -80,6 +80,7 @@ class JobResult:
     fingerprint: dict[str, Any]
     peak_rss: int
     warnings: list[str]
+    codec_seconds: float = 0.0
 
 
 def analyse(
@@ -122,7 +123,9 @@ def analyse(
             should_stop=should_stop,
         )
         try:
-            return replace(Analysis.load(out).info, peak_rss=int(reply["peak_rss"]))
+            return replace(
+                Analysis.load(out).info, peak_rss=int(reply["peak_rss"]), codec_seconds=float(reply["codec_seconds"])
+            )
         except AnalysisError as error:
             raise PipelineError("analysis_invalid", error.message) from error
 
@@ -338,7 +341,13 @@ def _result(spec: JobSpec, reply: Mapping[str, Any]) -> JobResult:
         "model_set": spec.model_set,
     }
     outcome["quality"] = {face: {**record, **made} for face, record in outcome["quality"].items()}
-    return JobResult(output=spec.output_path, mime=spec.output_mime, peak_rss=int(reply["peak_rss"]), **outcome)
+    return JobResult(
+        output=spec.output_path,
+        mime=spec.output_mime,
+        peak_rss=int(reply["peak_rss"]),
+        codec_seconds=float(reply.get("codec_seconds", 0.0)),  # of what one child did alone
+        **outcome,
+    )
 
 
 def _inputs(spec: JobSpec) -> list[Path]:

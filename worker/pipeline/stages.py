@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
+from worker.media.codec_time import thread_ends
+
 Item = TypeVar("Item")
 
 _TICK: Final = 0.05
@@ -111,6 +113,8 @@ class Stages(Generic[Item]):
             work(*arguments)
         except BaseException as error:
             self._state.fail(error)
+        finally:
+            thread_ends()
 
     def _feed(self, source: Iterable[Item], out: queue.Queue[Any]) -> None:
         times = self.times[self._source_name]

@@ -52,9 +52,11 @@ def compile_loops() -> None:
     picture = np.clip(skin, 0, 255).astype(np.uint8)
     face = Face(box_of(points), 1.0, points, pose_of(points), None)
     swapper = MeshSwapper([prepare_source(picture, face)])
-    # Once inside the picture, once cut by its border: the compiler tells a part of the frame from all of it.
+    # Once inside the picture, once cut by its border, once in layers as all blends but the plain one want them: the
+    # compiler tells a part of a picture from all of it.
     for shift in (0, -180):
         swapper.swap(picture.copy(), points + np.array([shift, 0, 0], np.float32))
+    swapper.layers(picture, points)
 
 
 def _stamp() -> str:

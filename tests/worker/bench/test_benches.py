@@ -130,7 +130,8 @@ def test_the_steps_of_a_neural_frame_add_up():
 
 def cost(frames: int, *, wall: float, children: float, engine: float, inference: float) -> Cost:
     used = Reading(wall, 0.1, children, engine, 0.0, 2)
-    return Cost(frames, used, inference, {"2dfan4": frames}, {"swap": children / 4, "mark": children / 8}, 1 << 20, 0)
+    stages = {"swap": children / 4, "mark": children / 8}
+    return Cost(frames, used, inference, {"2dfan4": frames}, stages, 1 << 20, 0, codecs=0.7 * children)
 
 
 def frames_of(children: float, engine: float = 0.2) -> Frames:
@@ -142,7 +143,7 @@ def test_the_parts_of_a_frame_add_up_to_all_processor_time():
     frames = frames_of(2.0)
     assert sum(frames.parts().values()) == pytest.approx(1000 * frames.both.total / 100, abs=0.1)
     assert frames.host == pytest.approx(46.0)
-    assert frames.python == pytest.approx(46.0 - 16 - 12 - 4)
+    assert frames.python == pytest.approx(46.0 - 28 - 4)
     assert frames.unmarked == pytest.approx(46.0 - 4 - (12 - 10))
 
 

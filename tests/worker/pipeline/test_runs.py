@@ -83,6 +83,23 @@ def test_a_photo_is_written_in_every_format_with_a_mark_that_holds(
     assert read_mark(client.decode_image(result.output), [mark_key], effort="fast").mark_id == mark_id
 
 
+@pytest.mark.parametrize("blend", ["multiband", "poisson"])
+def test_every_way_of_joining_works_in_a_child_that_may_read_no_compiled_code(
+    portrait, make_spec, pattern, engine_socket, blend
+):
+    path, analysis, _ = portrait
+    plain, joined = (
+        client.decode_image(
+            run_job(
+                make_spec(path, analysis, name=f"{way}.png", blend=way), pattern=pattern, engine_socket=engine_socket
+            ).output
+        ).astype(int)
+        for way in ("feather", blend)
+    )
+    apart = np.abs(plain - joined).max(axis=2)
+    assert 50 < (apart > 8).sum() < 0.1 * apart.size, "another seam in the same place, and nothing else"
+
+
 def test_a_video_is_written_as_quicktime_with_a_mark_that_holds(
     clip, clip_analysis, make_spec, pattern, engine_socket, mark_key, mark_id
 ):
