@@ -111,7 +111,9 @@ class _Ahead:
 
 def _opened(part: PartFile) -> Any:
     try:
-        container = av.open(str(part.path), "r", format=_CONTAINER)
+        # With no decoder allowed none is tried: opening would decode the first frames, to know what the index says too,
+        # which takes longer than copying all packets.
+        container = av.open(str(part.path), "r", format=_CONTAINER, options={"codec_whitelist": "none"})
     except (av.FFmpegError, ValueError) as error:
         raise MediaError("part_broken", str(error)) from error
     if len(container.streams.video) != 1:
