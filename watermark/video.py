@@ -197,8 +197,8 @@ def read(source: FrameSource, keys: Sequence[MarkKey]) -> VideoReading | None:
     return read_frames(source, keys)
 
 
-def watch(duration: float, shrink: float, keys: Sequence[MarkKey]) -> Watch:
-    """Look for a mark in frames that somebody else asks for; `duration` and `shrink` as of a `FrameSource`."""
+def watch(duration: float, keys: Sequence[MarkKey]) -> Watch:
+    """Look for a mark in frames that somebody else asks for; `duration` as of a `FrameSource`."""
     from watermark.video_reading import Watch
 
-    return Watch(duration, shrink, keys)
+    return Watch(duration, keys)

@@ -148,11 +148,11 @@ class Watch:
     others between them, which fill the gaps; see `gap`.
     """
 
-    def __init__(self, duration: float, shrink: float, keys: Sequence[MarkKey]) -> None:
-        """`duration` and `shrink` are those of the video (see `FrameSource`)."""
+    def __init__(self, duration: float, keys: Sequence[MarkKey]) -> None:
+        """`duration` is that of the video, in seconds (see `FrameSource`)."""
         self.gap: Final = min(LONGEST_GAP, duration / _LOOKS_WANTED)
         """Seconds that may pass unlooked at, but for one gap a third longer in three."""
-        self._duration, self._shrink, self._keys = duration, shrink, keys
+        self._duration, self._keys = duration, keys
         # Half of what may be decoded is for uncropped frames, half for what the search finds. With so many frames to
         # choose from, another frame is worth more than another candidate.
         half = MOST_ATTEMPTS // 2
@@ -207,7 +207,7 @@ class Watch:
     def finish(self, source: FrameSource) -> VideoReading | None:
         """What was read, once all frames were taken: a last look where there is hope, and when the mark is there.
 
-        Raises what the source raises.
+        The frames taken were `source.shrink` times as high as the video's. Raises what the source raises.
         """
         hit = self._hit = self._hit or self._burst(source)
         if hit is None and len(self._seen) > self._searched:
@@ -215,11 +215,14 @@ class Watch:
         if hit is None:
             return None
         seen = [(look.seconds, look.planes) for look in self._kept]
-        where = geometry(hit.folded, hit.found, seen[-1][1], sync_set_of(hit.mark_id, hit.key))
-        present = Presence(hit, seen[-1][1].size)
+        last = seen[-1][1]
+        # Geometries are told in pixels of the video.
+        last = replace(last, shrink=last.shrink * source.shrink)
+        where = geometry(hit.folded, hit.found, last, sync_set_of(hit.mark_id, hit.key))
+        present = Presence(hit, last.size)
         marked = dict.fromkeys(self._without(hit) if where.whole else [], False)
         marked.update((seconds, present(planes)) for seconds, planes in seen)
-        spans = spans_of(source, lambda frame: present(planes_of(frame, source.shrink)), marked, self.gap, LONGEST_GAP)
+        spans = spans_of(source, lambda frame: present(planes_of(frame)), marked, self.gap, LONGEST_GAP)
         return VideoReading(
             mark_id=hit.mark_id,
             key=hit.key.name,
@@ -269,7 +272,7 @@ class Watch:
         return self._add(look)
 
     def _see(self, seconds: float, frame: NDArray[np.uint8]) -> tuple[_Look, Spectra]:
-        planes = planes_of(frame, self._shrink)
+        planes = planes_of(frame)
         spectra = spectra_of(planes)
         height, width = planes.normal.luma.shape
         agreement = np.stack([corner_response(spectra, (height, width), key) for key in self._keys])
@@ -316,7 +319,7 @@ class Watch:
         for stack in stacks[:_BURSTS]:
             lattice = lattice_of(stack.key)
             for seconds, frame in source.frames(stack.best[1], _BURST, _NEXT):
-                planes = planes_of(frame, self._shrink)
+                planes = planes_of(frame)
                 if planes.size != stack.size or seconds in self._seen:
                     continue
                 # Only one sync set is asked for, and its own lines cost a tenth of the whole spectrum.
@@ -357,15 +360,14 @@ class Watch:
         return Attempts(self._attempts.made + self._search_attempts.made - 2 * (MOST_ATTEMPTS // 2)).false_alarm_log10
 
 
-def planes_of(frame: NDArray[np.uint8], shrink: float) -> Planes:
-    """Planes of a frame that came `shrink` times as high as the video's."""
+def planes_of(frame: NDArray[np.uint8]) -> Planes:
+    """Planes of a frame. Raises MarkError for another array."""
     check_rgb(frame)
-    planes = split(frame)
-    return replace(planes, shrink=planes.shrink * shrink)
+    return split(frame)
 
 
 def read_frames(source: FrameSource, keys: Sequence[MarkKey]) -> VideoReading | None:
     """See `video.read`."""
-    watch = Watch(source.duration, source.shrink, keys)
+    watch = Watch(source.duration, keys)
     watch.look_over(source)
     return watch.finish(source)

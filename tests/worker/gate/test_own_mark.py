@@ -89,7 +89,7 @@ def test_a_short_film_is_read_by_itself(tmp_path: Path, astronaut: Rgb, key: Mar
 
 
 def test_of_three_pictures_in_a_row_two_are_looked_at(tmp_path: Path, astronaut: Rgb, key: MarkKey) -> None:
-    look, _, _ = looked(film(tmp_path / "film.mp4", astronaut, 50, None, key), tmp_path, key)
+    path = film(tmp_path / "film.mp4", astronaut, 50, None, key)
     seen: list[float] = []
 
     class Noting:
@@ -104,6 +104,7 @@ def test_of_three_pictures_in_a_row_two_are_looked_at(tmp_path: Path, astronaut:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("worker.gate.looks.own_mark.video.watch", noting)
+        look, _, _ = looked(path, tmp_path, key)
         for seconds in times():
             look.take(Sample(seconds, np.zeros((90, 160, 3), np.uint8), ()))
     assert seen == [0.0, 20.0, 1.0, 2.0, 4.0, 5.0, 7.0, 30.0]

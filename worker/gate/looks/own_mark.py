@@ -7,7 +7,7 @@ looks see: decoding what lies between the keyframes is half of what reading cost
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from worker.gate.signals import Signal
 from worker.gate.upload import Upload
 from worker.media import client
 from worker.pipeline.analysis import Analysis
+
+if TYPE_CHECKING:
+    from watermark.reading import Reading
+    from watermark.video_reading import VideoReading
 
 KIND: Final = "own_mark"
 FRAMES_TO_JUDGE: Final = 12  # whether a video can carry a mark
@@ -37,9 +41,7 @@ class MarkLook:
 
     def __init__(self, upload: Upload, analysis: Analysis, keys: Sequence[MarkKey], outputs: Outputs) -> None:
         self._upload, self._keys, self._outputs = upload, keys, outputs
-        self._height = analysis.info.height
-        self._duration = analysis.info.duration or 0.0
-        self._watch = video.watch(self._duration, 1.0, keys)
+        self._watch = video.watch(analysis.info.duration, keys)
         self.shares: Final = upload.kind == "video" and self._watch.gap > STEP
         """Whether it looks at the pictures that others see; else `read` alone answers."""
         self._judged = _Judged()
@@ -54,11 +56,10 @@ class MarkLook:
         """Look at the whole upload. Raises MediaError, ChildError."""
         if self._upload.kind == "photo":
             self._judged.see(self._upload.photo)
-            reading = image.read(self._upload.photo, self._keys, effort="deep")
-            return self._signal(reading.mark_id if reading is not None else None, "full")
+            return self._signal(image.read(self._upload.photo, self._keys, effort="deep"), "full")
         with client.open_frames(self._upload.path) as frames:
             found = video.read(_Passed(frames, self._judged), self._keys)
-        return self._signal(found.mark_id if found is not None else None, f"{self._judged.count} frames")
+        return self._signal(found, f"{self._judged.count} frames")
 
     def take(self, sample: Sample) -> None:
         """Look at one picture of a film, unless enough were seen around it."""
@@ -66,19 +67,18 @@ class MarkLook:
         self._last, self._row = sample.seconds, self._row + 1 if near else 0
         if self._row % _ROW == _ROW - 1:
             return
-        if self._judged.count == 0:
-            self._watch = video.watch(self._duration, sample.rgb.shape[0] / self._height, self._keys)
         self._judged.see(sample.rgb)
         self._watch.take(sample.seconds, sample.rgb)
 
     def finish(self) -> Signal:
         """The signal of this house's mark. Raises MediaError."""
-        watch, self._watch = self._watch, video.watch(self._duration, 1.0, self._keys)  # large; nobody needs it longer
         with client.open_frames(self._upload.path) as frames:
-            found = watch.finish(_Passed(frames, self._judged))
-        return self._signal(found.mark_id if found is not None else None, f"{self._judged.count} frames")
+            found = self._watch.finish(_Passed(frames, self._judged))
+        del self._watch  # it is large, and `markable` is still asked for
+        return self._signal(found, f"{self._judged.count} frames")
 
-    def _signal(self, mark_id: bytes | None, effort: str) -> Signal:
+    def _signal(self, found: Reading | VideoReading | None, effort: str) -> Signal:
+        mark_id = found.mark_id if found is not None else None
         return signals.own_mark(mark_id, effort, self._outputs.by_mark(mark_id) if mark_id is not None else None)
 
 
