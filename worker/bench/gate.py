@@ -77,8 +77,8 @@ def bench_gate(
     _need_models(space)
     tenth, film = folder / "tenth.mp4", folder / "film.mp4"
     progress("making films", 0.05)
-    make_clip(photo, tenth, seconds=seconds / 10, size=size)
-    repeat_clip(tenth, film, 10)  # an encoder would take longer than all that is measured
+    frames = make_clip(photo, tenth, seconds=seconds / 10, size=size)
+    repeat_clip(tenth, film, 10 * frames)  # an encoder would take longer than all that is measured
     installed = _drawn(folder / "drawn.idx", entries) if entries > 0 else None
     progress("warming up", 0.2)
     for path in (photo, tenth):  # what this process keeps after its first film is no growth with length

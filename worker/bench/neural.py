@@ -36,7 +36,7 @@ from worker.faces.neural.track import NeuralModels
 from worker.inference.sessions import LocalRunner
 from worker.inference.types import Done, Pending
 from worker.media.client import decode_image, sample_frames
-from worker.media.sample_clip import make_clip
+from worker.media.sample_clip import repeat_clip
 
 HOST: Final = "neural set, Python and numpy a frame, codecs and mark excluded, crossing included"
 ALL_HOST: Final = "neural set, all host a frame, x264 veryfast included, mark excluded"
@@ -88,7 +88,7 @@ def with_models(
         for index, count in enumerate(frames):
             progress(f"neural set, {count} frames", 0.5 + 0.1 * index)
             clip = folder / f"neural-{count}.mp4"
-            make_clip(things.target, clip, seconds=count / 25, size=things.size, sound=False)
+            repeat_clip(things.clips[0], clip, count)
             runs.append(jobs.run(clip, things.source, folder / f"neural-{index}", engine, choice))
         spent = gpu.joules() if gpu is not None else None
     cost = runs[1].both.minus(runs[0].both)

@@ -19,8 +19,8 @@ _SAMPLE_RATE = 48000
 
 def make_clip(
     photo: Path, out: Path, *, seconds: float, size: tuple[int, int] = (1280, 720), fps: int = 25, sound: bool = True
-) -> None:
-    """Write `out` (MP4, H.264, AAC if `sound`): slow pan, zoom and slight roll over `photo`.
+) -> int:
+    """Write `out` (MP4, H.264, AAC if `sound`): slow pan, zoom and slight roll over `photo`. Returns how many frames.
 
     `size` is (width, height), even. The photo fills the height and its blurred copy the rest, so that nothing of
     it is cut off at the sides. Deterministic.
@@ -35,7 +35,8 @@ def make_clip(
         codec.color_primaries = codec.color_trc = codec.colorspace = 1
         codec.color_range = 1
         tone: Any = container.add_stream("aac", rate=_SAMPLE_RATE, layout="mono") if sound else None
-        for index, view in enumerate(views(picture, max(1, round(seconds * fps)), size=size, fps=fps)):
+        count = max(1, round(seconds * fps))
+        for index, view in enumerate(views(picture, count, size=size, fps=fps)):
             frame = av.VideoFrame.from_ndarray(view, "rgb24")
             planar = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range=1)
             planar.pts, planar.time_base = index, Fraction(1, fps)
@@ -43,23 +44,34 @@ def make_clip(
         container.mux(stream.encode(None))
         if tone is not None:
             _write_tone(container, tone, seconds)
+    return count
 
 
-def repeat_clip(clip: Path, out: Path, times: int) -> None:
-    """Write `out`, the picture of the film `clip` so many times in a row: the same packets, nothing encoded anew."""
+def repeat_clip(clip: Path, out: Path, frames: int) -> None:
+    """Write `out`, the pictures of the film `clip` from its first on, again and again until there are so many `frames`.
+
+    The same packets, in the order of decoding; nothing is encoded anew, and sound is left out. Raises ValueError for a
+    film without pictures.
+    """
     with av.open(str(clip)) as source, av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as made:
         stream = source.streams.video[0]
         target: Any = made.add_stream_from_template(stream)
         assert stream.duration is not None
-        for turn in range(times):
+        written, turn = 0, 0
+        while written < frames:
             source.seek(0)
+            before = written
             for packet in source.demux(stream):
-                if packet.dts is None or packet.pts is None:
+                if packet.dts is None or packet.pts is None or written == frames:
                     continue  # the end
                 packet.dts += turn * stream.duration
                 packet.pts += turn * stream.duration
                 packet.stream = target
                 made.mux(packet)
+                written += 1
+            if written == before:
+                raise ValueError(f"{clip.name} has no pictures")
+            turn += 1
 
 
 def views(

@@ -20,6 +20,7 @@ from worker.inference.registry import ModelSet
 from worker.inference.types import Service
 from worker.media.child import Channel, peak_memory
 from worker.media.codec_time import codec_seconds
+from worker.memory import keep_freed
 from worker.pipeline.photo_analysis import Report
 from worker.spec import JobSpec
 
@@ -36,7 +37,7 @@ def preload() -> None:
 
 def analyse_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     """Analyse "path" into "out". The connection to the engine is the first descriptor."""
-    _limit_opencv()
+    _settle()
     path, out, models = Path(payload["path"]), Path(payload["out"]), str(payload["models"])
     report = _reporter(channel)
     with _engine(payload, channel, _service(payload["kind"])) as runner:
@@ -74,7 +75,7 @@ def analyse_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any
 
 def job_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     """Carry out the job "spec" with the mark "pattern". The connection to the engine is the first descriptor."""
-    _limit_opencv()
+    _settle()
     spec = JobSpec.from_json(payload["spec"])
     pattern = MarkPattern.from_bytes(base64.b64decode(payload["pattern"]))
     report = _reporter(channel)
@@ -107,7 +108,7 @@ def segments_entry(payload: Mapping[str, Any], channel: Channel) -> dict[str, An
     from worker.pipeline.segments import Segment
     from worker.pipeline.video import opened
 
-    _limit_opencv()
+    _settle()
     spec = JobSpec.from_json(payload["spec"])
     pattern = MarkPattern.from_bytes(base64.b64decode(payload["pattern"]))
     with (
@@ -179,8 +180,10 @@ def _reporter(channel: Channel) -> Report:
     return report
 
 
-def _limit_opencv() -> None:
+def _settle() -> None:
+    """How this process uses threads and memory: it works through one file and ends."""
     import cv2
 
     # The stages are the parallelism; OpenCV's own threads on top of them only fight over the cores.
     cv2.setNumThreads(1)
+    keep_freed()
