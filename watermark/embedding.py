@@ -34,8 +34,8 @@ LONGEST_ASPECT = 20
 SMALL_PICTURE = 640
 _SMALL_ALLOWANCE = 0.5
 """Decibels the default mode gives up where the shorter side is below SMALL_PICTURE: codecs leave little room there."""
-_LARGE, _LOSS_POWER, _MOST_MORE_LOSS = 1_000_000, 0.3, 1.5
-"""Below so many pixels more SSIM is given up, by this power of their number and this factor at most.
+_LARGE, _LOSS_POWER, _MOST_MORE_LOSS = 1_000_000, 0.37, 2.0
+"""Below so many pixels more SSIM is given up, by this power of their number and this factor at most; PSNR as always.
 
 The margin a mark has left after strong compression falls by 3 dB with every halving of the pixels; half of the pictures
 of a megapixel have 6 dB to spare.

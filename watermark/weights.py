@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from watermark.lattice import LOWEST, TILE, Band, Lattice
 from watermark.lock import Lock, Whitened
+from watermark.pattern import TILT_CHROMA, TILT_LUMA
 from watermark.payload import CODED_BITS
 
 _STRONGEST = 4.0
@@ -40,18 +41,23 @@ def ring_weights(
     band: Band,
     sync: NDArray[np.complex128],
     sync_radius: NDArray[np.float64],
+    *,
     share: float,
+    tilt: float,
 ) -> NDArray[np.float64]:
     """Weight of each ring of `band`, float64 [rings], from its aligned lines and the plane's aligned sync lines.
 
-    `share`: amplitude of a payload line relative to a sync line's.
+    `share`: amplitude of a payload line relative to a sync line's, in the mean of squares; `tilt`: how it falls with
+    frequency, as the embedder lays it.
     """
     count = np.maximum(np.bincount(band.ring), 1).astype(np.float64)
     power = np.bincount(band.ring, np.clip(np.abs(payload) ** 2 - 1, -1, 12)) / count
     amplitude = max(float(np.clip(sync.real, -_STRONGEST, _STRONGEST).mean()), 0.0) * share
     decay = np.exp(-_DECAYS[:, None] * np.arange(len(count)))
     decay /= np.exp(-_DECAYS[:, None] * ((sync_radius - LOWEST) / 2)).mean(1)[:, None]
-    shapes = (2 * amplitude**2 + _FAINTEST) * decay
+    laid = np.bincount(band.ring, band.radius ** (-2 * tilt)) / count
+    laid *= count.sum() / (laid * count).sum()
+    shapes = (2 * amplitude**2 + _FAINTEST) * decay * laid
     misfit = (count * (power - shapes) ** 2 / (1 + shapes) ** 2).sum(1)
     expected = shapes[int(misfit.argmin())]
 
@@ -71,15 +77,15 @@ def _chips(white: Whitened, lattice: Lattice, found: Lock) -> list[tuple[Band, N
     """Weighted, descrambled soft chips of each plane, float64 [2n]."""
     radius = np.hypot(lattice.sync[:, 0], lattice.sync[:, 1])
     result = []
-    for spectrum, band, turn, share in (
-        (white.luma, lattice.luma, 0.0, _PAYLOAD_LUMA),
-        (white.chroma, lattice.chroma, np.pi / 2, _PAYLOAD_CHROMA),
+    for spectrum, band, turn, share, tilt in (
+        (white.luma, lattice.luma, 0.0, _PAYLOAD_LUMA, TILT_LUMA),
+        (white.chroma, lattice.chroma, np.pi / 2, _PAYLOAD_CHROMA, TILT_CHROMA),
     ):
         if spectrum is None:
             continue
         payload = align(spectrum, band.lines, band.phases, found)
         sync = align(spectrum, lattice.sync, lattice.sync_phases + turn, found)
-        weight = ring_weights(payload, band, sync, radius, share)[band.ring]
+        weight = ring_weights(payload, band, sync, radius, share=share, tilt=tilt)[band.ring]
         parts = np.clip(np.stack([payload.real, payload.imag], 1), -_STRONGEST, _STRONGEST)
         result.append((band, (parts * weight[:, None]).reshape(-1) * band.flip))
     return result

@@ -56,7 +56,7 @@ def test_dead_rings_count_little_and_strong_ones_much(key):
         + 1j * rng.normal(0, np.sqrt(0.5), len(alive))
     )
     sync = np.full(32, 3.0 + 0j)
-    weight = weights.ring_weights(chips, band, sync, np.linspace(9, 20, 32), 0.273)
+    weight = weights.ring_weights(chips, band, sync, np.linspace(9, 20, 32), share=0.273, tilt=1.0)
     assert weight[:5].min() > 1.5 * weight[7:].max()
 
 
