@@ -140,7 +140,7 @@ def test_a_scene_that_stays_keeps_its_gain_and_a_cut_gets_its_own(astronaut, til
         powers.append(float((change(frame, y) ** 2).mean()))
     assert powers[0] == powers[2]
     assert powers[1] == powers[3]
-    assert powers[0] < 0.5 * powers[1]
+    assert powers[0] < 0.6 * powers[1]
 
 
 @pytest.mark.parametrize("size", [(335, 410), (800, 600), (1600, 1200)])
