@@ -88,7 +88,7 @@ def with_models(
         for index, count in enumerate(frames):
             progress(f"neural set, {count} frames", 0.5 + 0.1 * index)
             clip = folder / f"neural-{count}.mp4"
-            repeat_clip(things.clips[0], clip, count)
+            repeat_clip(things.clips[-1], clip, count)  # the longest: where a film begins anew, its tracks end
             runs.append(jobs.run(clip, things.source, folder / f"neural-{index}", engine, choice))
         spent = gpu.joules() if gpu is not None else None
     cost = runs[1].both.minus(runs[0].both)
