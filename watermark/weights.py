@@ -55,8 +55,8 @@ def ring_weights(
     amplitude = max(float(np.clip(sync.real, -_STRONGEST, _STRONGEST).mean()), 0.0) * share
     decay = np.exp(-_DECAYS[:, None] * np.arange(len(count)))
     decay /= np.exp(-_DECAYS[:, None] * ((sync_radius - LOWEST) / 2)).mean(1)[:, None]
-    laid = np.bincount(band.ring, band.radius ** (-2 * tilt)) / count
-    laid *= count.sum() / (laid * count).sum()
+    lines_laid = band.radius ** (-2 * tilt)
+    laid = np.bincount(band.ring, lines_laid / lines_laid.mean()) / count
     shapes = (2 * amplitude**2 + _FAINTEST) * decay * laid
     misfit = (count * (power - shapes) ** 2 / (1 + shapes) ** 2).sum(1)
     expected = shapes[int(misfit.argmin())]

@@ -22,7 +22,7 @@ def give_back() -> None:
 
 def keep_freed() -> None:
     """Let the C library keep what is freed, of all threads together, and hand it out again. For a process that works
-    through one file and ends; call it before threads are started. Nothing with another library.
+    through one file and ends; call it before the threads that do it are started. Nothing with another library.
 
     An encoder takes some 200 MB and a new one is opened every 48 frames: fresh pages for each, which the kernel clears
     and a virtual machine asks its host for, cost 3 ms of processor time a frame at 1080p.

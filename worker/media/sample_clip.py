@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def make_clip(
         codec.color_primaries = codec.color_trc = codec.colorspace = 1
         codec.color_range = 1
         tone: Any = container.add_stream("aac", rate=_SAMPLE_RATE, layout="mono") if sound else None
-        count = max(1, round(seconds * fps))
-        for index, view in enumerate(views(picture, count, size=size, fps=fps)):
+        frames = max(1, round(seconds * fps))
+        for index, view in enumerate(views(picture, frames, size=size, fps=fps)):
             frame = av.VideoFrame.from_ndarray(view, "rgb24")
             planar = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range=1)
             planar.pts, planar.time_base = index, Fraction(1, fps)
@@ -44,34 +45,35 @@ def make_clip(
         container.mux(stream.encode(None))
         if tone is not None:
             _write_tone(container, tone, seconds)
-    return count
+    return frames
 
 
 def repeat_clip(clip: Path, out: Path, frames: int) -> None:
     """Write `out`, the pictures of the film `clip` from its first on, again and again until there are so many `frames`.
 
-    The same packets, in the order of decoding; nothing is encoded anew, and sound is left out. Raises ValueError for a
-    film without pictures.
+    The same packets, in the order of decoding; nothing is encoded anew, and sound is left out. Raises ValueError unless
+    `clip` is an MP4 or MOV with pictures: others do not tell when each packet is to be decoded.
     """
     with av.open(str(clip)) as source, av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as made:
         stream = source.streams.video[0]
+        if "mp4" not in source.format.name or not stream.frames or not stream.duration:
+            raise ValueError(f"{clip.name} is not an MP4 or MOV film with pictures")
         target: Any = made.add_stream_from_template(stream)
-        assert stream.duration is not None
-        written, turn = 0, 0
-        while written < frames:
-            source.seek(0)
-            before = written
-            for packet in source.demux(stream):
-                if packet.dts is None or packet.pts is None or written == frames:
-                    continue  # the end
-                packet.dts += turn * stream.duration
-                packet.pts += turn * stream.duration
-                packet.stream = target
-                made.mux(packet)
-                written += 1
-            if written == before:
-                raise ValueError(f"{clip.name} has no pictures")
-            turn += 1
+        for packet in islice(_turns(source, stream), frames):
+            packet.stream = target
+            made.mux(packet)
+
+
+def _turns(source: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a picture stream without end, each turn where the one before ended."""
+    for turn in count():
+        source.seek(0)
+        for packet in source.demux(stream):
+            if packet.dts is None or packet.pts is None:
+                continue  # the end
+            packet.dts += turn * stream.duration
+            packet.pts += turn * stream.duration
+            yield packet
 
 
 def views(

@@ -128,6 +128,7 @@ class SegmentRenderer:
         self.pool = PlanesPool(size, 3 * (_DEPTH + 1) + 2 + len(self.later) * (_IN_FLIGHT + 1))
         self.results = self.pool if upscaler is None else PlanesPool(result, 2 * (_DEPTH + 1) + 2)
         """Where the frames that are marked and encoded belong."""
+        self._rendered = 0
 
     def fingerprint_due(self, first: int) -> float:
         """Seconds from which a fingerprint is taken in a segment that begins at frame `first`: one each second."""
@@ -191,7 +192,8 @@ class SegmentRenderer:
             del writer
             run.let_go()
             gc.collect()
-            if segment.number % _GIVEN_BACK == _GIVEN_BACK - 1:
+            self._rendered += 1
+            if self._rendered % _GIVEN_BACK == 0:
                 give_back()
         first, last = run.ends or (None, None)
         return Part(

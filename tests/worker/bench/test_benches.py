@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 
@@ -21,6 +22,7 @@ from worker.bench.quality import bench_quality, edge_step
 from worker.bench.steps import host_milliseconds
 from worker.bench.workspace import Workspace
 from worker.inference.types import ModelError
+from worker.media.sample_clip import make_clip, repeat_clip
 
 SIZE = (640, 360)
 TINY = ("yoloface_8n", "2dfan4", "arcface_w600k_r50", "hyperswap_1a_256")
@@ -40,6 +42,25 @@ def space(models_dir, tmp_path_factory):
     for name in TINY:
         (graphs / f"{name}.onnx").rename(extra / f"{name}.onnx")
     return Workspace.make(folder / "home", models_dir, extra)
+
+
+def test_a_film_is_cut_and_repeated_to_the_frame_and_others_than_mp4_are_refused(samples, tmp_path):
+    made, out, other = tmp_path / "made.mp4", tmp_path / "out.mp4", tmp_path / "other.mkv"
+    assert make_clip(samples / "astronaut.jpg", made, seconds=0.8, size=SIZE, sound=False) == 20
+    for frames in (7, 20, 47):
+        repeat_clip(made, out, frames)
+        with av.open(str(out)) as film:
+            times = [frame.time for frame in film.decode(video=0)]
+        assert len(times) == frames
+        assert times == sorted(times)
+    with av.open(str(made)) as source, av.open(str(other), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    with pytest.raises(ValueError, match="not an MP4"):
+        repeat_clip(other, out, 7)
 
 
 def test_processor_time_and_memory_of_another_process_are_seen():
