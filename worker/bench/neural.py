@@ -6,7 +6,7 @@ and what the device was busy says whether the host kept up with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -93,9 +93,11 @@ def with_models(
         spent = gpu.joules() if gpu is not None else None
     cost = runs[1].both.minus(runs[0].both)
     name = f"neural set ({choice.swapper}{', ' + choice.enhancer if choice.enhancer else ''})"
-    report.rows += [*model_rows(cost, photo, runs[-1].both), _without_mark(runs, cost, folder)]
+    per_frame = steady(runs, folder)
+    report.rows += [*model_rows(cost, photo, runs[-1].both), _without_mark(per_frame, cost)]
     if energy is not None and spent is not None:
         report.rows.append(Row("neural set, energy of the GPU", round((spent - energy) / sum(frames), 2), "J a frame"))
+    report.tables.append(parts_table(name, per_frame))
     report.tables.append(passes_table(name, [f"{count} frames" for count in frames], runs))
 
 
@@ -154,9 +156,8 @@ def model_rows(cost: Cost, photo: Cost, whole: Cost) -> list[Row]:
     ]
 
 
-def _without_mark(runs: Sequence[Measured], cost: Cost, folder: Path) -> Row:
+def _without_mark(frames: Frames, cost: Cost) -> Row:
     """The factor of a frame less the mark and its grain: what a swap without a mark would be compared with."""
-    frames = steady(runs, folder)
     marked = (frames.mark + frames.encode - frames.encode_unmarked) / 1000 * cost.frames
     return Row(
         f"{FACTOR}, mark excluded",

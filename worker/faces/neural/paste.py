@@ -54,24 +54,26 @@ class Paster:
         """
         if mask is not None and mask.shape != (self._side, self._side):
             raise ValueError(f"a mask of {list(mask.shape)} for a square of {self._side} pixels")
-        planar = isinstance(frame, Planes)
         size = frame.size if isinstance(frame, Planes) else (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)
         box = self.box(matrix, size)
         if box is None:
             return None
-        parts = cv2.split(square) if planar else [square]
-        weights = self._weights(mask)
+        weights, corner = self._weights(mask), (box.left, box.top)
+        size = (box.right - box.left, box.bottom - box.top)
         if isinstance(frame, Planes):
+            luma, blue, red = cv2.split(square)
             rows, columns = slice(box.top // 2, box.bottom // 2), slice(box.left // 2, box.right // 2)
-            chroma = align.to_chroma(matrix)
-            corner = (box.left // 2, box.top // 2)
-            luma = [(frame.y[box.top : box.bottom, box.left : box.right], parts[0])]
-            _blend(luma, matrix, (box.left, box.top), weights, share)
-            pair = [(frame.u[rows, columns], parts[1]), (frame.v[rows, columns], parts[2])]
-            _blend(pair, chroma, corner, weights, share)
+            at = _Place(align.to_chroma(matrix), (box.left // 2, box.top // 2), (size[0] // 2, size[1] // 2))
+            coarse = at.weights(weights)
+            _blend(frame.u[rows, columns], at.warp(blue), coarse, share)
+            _blend(frame.v[rows, columns], at.warp(red), coarse, share)
+            at = _Place(matrix, corner, size)
+            region = frame.y[box.top : box.bottom, box.left : box.right]
+            _blend(region, at.warp(luma), at.weights(weights) if at.reduces else _enlarged(coarse, size), share)
         else:
+            at = _Place(matrix, corner, size)
             region = frame[box.top : box.bottom, box.left : box.right]
-            _blend([(region, square)], matrix, (box.left, box.top), weights, share)
+            _blend(region, at.warp(square), at.weights(weights), share)
         return box
 
     def _weights(self, mask: NDArray[np.uint8] | None) -> dict[int, Rgb]:
@@ -89,29 +91,50 @@ def feathered(side: int, feather: float = FEATHER, opacity: float = 1.0) -> Rgb:
     return np.asarray(np.rint(np.outer(share, share) * 255 * opacity), np.uint8)
 
 
-def _blend(
-    parts: list[tuple[Rgb, Rgb]], matrix: Affine, corner: tuple[int, int], weights: dict[int, Rgb], share: float
-) -> None:
-    """Blend pairs of (region of the frame, whole square) of one size, the region's corner at `corner`."""
-    moved = matrix * 1.0
-    moved[:, 2] += matrix[:, :2] @ corner
-    scale = align.scale_of(matrix)
-    factor = max(1, int(scale + 0.25)) if scale > _AVERAGED else 1
-    if factor > 1:  # the square is reduced: averaged first, or pixels of it would be skipped
-        moved[:, 2] -= (factor - 1) / 2
-        moved /= factor
-    size = (parts[0][0].shape[1], parts[0][0].shape[0])
-    if factor not in weights:
-        weights[factor] = _reduced(weights[1], factor)
-    mask = _warp(weights[factor], moved, size, cv2.BORDER_CONSTANT)
-    weight = mask.astype(np.int16)
-    for region, square in parts:
-        face = _warp(_reduced(square, factor) if factor > 1 else square, moved, size, cv2.BORDER_REPLICATE)
-        # frame + (face - frame) * weight, which leaves the frame's own value where the weight is 0.
-        change = cv2.subtract(face, region, dtype=cv2.CV_16S)
-        wide = weight if region.ndim == 2 else cv2.merge([weight, weight, weight])
-        cv2.multiply(change, wide, dst=change, scale=share / 255, dtype=cv2.CV_16S)
-        cv2.add(region, change, dst=region, dtype=cv2.CV_8U)
+class _Place:
+    """A rectangle of a plane, its corner (x, y) at `corner`, into which squares are sampled along `matrix`."""
+
+    def __init__(self, matrix: Affine, corner: tuple[int, int], size: tuple[int, int]) -> None:
+        """`matrix` leads from the plane to the square, `size` is (width, height)."""
+        self._size = size
+        self._matrix = matrix * 1.0
+        self._matrix[:, 2] += matrix[:, :2] @ corner
+        scale = align.scale_of(matrix)
+        self.reduces = scale > 1
+        self._factor = max(1, int(scale + 0.25)) if scale > _AVERAGED else 1
+        if self._factor > 1:  # the square is reduced: averaged first, or pixels of it would be skipped
+            self._matrix[:, 2] -= (self._factor - 1) / 2
+            self._matrix /= self._factor
+
+    def warp(self, square: Rgb) -> Rgb:
+        """The square here; its edge goes on beyond."""
+        reduced = _reduced(square, self._factor) if self._factor > 1 else square
+        return _warp(reduced, self._matrix, self._size, cv2.BORDER_REPLICATE)
+
+    def weights(self, of_square: dict[int, Rgb]) -> Rgb:
+        """The weights here, 0 beyond the square; see `Paster._weights`."""
+        if self._factor not in of_square:
+            of_square[self._factor] = _reduced(of_square[1], self._factor)
+        return _warp(of_square[self._factor], self._matrix, self._size, cv2.BORDER_CONSTANT)
+
+
+def _blend(region: Rgb, face: Rgb, weights: Rgb, share: float) -> None:
+    """Blend `face` into `region`, in place; `weights` uint8 [h, w], 255 for all of it, times `share`."""
+    # frame + (face - frame) * weight, which leaves the frame's own value where the weight is 0.
+    change = cv2.subtract(face, region, dtype=cv2.CV_16S)
+    wide = weights.astype(np.int16)
+    if region.ndim == 3:
+        wide = np.asarray(cv2.merge([wide, wide, wide]), np.int16)
+    cv2.multiply(change, wide, dst=change, scale=share / 255, dtype=cv2.CV_16S)
+    cv2.add(region, change, dst=region, dtype=cv2.CV_8U)
+
+
+def _enlarged(weights: Rgb, size: tuple[int, int]) -> Rgb:
+    """Weights of a chroma plane for luma's `size`: where a square is enlarged, its soft mask has no finer detail.
+
+    It costs a fifth of sampling the square's again.
+    """
+    return np.asarray(cv2.resize(weights, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _reduced(square: Rgb, factor: int) -> Rgb:
