@@ -2,8 +2,8 @@
 
 Strong codecs wipe the mark out of smooth regions and leave it only where the picture itself is busy. There the picture
 is the noise, and it is not white: an edge or a weave has a few strong frequencies in each place, while the mark is
-faint and even. Dividing by the local deviation (`planes.normalise`) treats all frequencies alike. Here each coefficient
-of a short windowed Fourier transform is limited by its own magnitude, which is the locally optimal detector for the
+faint and even. Dividing by the local deviation (`normaliser`) treats all frequencies alike. Here each coefficient of a
+short windowed Fourier transform is limited by its own magnitude, which is the locally optimal detector for the
 heavy-tailed coefficients of pictures (Hernandez, Amado, Perez-Gonzalez, "DCT-domain watermarking techniques for still
 images", 2000, derive it for DCT blocks; without overlap and phase it is worth half as much here).
 

@@ -14,16 +14,11 @@ from numpy.typing import NDArray
 
 from watermark.compiled import compiled
 from watermark.lattice import ORIENTATIONS, SHORT_SIDE, TILE, SyncSet
-from watermark.limiter import limited
-from watermark.mask import HIGH_PASS_SIGMA
+from watermark.normaliser import CHROMA_SOFT, LUMA_SOFT, joined, normalise, rest_of
 
 LARGEST_SHORT_SIDE = 1600
 """Pictures are first shrunk to this shorter side: even a collage shows the mark no larger than a reader can use."""
 LONGEST_CANONICAL = 2000
-LUMA_SOFT, CHROMA_SOFT = 1.5, 0.8
-"""Grey levels added to the local deviation in the normaliser, so that flat noise is not blown up."""
-_CLIP, _CAREFUL_SOFT = np.float32(2.5), 8.0
-"""The limit of the whole; how much softer single frequencies are limited than all of them together."""
 _MOST_WARPED_PIXELS = 6_000_000
 _LEAST_WARPED_SIDE = 24
 _PERIOD = 2 * TILE
@@ -38,7 +33,8 @@ _MOST_MADE, _LARGE_PIXELS = 2, 2_000_000
 class Planes:
     """Luma and Cb (None for grey pictures), uint8 [H, W]; `shrink` = H / the read picture's height.
 
-    `careful`: whether they are normalised as `limiter` does it, slowly and for marks that are hard to read.
+    `careful`: whether they are normalised as `limiter` does it, slowly and for marks that are hard to read; `denoised`:
+    whether also, and more slowly yet, with what a denoiser takes for picture taken away.
     `canonical`: their shorter side at the canonical scale; less for a part that is searched on its own.
     """
 
@@ -46,6 +42,7 @@ class Planes:
     chroma: NDArray[np.uint8] | None
     shrink: float
     careful: bool = False
+    denoised: bool = False
     canonical: int = SHORT_SIDE
 
     @property
@@ -53,18 +50,32 @@ class Planes:
         """(width, height) of the planes."""
         return self.luma.shape[1], self.luma.shape[0]
 
-    @property
+    @cached_property
     def carefully(self) -> Planes:
         """The same, normalised with care."""
-        return replace(self, careful=True)
+        return self if self.careful else replace(self, careful=True)
+
+    @property
+    def most_carefully(self) -> Planes:
+        """The same, normalised with care and with what a denoiser takes for picture taken away."""
+        return replace(self, careful=True, denoised=True)
+
+    @cached_property
+    def rest(self) -> NDArray[np.float32] | None:
+        """What `normaliser.rest_of` leaves of luma at the canonical scale; None unless looked at with the most care."""
+        return rest_of(resized(self.luma, self._canonical_size)) if self.denoised else None
+
+    @property
+    def _canonical_size(self) -> tuple[int, int]:
+        width, height = self.size
+        scale = self.canonical / min(width, height)
+        return max(8, round(width * scale)), max(8, round(height * scale))
 
     @cached_property
     def normal(self) -> Normal:
         """The planes as the reader sees them, at the canonical scale of an uncropped picture."""
-        width, height = self.size
-        scale = self.canonical / min(width, height)
-        size = (max(8, round(width * scale)), max(8, round(height * scale)))
-        luma = normalise(resized(self.luma, size), LUMA_SOFT, careful=self.careful)
+        (width, height), size = self.size, self._canonical_size
+        luma = joined(normalise(resized(self.luma, size), LUMA_SOFT, careful=self.careful), self.rest)
         chroma = None
         if self.chroma is not None:
             chroma = normalise(resized(self.chroma, size), CHROMA_SOFT, careful=self.careful)
@@ -82,7 +93,8 @@ class Planes:
         if made is None:
             careful = self.careful and size[0] * size[1] <= _LARGE_PIXELS
             made = np.zeros((size[1], size[0], 2), np.float32)
-            made[..., 0] = normalise(resized(self.luma, size), LUMA_SOFT, careful=careful)
+            luma = normalise(resized(self.luma, size), LUMA_SOFT, careful=careful)
+            made[..., 0] = joined(luma, self.rest if careful else None)
             if self.chroma is not None:
                 made[..., 1] = normalise(resized(self.chroma, size), CHROMA_SOFT, careful=careful)
             if len(self._made) == _MOST_MADE:
@@ -103,7 +115,8 @@ class Planes:
         width, height = self.size
         part = np.s_[int(top * height) : int(bottom * height), int(left * width) : int(right * width)]
         chroma = None if self.chroma is None else np.ascontiguousarray(self.chroma[part])
-        return Planes(np.ascontiguousarray(self.luma[part]), chroma, self.shrink, self.careful, self.canonical // 2)
+        luma = np.ascontiguousarray(self.luma[part])
+        return replace(self, luma=luma, chroma=chroma, canonical=self.canonical // 2)
 
 
 @dataclass(frozen=True)
@@ -135,101 +148,6 @@ def split(rgb: NDArray[np.uint8]) -> Planes:
     luma, chroma = cv2.extractChannel(planes, 0), cv2.extractChannel(planes, 2)
     _, deviation = cv2.meanStdDev(chroma)
     return Planes(luma, chroma if float(deviation[0, 0]) >= 0.3 else None, min(shrink, 1.0))
-
-
-@compiled
-def _mirror(place: int, length: int) -> int:
-    """Where a place beyond the edge lies when the plane is mirrored there."""
-    while place < 0 or place >= length:
-        place = min(-place, length - 1) if place < 0 else max(2 * length - 2 - place, 0)
-    return place
-
-
-@compiled
-def _extend(line: Any, reach: int) -> None:
-    """Mirror the inner part of `line` into the `reach` places at either end."""
-    width = len(line) - 2 * reach
-    for j in range(1, reach + 1):
-        line[reach - j] = line[reach + _mirror(-j, width)]
-        line[reach + width - 1 + j] = line[reach + _mirror(width - 1 + j, width)]
-
-
-@compiled
-def _high_pass(plane: Any, weights: Any, detail: Any) -> None:
-    """detail = plane less its average with the one-sided, symmetric `weights` (an odd number) down and across."""
-    height, width = plane.shape
-    reach = len(weights) - 1
-    line = np.empty(width + 2 * reach, np.float32)
-    middle = line[reach : reach + width]
-    for y in range(height):
-        here = plane[y]
-        for x in range(width):
-            middle[x] = weights[0] * here[x]
-        for j in range(1, reach, 2):
-            a, b = plane[_mirror(y - j, height)], plane[_mirror(y + j, height)]
-            c, d = plane[_mirror(y - j - 1, height)], plane[_mirror(y + j + 1, height)]
-            near, far = weights[j], weights[j + 1]
-            for x in range(width):
-                middle[x] += near * (a[x] + b[x]) + far * (c[x] + d[x])
-        _extend(line, reach)
-        out = detail[y]
-        for x in range(width):
-            out[x] = here[x] - weights[0] * middle[x]
-        for j in range(1, reach, 2):
-            a, b = line[reach - j : reach - j + width], line[reach + j : reach + j + width]
-            c, d = line[reach - j - 1 : reach - j - 1 + width], line[reach + j + 1 : reach + j + 1 + width]
-            near, far = weights[j], weights[j + 1]
-            for x in range(width):
-                out[x] -= near * (a[x] + b[x]) + far * (c[x] + d[x])
-
-
-@compiled
-def _limit(detail: Any, soft: Any, out: Any) -> None:
-    """Divide `detail` as `normalise` says, with the deviation over 9 x 9 pixels plus `soft`."""
-    height, width = detail.shape
-    line = np.empty(width + 8, np.float32)
-    middle = line[4 : 4 + width]
-    for y in range(height):
-        here, result = detail[y], out[y]
-        for x in range(width):
-            middle[x] = here[x] * here[x]
-        for j in range(1, 5):
-            a, b = detail[_mirror(y - j, height)], detail[_mirror(y + j, height)]
-            for x in range(width):
-                middle[x] += a[x] * a[x] + b[x] * b[x]
-        _extend(line, 4)
-        for x in range(width):
-            power = line[x] + line[x + 1] + line[x + 2] + line[x + 3] + line[x + 4]
-            power += line[x + 5] + line[x + 6] + line[x + 7] + line[x + 8]
-            deviation = np.sqrt(power * np.float32(1 / 81)) + soft
-            value = here[x] / deviation
-            value = -_CLIP if value < -_CLIP else value
-            value = _CLIP if value > _CLIP else value
-            result[x] = value / np.sqrt(deviation)
-
-
-def _gaussian() -> NDArray[np.float32]:
-    weights = np.exp(-0.5 * (np.arange(11) / HIGH_PASS_SIGMA) ** 2)
-    return (weights / (2 * weights.sum() - 1)).astype(np.float32)
-
-
-_WEIGHTS = _gaussian()
-
-
-def normalise(plane: NDArray[np.float32], soft: float, *, careful: bool = False) -> NDArray[np.float32]:
-    """High-pass float32 [H, W], limit it to its local deviation, and divide by that deviation to the power of 3/2.
-
-    The matched filter would divide by the variance and multiply by the mark's strength, which itself grows with the
-    deviation, though more slowly; 3/2 measured best over codecs, crops and noise. `careful` does the like to every
-    local frequency by itself (see `limiter`).
-    """
-    plane = np.ascontiguousarray(plane)
-    detail, out = np.empty_like(plane), np.empty_like(plane)
-    _high_pass(plane, _WEIGHTS, detail)
-    if careful:
-        return limited(detail, _CAREFUL_SOFT * soft)
-    _limit(detail, np.float32(soft), out)
-    return out
 
 
 def resized(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -311,7 +311,7 @@ def read_picture(rgb: NDArray[np.uint8], keys: Sequence[MarkKey], effort: Effort
         return reading(hit, "full")
     if effort == "full":
         return None
-    careful = planes.carefully
+    careful = planes.most_carefully
     spectra = spectra_of(careful)
     hit = try_corner(careful, spectra, keys, attempts) or try_sides(careful, keys, attempts)
     hit = hit or try_whole(careful, spectra, keys, attempts) or search_keys([careful], spectra, keys, attempts)

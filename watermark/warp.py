@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from watermark.lattice import TILE
 from watermark.lock import Lock
-from watermark.planes import CHROMA_SOFT, LUMA_SOFT, Folded, Planes, fold_plane, normalise
+from watermark.normaliser import CHROMA_SOFT, LUMA_SOFT, joined, normalise
+from watermark.planes import Folded, Planes, fold_plane
 
 _GRID_STEP = 16
 _EDGE = 5
@@ -140,14 +141,17 @@ def unfold(planes: Planes, warp: Warp) -> Canvas | None:
     kernel = np.ones((_EDGE, _EDGE), np.uint8)
     inside = np.asarray(cv2.erode(inside, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1.0), np.float32)
 
-    def see(plane: NDArray[np.uint8], soft: float) -> NDArray[np.float32]:
-        if small < 1:
-            plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+    def bent(plane: NDArray[Any]) -> NDArray[np.float32]:
+        if plane.shape != size[::-1]:
+            plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA if small < 1 else cv2.INTER_LINEAR))
         seen = cv2.remap(plane.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return normalise(np.asarray(seen, np.float32), soft, careful=planes.careful) * inside
+        return np.asarray(seen, np.float32)
 
-    chroma = None if planes.chroma is None else see(planes.chroma, CHROMA_SOFT)
-    return Canvas(see(planes.luma, LUMA_SOFT), chroma, warp)
+    luma = normalise(bent(planes.luma), LUMA_SOFT, careful=planes.careful)
+    luma = joined(luma, None if planes.rest is None else bent(planes.rest)) * inside
+    if planes.chroma is None:
+        return Canvas(luma, None, warp)
+    return Canvas(luma, normalise(bent(planes.chroma), CHROMA_SOFT, careful=planes.careful) * inside, warp)
 
 
 def _bounds(matrix: NDArray[np.float64], picture: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

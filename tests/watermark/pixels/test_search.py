@@ -9,7 +9,7 @@ import pytest
 from watermark.image import embed
 from watermark.lattice import ORIENTATIONS, SYNC_LINES, SYNC_SETS, TILE, lattice_of, sync_set_of
 from watermark.loggrid import log_grids, strongest_maps, widened
-from watermark.planes import fold_under, fold_whole, normalise, split
+from watermark.planes import fold_under, fold_whole, split
 from watermark.search import add_spectra, rank_sets, search, spectra_of
 
 MARK = b"searched"
@@ -133,23 +133,6 @@ def test_the_logarithmic_grids_rank_maps_as_direct_look_up_does(key):
     assert counts.min() >= 19
     assert counts.max() == SYNC_LINES
     assert np.median(scores) > np.quantile(plain, 0.99)
-
-
-def test_the_normaliser_does_what_its_formula_says():
-    generator = np.random.Generator(np.random.PCG64(12))
-    plane = np.cumsum(generator.normal(0, 3, (90, 130)), axis=1).astype(np.float32)
-    detail = plane - cv2.GaussianBlur(plane, (0, 0), 3.5)
-    deviation = np.sqrt(cv2.boxFilter(detail * detail, -1, (9, 9))) + 1.5
-    expected = np.clip(detail / deviation, -2.5, 2.5) / np.sqrt(deviation)
-    found = normalise(plane, 1.5)
-    assert np.abs(found - expected).max() < 0.02 * expected.std()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 2), (9, 300)])
-def test_the_normaliser_takes_planes_smaller_than_its_window(shape):
-    found = normalise(np.full(shape, 77, np.float32), 0.8)
-    assert found.shape == shape
-    assert np.abs(found).max() < 1e-3
 
 
 @pytest.mark.parametrize("orientation", range(len(ORIENTATIONS)))
