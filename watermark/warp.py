@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import numpy as np
@@ -133,25 +133,30 @@ def unfold(planes: Planes, warp: Warp) -> Canvas | None:
     scale = math.sqrt(abs(float(np.linalg.det(warp.matrix))))
     small = min(1.0, scale * 1.25) if scale < 0.7 else 1.0
     size = (max(8, round(planes.size[0] * small)), max(8, round(planes.size[1] * small)))
-    shrunk = (size[0] / planes.size[0], size[1] / planes.size[1])
-    # Pixel centres: plane centre x lies at (x + 1/2) s - 1/2 after the shrinking.
     x, y = warp.sources()
-    x, y = (x + 0.5) * np.float32(shrunk[0]) - 0.5, (y + 0.5) * np.float32(shrunk[1]) - 0.5
-    inside = ((x > -0.5) & (x < size[0] - 0.5) & (y > -0.5) & (y < size[1] - 0.5)).astype(np.float32)
+    inside = ((x > -0.5) & (x < planes.size[0] - 0.5) & (y > -0.5) & (y < planes.size[1] - 0.5)).astype(np.float32)
     kernel = np.ones((_EDGE, _EDGE), np.uint8)
     inside = np.asarray(cv2.erode(inside, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1.0), np.float32)
 
-    def bent(plane: NDArray[Any]) -> NDArray[np.float32]:
-        if plane.shape != size[::-1]:
-            plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA if small < 1 else cv2.INTER_LINEAR))
-        seen = cv2.remap(plane.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    def shrunk(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if small < 1:
+            plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return plane.astype(np.float32)
+
+    def bent(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The picture's plane, at whatever size it is there, seen through the warp."""
+        across, down = (np.float32(a / b) for a, b in zip(plane.shape[::-1], planes.size, strict=True))
+        # Pixel centres: plane centre x lies at (x + 1/2) s - 1/2 at another size.
+        columns, rows = (x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5
+        seen = cv2.remap(plane, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(seen, np.float32)
 
-    luma = normalise(bent(planes.luma), LUMA_SOFT, careful=planes.careful)
+    luma = normalise(bent(shrunk(planes.luma)), LUMA_SOFT, careful=planes.careful)
     luma = joined(luma, None if planes.rest is None else bent(planes.rest)) * inside
     if planes.chroma is None:
         return Canvas(luma, None, warp)
-    return Canvas(luma, normalise(bent(planes.chroma), CHROMA_SOFT, careful=planes.careful) * inside, warp)
+    chroma = normalise(bent(shrunk(planes.chroma)), CHROMA_SOFT, careful=planes.careful)
+    return Canvas(luma, chroma * inside, warp)
 
 
 def _bounds(matrix: NDArray[np.float64], picture: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -57,7 +57,7 @@ class ChainStoppedError(Exception):
 class _Belt:
     """What waits between two stages: at most `depth` items, from one thread to one other, in order.
 
-    Both ends sleep until there is something to do or the chain ends: threads that look about now and then took 7 ms of
+    Both ends sleep until there is something to do or the chain ends: threads that look about now and then took 5 ms of
     processor time a frame where a frame takes half a second of inference. The queues are those written in C.
     """
 
