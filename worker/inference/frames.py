@@ -13,7 +13,6 @@ from worker.inference.registry import ModelContract
 
 log = logging.getLogger(__name__)
 
-_KEPT: Final = 4  # frames of a model that lie ready: two in flight, one assembled, one handed out
 _PAGE: Final = 4096
 _CUDA_RUNTIMES: Final = ("libcudart.so.12", "libcudart.so.13", "libcudart.so")
 
@@ -42,8 +41,13 @@ class BatchFrame:
 class FramePool:
     """The frames of one loaded model. Thread-safe."""
 
-    def __init__(self, contract: ModelContract, *, outputs: bool, pinned: bool) -> None:
+    def __init__(self, contract: ModelContract, *, kept: int, outputs: bool, pinned: bool) -> None:
+        """`kept` frames at most lie ready: as many as the threads that run the model, for each holds one at a time.
+
+        More would be memory that only grows: in a long film each of them meets the largest batch in the end.
+        """
         self._contract = contract
+        self._kept = kept
         self._outputs = outputs
         self._pinned = pinned
         self._free: list[BatchFrame] = []
@@ -63,7 +67,7 @@ class FramePool:
         with self._lock:
             self._free.append(frame)
             self._free.sort(key=lambda kept: kept.capacity)
-            del self._free[:-_KEPT]
+            del self._free[: -self._kept]
 
 
 class _Pin:

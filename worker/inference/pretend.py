@@ -109,7 +109,9 @@ class PretendDevice:
             raise ModelError("model_missing", f"The table of the pretend device has no model {model!r} and no default.")
         with self._lock:
             if model not in self._pools:
-                self._pools[model] = FramePool(card.contract, outputs=True, pinned=False)
+                self._pools[model] = FramePool(
+                    card.contract, kept=self.lane(DEVICE).threads, outputs=True, pinned=False
+                )
         return LoadedModel(model, DEVICE, 0, 0.0)
 
     def loaded(self) -> list[LoadedModel]:

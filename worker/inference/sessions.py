@@ -56,11 +56,11 @@ class _Session:
     """A loaded model with its memory, and when it was used last."""
 
     def __init__(
-        self, card: ModelCard, session: onnxruntime.InferenceSession, loaded: LoadedModel, *, bind: bool
+        self, card: ModelCard, session: onnxruntime.InferenceSession, loaded: LoadedModel, *, kept: int, bind: bool
     ) -> None:
         self.loaded: Final = loaded
         self.last_use = time.monotonic()
-        self.frames: Final = FramePool(card.contract, outputs=bind, pinned=loaded.device != "cpu")
+        self.frames: Final = FramePool(card.contract, kept=kept, outputs=bind, pinned=loaded.device != "cpu")
         self._card = card
         self._session = session
         self._bind = bind
@@ -231,7 +231,8 @@ class LocalRunner:
                 "model %s on %s in %s, %d CPU nodes, %.2f s",
                 *(card.name, device, chosen.precision, fallback, loaded.load_seconds),
             )
-            return _Session(card, session, loaded, bind=self._bind or device != "cpu")
+            kept = self.lane(device).threads
+            return _Session(card, session, loaded, kept=kept, bind=self._bind or device != "cpu")
         raise ModelError(
             "provider_unavailable",
             f"The model {card.name} does not run on {', '.join(devices)}: {problem}. No job was touched. "

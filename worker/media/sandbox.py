@@ -28,7 +28,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _CODE: Final = ("worker", "watermark")  # the only rooms of the house a child reads
 _GRACE_SECONDS: Final = 0.6
 """How long a child that was asked to stop may take to clean up before it is killed."""
-_TICK_SECONDS: Final = 0.1
+_TICK_SECONDS: Final = 0.25
 
 
 class Child:
@@ -223,7 +223,7 @@ def call(
 
     The function gets the payload, and a `worker.media.child.Channel` if it takes a second argument; it returns a
     JSON-able mapping or a `Reply` with arrays, which come back under "arrays". `timeout` is in seconds of wall clock;
-    `should_stop` is asked ten times a second. Errors: see `Child.messages`.
+    `should_stop` is asked four times a second. Errors: see `Child.messages`.
     """
     with Child(target, payload, fds=fds, limits=limits, reads=reads, writes=writes, compiled=compiled) as child:
         for message in child.messages(timeout, should_stop):

@@ -1,7 +1,7 @@
 """Run a chain of stages, each in its own thread, over a stream of items.
 
 Queues between stages are bounded, so a slow stage holds the fast ones back and memory does not depend on the length.
-One thread per stage keeps the order. An error or the wish to stop ends every stage within a tenth of a second.
+One thread per stage keeps the order. An error or the wish to stop ends every stage within a quarter of a second.
 The heavy parts (codecs, OpenCV, model calls) release the interpreter lock, which is what makes the overlap real.
 """
 
@@ -18,7 +18,7 @@ from worker.media.codec_time import thread_ends
 
 Item = TypeVar("Item")
 
-_TICK: Final = 0.1
+_TICK: Final = 0.25
 """Seconds between two looks at whether the caller wants to stop."""
 _END: Final[Any] = object()
 _STOPPED: Final[Any] = object()
