@@ -55,7 +55,7 @@ class Planes:
         """The same, normalised with care."""
         return self if self.careful else replace(self, careful=True)
 
-    @property
+    @cached_property
     def most_carefully(self) -> Planes:
         """The same, normalised with care and with what a denoiser takes for picture taken away."""
         return replace(self, careful=True, denoised=True)

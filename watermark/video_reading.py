@@ -98,7 +98,7 @@ class _Stack:
     """The most that a frame, or all so far together, agreed with this set."""
     folded: Folded | None = None
     careful: Folded | None = None
-    """The sum of those that agree well, normalised with care: now one shows the mark, now the other."""
+    """The sum of those that agree well, normalised with most care: now one shows the mark, now the other."""
     frames: int = 0
     tried: tuple[float, int] = (0.0, 0)
 
@@ -109,7 +109,7 @@ class _Stack:
         """
         self.folded = self._sum(self.folded, folded or fold_whole(planes, self.where), agreement)
         if agreement > _WORTH_CARE:
-            self.careful = self._sum(self.careful, fold_whole(planes.carefully, self.where), agreement)
+            self.careful = self._sum(self.careful, fold_whole(planes.most_carefully, self.where), agreement)
         self.frames += 1
         self.best = max(self.best, (agreement, seconds))
 

@@ -28,7 +28,8 @@ from worker.inference import registry
 from worker.inference.client import ensure_engine
 from worker.limits import MIN_FACE_PIXELS
 from worker.pipeline import run as pipeline
-from worker.pipeline.analysis import Analysis, Track
+from worker.pipeline.analysed import Track
+from worker.pipeline.analysis import Analysis
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,8 @@ from worker.media import client
 from worker.media.errors import MediaError
 from worker.media.types import MediaInfo
 from worker.memory import give_back
-from worker.pipeline.analysis import Analysis, Track
+from worker.pipeline.analysed import Track
+from worker.pipeline.analysis import Analysis
 
 PREVIEW_SIDE = 640  # pixels of the longer side
 MOST_PREVIEWS = 16

@@ -8,17 +8,18 @@ GPU keeps two batches in flight, so that the next one is assembled and copied wh
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.batching import ModelPolicy
-from worker.inference.lane import Lane, LaneShape
-from worker.inference.registry import MAX_BATCH, ModelSet
+from worker.inference.executor import Executor
+from worker.inference.lane import Lane
+from worker.inference.registry import MAX_BATCH
 from worker.inference.types import ModelError, OutOfMemoryError, Service
 from worker.inference.work_queues import Piece, Work, WorkQueues, halves
 
@@ -28,45 +29,6 @@ _INTERACTIVE_IN_A_ROW: Final = 3  # then offline work gets a turn, or many photo
 _INLINE_SECONDS: Final = 0.010  # a run that its reader carries out itself keeps it from reading for so long at most
 _SPLIT_SECONDS: Final = 0.001  # what takes less is not worth a second run
 _LOADERS: Final = 2
-
-
-class Frame(Protocol):
-    """Memory for one batch, reused from batch to batch."""
-
-    @property
-    def inputs(self) -> Mapping[str, NDArray[np.float32]]:
-        """float32 [at least n, *shape] by tensor name."""
-        ...
-
-
-class Executor(Protocol):
-    """What runs a batch on a device: real sessions, or the pretend device."""
-
-    models: ModelSet
-
-    def device(self, model: str) -> str | None:
-        """Where a model runs; None as long as it is not loaded."""
-        ...
-
-    def lane(self, device: str) -> LaneShape:
-        """How many runs a device takes at once."""
-        ...
-
-    def load(self, model: str) -> object:
-        """Load a model; raises ModelError."""
-        ...
-
-    def frame(self, model: str, size: int) -> Any:
-        """A `Frame` for a batch of `size` items; goes back by `release`. Raises ModelError."""
-        ...
-
-    def execute(self, model: str, frame: Any, size: int) -> Mapping[str, NDArray[Any]]:
-        """Run it; the outputs are valid until `release`. Raises ModelError, OutOfMemoryError."""
-        ...
-
-    def release(self, model: str, frame: Any) -> None:
-        """The frame's inputs and outputs are needed no more."""
-        ...
 
 
 @dataclass

@@ -214,7 +214,7 @@ def _run(
     """Run a graph on the CPU, through a file: the runtime reads large ones without a second copy in memory."""
     import onnx
 
-    from worker.inference.sessions import trial_session
+    from worker.inference.opening import trial_session
 
     path = scratch / "trial.onnx"
     onnx.save(model, path)

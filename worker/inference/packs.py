@@ -219,7 +219,7 @@ def _prove(pack: Pack, path: Path) -> Pack:
     """
     import numpy as np
 
-    from worker.inference.sessions import trial_session
+    from worker.inference.opening import trial_session
 
     session = trial_session(path)
     inputs, outputs = session.get_inputs(), {one.name: one for one in session.get_outputs()}

@@ -71,7 +71,7 @@ def read_table(path: Path, models: ModelSet = registry.BUILTIN) -> Mapping[str, 
 
 
 class PretendDevice:
-    """An `Executor` (see `batcher`) of the pretend device."""
+    """An `Executor` of the pretend device."""
 
     def __init__(
         self,

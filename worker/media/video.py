@@ -10,12 +10,10 @@ from itertools import chain
 from typing import Any, BinaryIO, Final, Literal
 
 import av
-import cv2
-import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from worker.media import hardware, tonemap
 from worker.media.codec_time import called
+from worker.media.conversion import FrameConverter
 from worker.media.errors import MediaError
 from worker.media.planes import Planes
 from worker.media.types import (
@@ -39,12 +37,6 @@ _OPENING_PACKETS: Final = 2000
 
 # ISO/IEC 23091-2 code points as FFmpeg numbers them.
 _PQ, _HLG, _BT2020 = 16, 18, 9
-_FULL_RANGE: Final = 2
-# Matrix coefficients of a frame -> the constant of the scaler.
-_MATRICES: Final = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-_BT709, _BT601 = 1, 5
-_SCALER_LIMITED, _SCALER_FULL = 1, 2
-_TURNS: Final = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True)
@@ -88,8 +80,6 @@ class VideoReader:
             self._choose_streams(threads)
             if on_device and not self._codec.is_hwaccel:
                 self.warnings.append("hardware_decoder_missing")
-            self._reformatter = VideoReformatter()
-            self._threads = threads
             self._count = 0
             self._last_pts: int | None = None
             self.start_pts: int = 0
@@ -99,6 +89,7 @@ class VideoReader:
             self._waiting: list[tuple[Literal["picture", "sound", "text"], Any]] = []
             self._first = self._find_first()
             self._describe(self._first)
+            self._converter = FrameConverter(self._unturned, self.rotation, self.transfer, threads)
         except BaseException:
             self._container.close()
             raise
@@ -199,51 +190,7 @@ class VideoReader:
 
         Planes of another size than `self.size` get the frame scaled to them.
         """
-        width, height = self._unturned
-        if planes.size != self.size:
-            width, height = planes.size if self.rotation in (0, 180) else planes.size[::-1]
-        if self.transfer is not None:
-            deep = self._reformatter.reformat(
-                frame,
-                width=width,
-                height=height,
-                format="rgb48le",
-                src_colorspace=_MATRICES.get(int(frame.colorspace), 9),
-                src_color_range=self._range(frame),
-                dst_color_range=_SCALER_FULL,
-                threads=self._threads,
-            )
-            rgb = tonemap.to_bt709(np.asarray(deep.to_ndarray(), np.uint16), self.transfer)
-            if self.rotation:
-                rgb = cv2.rotate(rgb, _TURNS[self.rotation])  # type: ignore[assignment]
-            planes.paste(planes.whole, rgb)
-            return
-        matrix = self._matrix(frame)
-        if (
-            frame.format.name != "yuv420p"
-            or matrix != _BT709
-            or self._range(frame) != _SCALER_LIMITED
-            or abs(frame.width - width) > 1
-            or abs(frame.height - height) > 1
-        ):
-            frame = self._reformatter.reformat(
-                frame,
-                width=width,
-                height=height,
-                format="yuv420p",
-                src_colorspace=matrix,
-                dst_colorspace=_BT709,
-                src_color_range=self._range(frame),
-                dst_color_range=_SCALER_LIMITED,
-                threads=self._threads,
-            )
-        for source, target in zip(frame.planes, (planes.y, planes.u, planes.v), strict=False):
-            view = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)[:, : source.width]
-            if self.rotation:
-                rows, columns = target.shape if self.rotation == 180 else target.shape[::-1]
-                cv2.rotate(np.ascontiguousarray(view[:rows, :columns]), _TURNS[self.rotation], dst=target)
-            else:
-                target[:] = view[: target.shape[0], : target.shape[1]]
+        self._converter.fill(frame, planes)
 
     def chapters(self) -> list[dict[str, Any]]:
         """The chapters as the container tells them: "start" and "end" in "time_base", "metadata"."""
@@ -332,7 +279,7 @@ class VideoReader:
         self.rotation = _clockwise(frame.rotation)
         aspect = self.stream.sample_aspect_ratio or Fraction(1)
         width = round(frame.width * aspect) if Fraction(1, 4) <= aspect <= 4 else frame.width
-        self._unturned = (max(2, min(width, MAX_VIDEO_SIDE) // 2 * 2), max(2, frame.height // 2 * 2))
+        self._unturned: tuple[int, int] = (max(2, min(width, MAX_VIDEO_SIDE) // 2 * 2), max(2, frame.height // 2 * 2))
         self.size = self._unturned if self.rotation in (0, 180) else self._unturned[::-1]
         curve = int(frame.color_trc)
         self.hdr: Hdr | None = "pq" if curve == _PQ else "hlg" if curve == _HLG else None
@@ -409,18 +356,6 @@ class VideoReader:
         short_time = self.duration is not None and end < 0.9 * self.duration - 1
         if short_count and short_time:
             raise MediaError("truncated", f"{self._count} of {self.frames} frames, {end:.1f} of {self.duration:.1f} s")
-
-    def _matrix(self, frame: Any) -> int:
-        known = _MATRICES.get(int(frame.colorspace))
-        if known is not None:
-            return known
-        # Unmarked: the usual convention of players, standard definition is BT.601.
-        return _BT709 if frame.height >= 720 or frame.width >= 1280 else _BT601
-
-    @staticmethod
-    def _range(frame: Any) -> int:
-        full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
-        return _SCALER_FULL if full else _SCALER_LIMITED
 
 
 def _is_text(stream: Any) -> bool:

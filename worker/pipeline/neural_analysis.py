@@ -18,7 +18,8 @@ from worker.inference.types import ModelRunner
 from worker.media.planes import Planes, PlanesPool
 from worker.media.video import Stamp, VideoReader
 from worker.model_choice import all_of
-from worker.pipeline.analysis import AnalysisSummary, AnalysisWriter, Form
+from worker.pipeline.analysed import AnalysisSummary, Form
+from worker.pipeline.analysis import AnalysisWriter
 from worker.pipeline.photo_analysis import SMALLEST_TOLD, Report, Seen, read_photo, write_photo
 from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.video_analysis import Record, container_of

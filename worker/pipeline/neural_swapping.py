@@ -32,7 +32,8 @@ from worker.faces.types import MIN_FACE_PIXELS, FaceError, Floats, Frame, Rgb
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner, Pending
 from worker.media.planes import Box, Planes
-from worker.pipeline.analysis import Analysis, FrameFace
+from worker.pipeline.analysed import FrameFace
+from worker.pipeline.analysis import Analysis
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.masking import FaceMask, MaskStep, PendingMask
 from worker.pipeline.segments import TrackFacts

@@ -17,7 +17,8 @@ from worker.faces.analyse import analyse_image
 from worker.faces.types import ModelRunner
 from worker.media import image
 from worker.media.magic import HEAD_BYTES, sniff
-from worker.pipeline.analysis import MESH, AnalysedFrame, AnalysisSummary, AnalysisWriter, Form, FrameFace, Track
+from worker.pipeline.analysed import MESH, AnalysedFrame, AnalysisSummary, Form, FrameFace, Track
+from worker.pipeline.analysis import AnalysisWriter
 
 SMALLEST_TOLD: Final = 24  # pixels
 

@@ -16,7 +16,7 @@ from worker.faces.swap import MeshSwapper, SwapOptions
 from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner
 from worker.model_choice import MESH
-from worker.pipeline.analysis import FrameFace
+from worker.pipeline.analysed import FrameFace
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.neural_swapping import PendingEnhancement, load_identities, track_swapper
 from worker.pipeline.reports import quality_record

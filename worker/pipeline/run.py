@@ -6,7 +6,6 @@ import base64
 import glob
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,9 +21,11 @@ from worker.media.client import identify
 from worker.media.errors import ChildError, MediaError
 from worker.media.sandbox import Child, Limits, call
 from worker.model_choice import MESH, converter_of
-from worker.pipeline.analysis import Analysis, AnalysisError, AnalysisSummary
+from worker.pipeline.analysed import AnalysisError, AnalysisSummary
+from worker.pipeline.analysis import Analysis
 from worker.pipeline.devices import granted
 from worker.pipeline.errors import PipelineError
+from worker.pipeline.progress import Follower, Progress
 from worker.pipeline.segments import Part, Segment
 from worker.pipeline.warm import compiled_code
 from worker.spec import JobSpec
@@ -37,27 +38,6 @@ _ANALYSIS_SECONDS: Final = 3 * 3600.0
 _SEGMENT_SECONDS: Final = 3600.0
 _JOIN_SECONDS: Final = 3600.0
 _SPARE_BYTES: Final = 64 << 20
-# Share of the whole that each stage ends at. Videos spend nearly all of it in the last.
-_PHOTO_STAGES: Final = {
-    "prepare": 0.3,
-    "decode": 0.4,
-    "detect": 0.9,
-    "swap": 0.6,
-    "upscale": 0.7,
-    "mark": 0.75,
-    "judge": 0.9,
-}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: `fraction` 0..1 never falls; `eta_seconds` is None until it can be told."""
-
-    fraction: float
-    stage: str
-    frames_done: int
-    frames_total: int | None
-    eta_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -263,34 +243,6 @@ def join_job(
         return _result(spec, reply)
 
 
-class _Follower:
-    """Turns the child's messages into `Progress`."""
-
-    def __init__(self, progress: Callable[[Progress], None] | None) -> None:
-        self._progress = progress
-        self._fraction = 0.0
-        self._begin: float | None = None
-        self._first_done = 0
-
-    def __call__(self, message: Mapping[str, Any]) -> None:
-        if self._progress is None or "stage" not in message:
-            return
-        stage, done, total = str(message["stage"]), int(message["done"]), message["total"]
-        eta = None
-        if total and total > 1:
-            now = time.monotonic()
-            if self._begin is None:
-                self._begin, self._first_done = now, done
-            made = done - self._first_done
-            if made > 0:
-                eta = (now - self._begin) / made * max(0, total - done)
-            fraction = min(1.0, done / total)
-        else:
-            fraction = 1.0 if total == 1 and done == 1 else _PHOTO_STAGES.get(stage, 0.0) if total else 0.0
-        self._fraction = max(self._fraction, fraction)
-        self._progress(Progress(self._fraction, stage, done, total, eta))
-
-
 def _call(
     target: str,
     payload: Mapping[str, Any],
@@ -311,7 +263,7 @@ def _call(
             fds=[] if fd is None else [fd],
             limits=limits,
             timeout=timeout,
-            on_message=_Follower(progress),
+            on_message=Follower(progress),
             should_stop=should_stop,
             reads=reads,
             writes=writes,

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from worker.inference.packages import sha256_of
 from worker.media.errors import MediaError
 from worker.media.window import Window
-from worker.pipeline.analysis import Analysis, AnalysisError
+from worker.pipeline.analysed import AnalysisError
+from worker.pipeline.analysis import Analysis
 from worker.pipeline.errors import PipelineError
 from worker.spec import JobSpec
 

@@ -16,7 +16,8 @@ import numpy as np
 from worker.faces.detect import intersection
 from worker.faces.persons import UNSURE
 from worker.faces.smooth import OneEuro
-from worker.pipeline.analysis import AnalysedFrame, Analysis, FrameFace
+from worker.pipeline.analysed import AnalysedFrame, FrameFace
+from worker.pipeline.analysis import Analysis
 from worker.pipeline.segments import shot_start
 
 _GAP_SECONDS: Final = 0.2

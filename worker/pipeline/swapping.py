@@ -19,7 +19,8 @@ from worker.faces.quality import Quality, judge
 from worker.faces.swap import MeshSwapper, SourceFace, SwapOptions
 from worker.faces.types import FaceError, ModelRunner, Pose
 from worker.media.planes import Box, Planes
-from worker.pipeline.analysis import Analysis, FrameFace
+from worker.pipeline.analysed import FrameFace
+from worker.pipeline.analysis import Analysis
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.reports import quality_record
 from worker.pipeline.segments import TrackFacts

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from worker.faces.neural.points import yaw_of
 from worker.faces.persons import UNSURE
 from worker.faces.track import TrackedFace
-from worker.pipeline.analysis import Track
+from worker.pipeline.analysed import Track
 
 
 @dataclass

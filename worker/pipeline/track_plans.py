@@ -9,7 +9,8 @@ from worker.inference.registry import ModelSet
 from worker.inference.types import ModelRunner
 from worker.media.planes import Planes
 from worker.model_choice import MESH
-from worker.pipeline.analysis import Analysis, FrameFace
+from worker.pipeline.analysed import FrameFace
+from worker.pipeline.analysis import Analysis
 from worker.pipeline.neural_swapping import load_identities, plan_neural_swaps
 from worker.pipeline.segments import TrackFacts
 from worker.pipeline.sources import load_sources

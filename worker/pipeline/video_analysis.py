@@ -17,7 +17,8 @@ from worker.media.entries import check_sound
 from worker.media.magic import HEAD_BYTES, sniff
 from worker.media.planes import Planes, PlanesPool
 from worker.media.video import Stamp, VideoReader
-from worker.pipeline.analysis import MESH, AnalysedFrame, AnalysisSummary, AnalysisWriter, Form, FrameFace
+from worker.pipeline.analysed import MESH, AnalysedFrame, AnalysisSummary, Form, FrameFace
+from worker.pipeline.analysis import AnalysisWriter
 from worker.pipeline.photo_analysis import Report
 from worker.pipeline.stages import Stage, Stages
 from worker.pipeline.track_book import TrackBook

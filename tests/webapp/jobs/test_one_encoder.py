@@ -16,7 +16,8 @@ from webapp.jobs.models import Job
 from worker import rendering
 from worker.inference.registry import BUILTIN
 from worker.media.errors import MediaError
-from worker.pipeline.analysis import AnalysedFrame, AnalysisSummary, AnalysisWriter
+from worker.pipeline.analysed import AnalysedFrame, AnalysisSummary
+from worker.pipeline.analysis import AnalysisWriter
 from worker.spec import JobSpec, SourcePhoto, Swap
 
 pytestmark = pytest.mark.django_db

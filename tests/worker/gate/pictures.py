@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from worker.faces.align import five_points
 from worker.faces.landmarks import box_of
 from worker.media import image
-from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, FrameFace
+from worker.pipeline.analysed import AnalysedFrame, AnalysisSummary, FrameFace
+from worker.pipeline.analysis import Analysis, AnalysisWriter
 
 Rgb = NDArray[np.uint8]
 Points = NDArray[np.float32]

@@ -31,7 +31,7 @@ from worker.gate.packs.pack_store import Evaluation, PackStore, Standing
 from worker.inference import packs
 from worker.inference.registry import BUILTIN
 from worker.inference.sessions import LocalRunner
-from worker.pipeline.analysis import Track
+from worker.pipeline.analysed import Track
 
 TRACK = Track(0, 0.0, 0.0, 1, 0, 0.0, (0.0, 0.0, 90.0, 90.0), 90.0, 0.0, None)
 # Half of a logit: p = sigmoid(0.5 * logit(raw)); so a graph's logit of 2 is p = 0.731.

@@ -16,7 +16,7 @@ from worker.gate import policy, profiles, signals
 from worker.gate.looks import face_list
 from worker.gate.looks.face_list import FaceList, chance, pack, turned
 from worker.inference import registry
-from worker.pipeline.analysis import AnalysisSummary, Track
+from worker.pipeline.analysed import AnalysisSummary, Track
 
 KEY = bytes(range(32))
 

@@ -9,7 +9,8 @@ import pytest
 
 from worker.gate.measure import Chosen, Confirmed, Pair, measure_job
 from worker.gate.signals import Signal
-from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, FrameFace, Track
+from worker.pipeline.analysed import AnalysedFrame, AnalysisSummary, FrameFace, Track
+from worker.pipeline.analysis import Analysis, AnalysisWriter
 
 BOX = (10.0, 10.0, 90.0, 90.0)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from worker.gate.looks.looking import Spread
 from worker.gate.looks.sampling import brief, open_times, samples, step_of
 from worker.gate.upload import Upload
-from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, FrameFace, Track
+from worker.pipeline.analysed import AnalysedFrame, AnalysisSummary, FrameFace, Track
+from worker.pipeline.analysis import Analysis, AnalysisWriter
 
 TIMES = st.lists(st.floats(0.5, 29.5), max_size=30).map(sorted)
 

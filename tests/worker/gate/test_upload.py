@@ -19,7 +19,7 @@ from worker.gate.looks.own_mark import MarkLook
 from worker.gate.looks.sampling import samples
 from worker.gate.upload import Upload
 from worker.media import client
-from worker.pipeline.analysis import Track
+from worker.pipeline.analysed import Track
 
 
 class Listed:

@@ -13,6 +13,7 @@ from onnx import TensorProto, numpy_helper
 from tests.worker.inference import lowering
 from worker.inference import accuracy, precision, proof, quantise, registry, samples
 from worker.inference.client import connect
+from worker.inference.opening import Opener
 from worker.inference.quantise import QuantiseError, SampleSet
 from worker.inference.sessions import LocalRunner
 from worker.inference.types import ModelError
@@ -241,13 +242,13 @@ def test_a_record_does_not_serve_for_another_version_of_the_model(folder, card, 
 def test_a_session_is_opened_under_the_hash_of_its_own_bytes(folder, card, monkeypatch):
     outcome = lower(folder, card)
     asked: list[tuple[str, str]] = []
-    prove = LocalRunner._prove
+    open_on_cpu = Opener._open_on_cpu
 
-    def noting(self, card, data, device):
+    def noting(self, card, data):
         asked.append((card.sha256, hashlib.sha256(data).hexdigest()))
-        return prove(self, card, data, device)
+        return open_on_cpu(self, card, data)
 
-    monkeypatch.setattr(LocalRunner, "_prove", noting)
+    monkeypatch.setattr(Opener, "_open_on_cpu", noting)
     assert opened(folder) == "fp16"
     assert asked == [(outcome.record.file_sha256, outcome.record.file_sha256)]
 

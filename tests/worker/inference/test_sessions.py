@@ -277,8 +277,8 @@ def test_a_provider_policy_is_read_from_its_setting():
     assert ProviderPolicy.parse("prefer:tensorrt, cuda") == ProviderPolicy("prefer", ("tensorrt", "cuda"))
 
 
-def test_only_the_sessions_module_names_a_provider():
+def test_only_one_module_names_a_provider():
     repository = Path(__file__).parents[3]
     rooms = [repository / name for name in ("worker", "webapp", "watermark", "consent")]
     naming = {path.name for room in rooms for path in room.rglob("*.py") if "ExecutionProvider" in path.read_text()}
-    assert naming == {"sessions.py"}
+    assert naming == {"opening.py"}

@@ -11,16 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.pipeline.analysis import (
-    AnalysedFrame,
-    Analysis,
-    AnalysisError,
-    AnalysisSummary,
-    AnalysisWriter,
-    Form,
-    FrameFace,
-    Track,
-)
+from worker.pipeline.analysed import AnalysedFrame, AnalysisError, AnalysisSummary, Form, FrameFace, Track
+from worker.pipeline.analysis import Analysis, AnalysisWriter
 
 
 def _frames(count: int) -> list[AnalysedFrame]:

@@ -22,7 +22,7 @@ from worker.inference.sessions import LocalRunner
 from worker.inference.types import ModelError
 from worker.media.planes import Planes
 from worker.model_choice import ModelsMissingError
-from worker.pipeline.analysis import FrameFace
+from worker.pipeline.analysed import FrameFace
 from worker.pipeline.neural_swapping import NeuralTrackSwapper
 from worker.spec import MASK_REGIONS, Masking
 

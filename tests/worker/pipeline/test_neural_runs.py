@@ -24,7 +24,8 @@ from worker.inference.store import ModelStore
 from worker.inference.types import ModelError
 from worker.media import client
 from worker.pipeline import video
-from worker.pipeline.analysis import Analysis, Form
+from worker.pipeline.analysed import Form
+from worker.pipeline.analysis import Analysis
 from worker.pipeline.chosen_models import with_models
 from worker.pipeline.run import JobResult, analyse, join_job, run_job, segment_worker
 from worker.pipeline.segments import Namer, Part, Segment, plan

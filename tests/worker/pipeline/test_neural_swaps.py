@@ -28,7 +28,8 @@ from worker.inference.sessions import LocalRunner
 from worker.inference.types import Done, ModelError
 from worker.media.planes import Planes
 from worker.media.sample_clip import make_clip
-from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, Form, FrameFace
+from worker.pipeline.analysed import AnalysedFrame, AnalysisSummary, Form, FrameFace
+from worker.pipeline.analysis import Analysis, AnalysisWriter
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.neural_analysis import analyse_neural, analyse_photo_neural, analyse_video_neural
 from worker.pipeline.neural_swapping import NeuralTrackSwapper, load_identities, plan_neural_swaps

@@ -30,7 +30,8 @@ from worker.media import client
 from worker.media.errors import MediaError
 from worker.media.planes import Planes
 from worker.media.sample_clip import make_clip
-from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisWriter, FrameFace
+from worker.pipeline.analysed import AnalysedFrame, FrameFace
+from worker.pipeline.analysis import Analysis, AnalysisWriter
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.overlay import PlanarLabel
 from worker.pipeline.run import analyse, run_job

@@ -20,7 +20,8 @@ from worker.inference.client import connect
 from worker.media.errors import MediaError
 from worker.media.sample_clip import make_clip
 from worker.pipeline import segment_renderer, video
-from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter
+from worker.pipeline.analysed import AnalysedFrame, AnalysisSummary
+from worker.pipeline.analysis import Analysis, AnalysisWriter
 from worker.pipeline.errors import PipelineError
 from worker.pipeline.run import analyse, join_job, run_job, segment_worker
 from worker.pipeline.segments import MOST_FRAMES, RUN_IN, Namer, Part, Segment, plan, run_in_start

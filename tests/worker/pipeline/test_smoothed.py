@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from worker.faces.persons import UNSURE
-from worker.pipeline.analysis import AnalysedFrame, Analysis, AnalysisSummary, AnalysisWriter, FrameFace, Track
+from worker.pipeline.analysed import AnalysedFrame, AnalysisSummary, FrameFace, Track
+from worker.pipeline.analysis import Analysis, AnalysisWriter
 from worker.pipeline.smoothed import Seen, SmoothedFaces
 
 FPS = 25

@@ -26,7 +26,7 @@ from worker.gate.signals import Signal
 from worker.inference.registry import ModelCard
 from worker.inference.types import ModelRunner
 from worker.limits import AGE_CHALLENGE, AGE_REJECT, MIN_FACE_PIXELS
-from worker.pipeline.analysis import Track
+from worker.pipeline.analysed import Track
 
 KIND: Final = "age"
 CROP: Final = 1.2  # times the longer side of the face's box

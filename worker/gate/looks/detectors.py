@@ -24,7 +24,7 @@ from worker.gate.packs.pack_store import Standing
 from worker.gate.signals import Signal
 from worker.inference.packs import Pack
 from worker.inference.types import ModelError, ModelRunner
-from worker.pipeline.analysis import Track
+from worker.pipeline.analysed import Track
 
 MOST_OF_TRACK: Final = 48
 UNCALIBRATED: Final = 0.5  # the threshold shown for shares and runs where no calibration set one

@@ -13,7 +13,7 @@ from worker.gate import signals
 from worker.gate.looks.sampling import Sample
 from worker.gate.signals import Signal
 from worker.inference.types import ModelError, ModelRunner
-from worker.pipeline.analysis import Track
+from worker.pipeline.analysed import Track
 
 log = logging.getLogger(__name__)
 

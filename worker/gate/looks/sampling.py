@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from worker.gate.upload import Upload
 from worker.media import client
-from worker.pipeline.analysis import AnalysedFrame, Analysis, Track
+from worker.pipeline.analysed import AnalysedFrame, Track
+from worker.pipeline.analysis import Analysis
 
 STEP: Final = 1.0  # seconds between two pictures of a video
 LEAST_PICTURES: Final = 20  # of a short video, where detectors look: enough for their 16 faces

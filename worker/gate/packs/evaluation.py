@@ -28,7 +28,8 @@ from worker.inference.types import ModelRunner
 from worker.media import client
 from worker.media.errors import MediaError
 from worker.pipeline import run as pipeline
-from worker.pipeline.analysis import Analysis, Track
+from worker.pipeline.analysed import Track
+from worker.pipeline.analysis import Analysis
 
 BONA_FIDE: Final = "bona_fide"
 ATTACK: Final = "attack"
