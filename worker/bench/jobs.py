@@ -13,7 +13,7 @@ from typing import Any, Final
 from watermark.keys import derive_mark_key
 from watermark.pattern import derive
 from watermark.payload import new_mark_id
-from worker.bench.meter import Meter, Reading, peak_bytes
+from worker.bench.meter import Meter, Reading, forget_peak, peak_bytes
 from worker.inference.client import connect
 from worker.inference.endpoint import owner
 from worker.inference.registry import BUILTIN, ModelSet
@@ -31,7 +31,7 @@ class NoFaceError(ValueError):
 class Cost:
     """What one pass (an analysis, a job) took. `inference` is processor time inside models, in the engine, in seconds;
     `items` counts what each model ran; `stages` are seconds of each stage's own thread; `peak` is the largest resident
-    set of the media child, `engine_peak` that of the engine so far, in bytes. Models ran on `devices`, which were
+    set of the media child, `engine_peak` that of the engine meanwhile, in bytes. Models ran on `devices`, which were
     `busy` for so many seconds. `codecs` is what decoders and encoders took, where they ran."""
 
     frames: int
@@ -106,6 +106,11 @@ class Measured:
         """The two passes together."""
         return self.analysis.plus(self.job)
 
+    @property
+    def memory(self) -> int:
+        """The largest resident sets of media child and engine together in one of the passes, in bytes."""
+        return max(one.peak + one.engine_peak for one in (self.analysis, self.job))
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -175,6 +180,9 @@ class _Account:
     def __init__(self, engine: Path) -> None:
         self._engine = engine
         self._before = _asked(engine)
+        pid = owner(engine)
+        if pid is not None:
+            forget_peak(pid)
         self._meter = Meter(engine)
 
     def cost(self, frames: int, stages: Mapping[str, float], peak: int, codecs: float) -> Cost:

@@ -96,8 +96,13 @@ def process_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)  # the clock's number as clock_getcpuclockid(3) makes it
 
 
+def forget_peak(pid: int) -> None:
+    """Let `peak_bytes` of a process begin anew (proc(5), clear_refs). Raises OSError if it is gone."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def peak_bytes(pid: int) -> int:
-    """The largest resident set of a process so far (`VmHWM`, proc(5)). Raises OSError if it is gone."""
+    """The largest resident set of a process (`VmHWM`, proc(5)) since `forget_peak`. Raises OSError if it is gone."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

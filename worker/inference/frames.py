@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import logging
 import threading
+import time
 from typing import Any, Final
 
 import numpy as np
@@ -42,20 +43,23 @@ class FramePool:
     """The frames of one loaded model. Thread-safe."""
 
     def __init__(self, contract: ModelContract, *, kept: int, outputs: bool, pinned: bool) -> None:
-        """`kept` frames at most lie ready: as many as the threads that run the model, for each holds one at a time.
+        """`kept` frames at most lie ready: as many as batches of the model are in flight at once.
 
-        More would be memory that only grows: in a long film each of them meets the largest batch in the end.
+        The frame of a batch whose results are being handed out is one more, now and then. To keep that too would be
+        memory that only grows: in a long film each frame meets the largest batch in the end.
         """
         self._contract = contract
         self._kept = kept
         self._outputs = outputs
         self._pinned = pinned
         self._free: list[BatchFrame] = []
+        self._last_use = time.monotonic()
         self._lock = threading.Lock()
 
     def take(self, size: int) -> BatchFrame:
         """A frame for at least `size` items."""
         with self._lock:
+            self._last_use = time.monotonic()
             for index, frame in enumerate(self._free):
                 if frame.capacity >= size:
                     return self._free.pop(index)
@@ -68,6 +72,14 @@ class FramePool:
             self._free.append(frame)
             self._free.sort(key=lambda kept: kept.capacity)
             del self._free[: -self._kept]
+
+    def let_go(self, unused_for: float) -> bool:
+        """Free what lies ready, if no frame was taken for so many seconds; whether there was anything."""
+        with self._lock:
+            idle = bool(self._free) and time.monotonic() - self._last_use >= unused_for
+            if idle:
+                self._free = []
+        return idle
 
 
 class _Pin:

@@ -25,6 +25,7 @@ from worker.inference.frames import BatchFrame, FramePool
 from worker.inference.lane import LaneShape
 from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelError, OutOfMemoryError
+from worker.memory import give_back
 
 DEVICE: Final = "pretend"
 _SEEN: Final = 16  # numbers of an item from which its made-up outputs follow
@@ -109,9 +110,7 @@ class PretendDevice:
             raise ModelError("model_missing", f"The table of the pretend device has no model {model!r} and no default.")
         with self._lock:
             if model not in self._pools:
-                self._pools[model] = FramePool(
-                    card.contract, kept=self.lane(DEVICE).threads, outputs=True, pinned=False
-                )
+                self._pools[model] = FramePool(card.contract, kept=self.lane(DEVICE).width, outputs=True, pinned=False)
         return LoadedModel(model, DEVICE, 0, 0.0)
 
     def loaded(self) -> list[LoadedModel]:
@@ -121,6 +120,11 @@ class PretendDevice:
     def evict(self, unused_for: float) -> list[str]:
         """Nothing is held that would have to be freed."""
         return []
+
+    def let_go(self, unused_for: float) -> None:
+        """As of real models: the memory of batches is real here too."""
+        if sum(pool.let_go(unused_for) for pool in list(self._pools.values())):
+            give_back()
 
     def frame(self, model: str, size: int) -> BatchFrame:
         """See `Executor.frame`."""

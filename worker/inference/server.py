@@ -35,6 +35,7 @@ FRAME_SECONDS: Final = 30.0  # a begun frame must end, and an answer must be tak
 MAX_LOGGED_FAILURES: Final = 5  # of one client, which could else fill the disk with them
 PIPELINED_FOR: Final = 64  # runs of a client that once handed in a second one before it had the first
 UNLOAD_SECONDS: Final = 1800.0
+IDLE_SECONDS: Final = 60.0  # without a batch, after which the memory of a model's batches is given back
 DRAIN_SECONDS: Final = 10.0  # runs that are open when the engine is told to stop may take this long
 _NO_WAIT: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)  # added once: these are enumerations, which is slow
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -46,6 +47,8 @@ class _Models(Executor, Protocol):
     def loaded(self) -> list[LoadedModel]: ...
 
     def evict(self, unused_for: float) -> list[str]: ...
+
+    def let_go(self, unused_for: float) -> None: ...
 
 
 class Engine:
@@ -66,8 +69,9 @@ class Engine:
         return layout
 
     def evict(self, unused_for: float) -> None:
-        """Free models that were not used for so many seconds."""
+        """Free models that were not used for so many seconds, and the memory of batches long before."""
         self._executor.evict(unused_for)
+        self._executor.let_go(IDLE_SECONDS)
 
     def status(self, clients: int) -> dict[str, Any]:
         """As `EngineClient.status` gives it."""
@@ -293,10 +297,11 @@ class Server:
         threading.Thread(target=client.serve, name=f"client-{number}", daemon=True).start()
 
     def _seconds_to_wait(self) -> float:
-        """Until models may have to be freed, or the engine to end; a client that comes or leaves ends the wait."""
+        """Until something may have to be freed, or the engine to end; a client that comes or leaves ends the wait."""
+        soon = min(self._unload_after, IDLE_SECONDS) / 4
         if self._idle_exit is None or self._clients:
-            return self._unload_after / 4
-        return min(self._unload_after / 4, max(0.0, self._last_use + self._idle_exit - time.monotonic()))
+            return soon
+        return min(soon, max(0.0, self._last_use + self._idle_exit - time.monotonic()))
 
     def _idle_too_long(self) -> bool:
         with self._lock:

@@ -27,6 +27,7 @@ from worker.inference.opening import DeviceUnusableError, Opener
 from worker.inference.precision import PrecisionPolicy, choose
 from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import Done, ModelError, OutOfMemoryError, Pending
+from worker.memory import give_back
 
 __all__ = ["LoadedModel", "LocalRunner", "ProviderPolicy", "is_out_of_memory", "read_verified"]
 
@@ -159,6 +160,11 @@ class LocalRunner:
             log.info("model %s unloaded, not used for %.0f s", name, unused_for)
         return names
 
+    def let_go(self, unused_for: float) -> None:
+        """Free the memory of batches of models that no batch ran through for so many seconds; they stay loaded."""
+        if sum(session.frames.let_go(unused_for) for session in list(self._sessions.values())):
+            give_back()
+
     def device(self, model: str) -> str | None:
         """See `Executor.device`."""
         session = self._sessions.get(model)
@@ -222,7 +228,7 @@ class LocalRunner:
                 "model %s on %s in %s, %d CPU nodes, %.2f s",
                 *(card.name, device, chosen.precision, fallback, loaded.load_seconds),
             )
-            kept = self.lane(device).threads
+            kept = self.lane(device).width
             return _Session(card, session, loaded, kept=kept, bind=self._bind or device != "cpu")
         raise ModelError(
             "provider_unavailable",

@@ -170,6 +170,18 @@ def test_a_model_that_nobody_used_is_freed_and_one_that_is_pinned_is_not(models_
     assert runner.run("face_mesh", noise("face_mesh"))["presence"].shape == (1, 1)
 
 
+def test_the_memory_of_batches_goes_long_before_the_model(models_dir, noise):
+    runner = LocalRunner(models_dir)
+    frame = runner.frame("face_mesh", 1)
+    runner.release("face_mesh", frame)
+    runner.let_go(3600)
+    assert runner.frame("face_mesh", 1).memory is frame.memory
+    runner.release("face_mesh", frame)
+    runner.let_go(0)
+    assert runner.frame("face_mesh", 1).memory is not frame.memory
+    assert [model.name for model in runner.loaded()] == ["face_mesh"]
+
+
 def test_a_batch_whose_model_is_freed_meanwhile_still_runs_to_its_end(models_dir, noise):
     runner = LocalRunner(models_dir)
     frame = runner.frame("face_mesh", 1)
