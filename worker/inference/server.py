@@ -68,10 +68,10 @@ class Engine:
             layout = self._layouts[model, batch] = wire.layout(self._executor.models.card(model).contract, batch)
         return layout
 
-    def evict(self, unused_for: float) -> None:
-        """Free models that were not used for so many seconds, and the memory of batches long before."""
+    def evict(self, unused_for: float, idle_for: float) -> None:
+        """Free models that were not used for `unused_for` seconds, and long before, the memory of batches."""
         self._executor.evict(unused_for)
-        self._executor.let_go(IDLE_SECONDS)
+        self._executor.let_go(idle_for)
 
     def status(self, clients: int) -> dict[str, Any]:
         """As `EngineClient.status` gives it."""
@@ -254,7 +254,8 @@ class Server:
         selector.register(self._wake_reader, selectors.EVENT_READ)
         number = 0
         while not self._stopping and not self._idle_too_long():
-            self.engine.evict(self._unload_after)
+            # A film is analysed by one client and made by the next: when none is left, the next needs other memory.
+            self.engine.evict(self._unload_after, IDLE_SECONDS if self._clients else 0.0)
             for key, _ in selector.select(self._seconds_to_wait()):
                 if key.fileobj is self._wake_reader:
                     with contextlib.suppress(BlockingIOError):
