@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from worker.media.client import probe
 from worker.model_choice import MESH
 from worker.pipeline.run import JobResult, analyse, run_job
 from worker.spec import JobSpec, SourcePhoto, Swap
+
+_REST_SECONDS: Final = 0.5
+"""After which the engine has freed what the last pass alone needed; between an analysis and a job people are asked."""
 
 
 class NoFaceError(ValueError):
@@ -182,6 +186,7 @@ class _Account:
         self._before = _asked(engine)
         pid = owner(engine)
         if pid is not None:
+            time.sleep(_REST_SECONDS)
             forget_peak(pid)
         self._meter = Meter(engine)
 

@@ -190,6 +190,7 @@ class Batcher:
             if batch is None:
                 return
             self._carry_out(batch)
+            del batch  # its client's memory must not be held until there is another
 
     def _next(self, device: str, lane: Lane) -> _Batch | None:
         """Wait until a batch of this lane is due and close it; None when the batcher is closed."""
