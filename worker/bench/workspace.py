@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,12 @@ class Workspace:
             stop_engine(self.home)
 
 
-def made_inputs(card: ModelCard, size: int) -> dict[str, NDArray[np.float32]]:
-    """Seeded numbers from 0 to 1 in the form of a model's inputs, float32 [size, *shape] by name."""
+def made_inputs(card: ModelCard, size: int) -> dict[str, NDArray[Any]]:
+    """Seeded numbers from 0 to 1 (bytes: to 255) in the form of a model's inputs, [size, *shape] by name."""
     generator = np.random.default_rng(0)
-    return {name: generator.random((size, *shape), np.float32) for name, shape in card.contract.inputs.items()}
+    made: dict[str, NDArray[Any]] = {}
+    for name, shape in card.contract.inputs.items():
+        numbers = generator.random((size, *shape), np.float32)
+        dtype = card.contract.input_type(name)
+        made[name] = numbers if dtype == numbers.dtype else (256 * numbers).astype(dtype)
+    return made

@@ -8,13 +8,14 @@ import fcntl
 import math
 import mmap
 import os
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference.wire import FLOAT_SIZE, MAX_ARENA, ProtocolError
+from worker.inference.wire import MAX_ARENA, ProtocolError
 
+_FLOAT32: Final = np.dtype(np.float32)
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -24,7 +25,7 @@ class Arena:
     def __init__(self, descriptor: int, size: int) -> None:
         self.size: Final = size
         self._memory = mmap.mmap(descriptor, size)
-        self._numbers = np.frombuffer(self._memory, np.float32, size // FLOAT_SIZE)
+        self._bytes = np.frombuffer(self._memory, np.uint8, size)
 
     @classmethod
     def create(cls, size: int) -> tuple["Arena", int]:
@@ -59,10 +60,10 @@ class Arena:
         except (OSError, ValueError) as error:
             raise ProtocolError("the arena cannot be mapped") from error
 
-    def view(self, offset: int, batch: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """float32 [batch, *shape] at an aligned byte offset, shared with the other side: it may change at any time."""
-        start = offset // FLOAT_SIZE
-        return self._numbers[start : start + batch * math.prod(shape)].reshape(batch, *shape)
+    def view(self, offset: int, batch: int, shape: tuple[int, ...], dtype: np.dtype[Any] = _FLOAT32) -> NDArray[Any]:
+        """`dtype` [batch, *shape] at an aligned byte offset, shared with the other side: it may change at any time."""
+        end = offset + dtype.itemsize * batch * math.prod(shape)
+        return self._bytes[offset:end].view(dtype).reshape(batch, *shape)
 
 
 class Allocator:

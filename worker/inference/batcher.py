@@ -375,7 +375,7 @@ class Batcher:
         return ended
 
 
-def _gather(batch: NDArray[np.float32], name: str, pieces: list[Piece]) -> None:
+def _gather(batch: NDArray[Any], name: str, pieces: list[Piece]) -> None:
     at = 0
     for piece in pieces:
         batch[at : at + piece.count] = piece.work.inputs[name][piece.start : piece.start + piece.count]

@@ -120,7 +120,8 @@ class EngineClient:
         at, run = self._until(lambda: self._begin(number, card, batch, layout))
         try:
             for name, shape in card.contract.inputs.items():
-                self._arena.view(at + layout.inputs[name], batch, shape)[:] = inputs[name]
+                place = self._arena.view(at + layout.inputs[name], batch, shape, card.contract.input_type(name))
+                place[:] = inputs[name]
         except BaseException:
             with self._state:
                 self._end(number)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.lane import LaneShape
@@ -14,8 +13,8 @@ class Frame(Protocol):
     """Memory for one batch, reused from batch to batch."""
 
     @property
-    def inputs(self) -> Mapping[str, NDArray[np.float32]]:
-        """float32 [at least n, *shape] by tensor name."""
+    def inputs(self) -> Mapping[str, NDArray[Any]]:
+        """[at least n, *shape] by tensor name, numbers of the contract's type."""
         ...
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference.registry import ModelContract
+from worker.inference.contracts import ModelContract
 
 log = logging.getLogger(__name__)
 
@@ -19,21 +19,27 @@ _CUDA_RUNTIMES: Final = ("libcudart.so.12", "libcudart.so.13", "libcudart.so")
 
 
 class BatchFrame:
-    """Inputs, and for a device that copies its results out also outputs: float32 [capacity, *shape] by name."""
+    """Inputs, and for a device that copies its results out also outputs: [capacity, *shape] by name."""
 
     def __init__(self, contract: ModelContract, capacity: int, *, outputs: bool, pinned: bool) -> None:
         self.capacity: Final = capacity
         self._pins: list[_Pin] = []
-        self.inputs: Final = {name: self._array((capacity, *s), pinned) for name, s in contract.inputs.items()}
+        self.inputs: Final = {
+            name: self._array((capacity, *shape), contract.input_type(name), pinned)
+            for name, shape in contract.inputs.items()
+        }
+        floats = np.dtype(np.float32)
         self.outputs: Final[dict[str, NDArray[np.float32]]] = (
-            {name: self._array((capacity, *s), pinned) for name, s in contract.outputs.items()} if outputs else {}
+            {name: self._array((capacity, *shape), floats, pinned) for name, shape in contract.outputs.items()}
+            if outputs
+            else {}
         )
 
-    def _array(self, shape: tuple[int, ...], pinned: bool) -> NDArray[np.float32]:
-        count = int(np.prod(shape))
-        raw = np.empty(count * 4 + _PAGE, np.uint8)
+    def _array(self, shape: tuple[int, ...], dtype: np.dtype[Any], pinned: bool) -> NDArray[Any]:
+        size = dtype.itemsize * int(np.prod(shape))
+        raw = np.empty(size + _PAGE, np.uint8)
         start = -raw.ctypes.data % _PAGE
-        array: NDArray[np.float32] = raw[start : start + count * 4].view(np.float32).reshape(shape)
+        array: NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
         if pinned:
             self._pins.append(_Pin(array))
         return array

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from worker.inference.contracts import ImageContract
 from worker.inference.onnx_graph import ADDED, GraphWriter
 
 _PREFIX: Final = f"{ADDED}graft_"
@@ -174,6 +175,26 @@ def unit_length(model: ModelProto, *, output: str) -> None:
     length = writer.apply("Sqrt", writer.apply("Add", total, writer.constant(_LEAST_SQUARE)))
     writer.apply("Div", inner, length, output=output)
     writer.write_into(model)
+
+
+def picture_from_bytes(model: ModelProto, image: ImageContract) -> None:
+    """Take the picture `image.input` as uint8; its mean and std are applied by the graph's first nodes.
+
+    The numbers are those that float32 arithmetic outside gave: (1 / (255 std)) x - mean / std, in that order.
+    """
+    value = next((one for one in model.graph.input if one.name == image.input), None)
+    if value is None or value.type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise ValueError(f"it has no float32 input {image.input}")
+    writer = GraphWriter(f"{_PREFIX}bytes_")
+    form = (3, 1, 1) if image.layout == "NCHW" else (3,)
+    scale, shift = (writer.constant(numbers.reshape(form)) for numbers in image.scaling())
+    inside = f"{_PREFIX}{image.input}"
+    for node in model.graph.node:
+        node.input[:] = [inside if name == image.input else name for name in node.input]
+    value.type.tensor_type.elem_type = TensorProto.UINT8
+    scaled = writer.apply("Mul", writer.apply("Cast", image.input, to=TensorProto.FLOAT), scale)
+    writer.apply("Add", scaled, shift, output=inside)
+    writer.write_into(model, first=True)
 
 
 EDITS: Final[Mapping[str, Callable[..., None]]] = {

@@ -50,7 +50,7 @@ def node_name(node: NodeProto) -> str:
 def halve(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
     """A copy of `model` that computes in float16, except in the nodes that `keep` names (see `node_name`).
 
-    Inputs and outputs stay float32. Weights beyond float16's range are cut to it. Raises UnsupportedGraphError.
+    Inputs and outputs stay what they are. Weights beyond float16's range are cut to it. Raises UnsupportedGraphError.
     """
     floats = _float_values(model)
     result = ModelProto()
@@ -173,7 +173,8 @@ def _float_values(model: ModelProto) -> set[str]:
     unknown = [name for node in model.graph.node for name in node.output if name and not types.get(name)]
     if unknown:
         raise UnsupportedGraphError(f"the type of the value {unknown[0]} cannot be told")
-    if lowered := _LOWERED & set(types.values()):
+    pictures = {value.name for value in model.graph.input}  # may go in as bytes
+    if lowered := _LOWERED & {kind for name, kind in types.items() if name not in pictures}:
         raise UnsupportedGraphError(f"it already holds {', '.join(TensorProto.DataType.Name(t) for t in lowered)}")
     return {name for name, kind in types.items() if kind == TensorProto.FLOAT}
 

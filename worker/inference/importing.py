@@ -1,9 +1,10 @@
 """Importing an operator's models: from a folder of published ONNX files to files that the engine runs.
 
 A file `NAME.onnx`, where NAME is one of `registry.operator_models()`, is checked against its contract, its borders are
-made float32, detectors get their decoding inside (`graft`), and a graph exported for a batch of 1 is freed where it
-then gives the same as one by one. The result is kept in a cache folder under the SHA-256 of the original, so that this
-is done once; importers take turns by a file lock, and an entry appears complete or not at all.
+made float32, detectors get their decoding and all models the scaling of their picture inside (`graft`), and a graph
+exported for a batch of 1 is freed where it then gives the same as one by one. The result is kept in a cache folder
+under the SHA-256 of the original, so that this is done once; importers take turns by a file lock, and an entry appears
+complete or not at all.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ from worker.inference.types import ModelError
 
 log = logging.getLogger(__name__)
 
-IMPORTER_VERSION: Final = 2  # part of every cache entry's name: raise it when an edit changes
+IMPORTER_VERSION: Final = 3  # part of every cache entry's name: raise it when an edit changes
 PARITY: Final = 1e-4  # of the largest value: as far as a batch may differ from its items alone
 _PARITY_BATCH: Final = 3
 _LARGE: Final = 1 << 20  # numbers in an input from which two items must do: the activations would fill the memory
@@ -169,6 +170,8 @@ def _edit(known: OperatorModel, plain: Any, scratch: Path, threads: int) -> tupl
     for edit in known.edits:
         graft.EDITS[edit.kind](model, **edit.options)
     contract = known.card.contract
+    if contract.image is not None and contract.image.as_bytes:
+        graft.picture_from_bytes(model, contract.image)
     borders.keep_only(model, contract.outputs)
     borders.set_shapes(model, contract.inputs, contract.outputs, borders.BATCH if batches else 1)
     del model.metadata_props[:]
@@ -202,14 +205,18 @@ def _same_in_batches(known: OperatorModel, plain: Any, freed: Any, scratch: Path
 def _prove(known: OperatorModel, model: Any, scratch: Path, threads: int) -> None:
     """Run the finished graph once; ValueError if it does not keep its contract."""
     contract = known.card.contract
-    results = _run(model, scratch, threads, [_noise(contract.inputs, known.card, 1)])[0]
+    noise = _noise(contract.inputs, known.card, 1)
+    for name, array in noise.items():
+        if array.dtype != contract.input_type(name):  # a picture, as bytes
+            noise[name] = np.random.default_rng(0).integers(0, 256, array.shape, np.uint8)
+    results = _run(model, scratch, threads, [noise])[0]
     for name, shape in contract.outputs.items():
         if results[name].shape != (1, *shape) or not np.isfinite(results[name]).all():
             raise ValueError(f"its output {name} is not finite with the shape [1, {', '.join(map(str, shape))}]")
 
 
 def _run(
-    model: Any, scratch: Path, threads: int, batches: list[dict[str, NDArray[np.float32]]]
+    model: Any, scratch: Path, threads: int, batches: list[dict[str, NDArray[Any]]]
 ) -> list[dict[str, NDArray[Any]]]:
     """Run a graph on the CPU, through a file: the runtime reads large ones without a second copy in memory."""
     import onnx
@@ -223,11 +230,11 @@ def _run(
     return [dict(zip(names, session.run(names, inputs), strict=True)) for inputs in batches]
 
 
-def _noise(shapes: Mapping[str, tuple[int, ...]], card: ModelCard, batch: int) -> dict[str, NDArray[np.float32]]:
-    """Seeded inputs in the model's range: pixels for pictures, a vector of length 1 for the rest."""
+def _noise(shapes: Mapping[str, tuple[int, ...]], card: ModelCard, batch: int) -> dict[str, NDArray[Any]]:
+    """Seeded float32 inputs in the model's range: pixels for pictures, a vector of length 1 for the rest."""
     generator = np.random.default_rng(IMPORTER_VERSION)
     pictures = {image.input: image for image in (card.contract.image, card.contract.source) if image is not None}
-    inputs = {}
+    inputs: dict[str, NDArray[Any]] = {}
     for name, shape in shapes.items():
         if (image := pictures.get(name)) is not None:
             form = (3, 1, 1) if image.layout == "NCHW" else (3,)

@@ -164,9 +164,10 @@ def _shape_profile(card: ModelCard) -> dict[str, str]:
 
 def _prove_outputs(card: ModelCard, session: onnxruntime.InferenceSession) -> None:
     """Run once on zeros; DeviceUnusableError unless the outputs are finite and of the contract's shape."""
-    zeros = {name: np.zeros((1, *shape), np.float32) for name, shape in card.contract.inputs.items()}
-    results = session.run(list(card.contract.outputs), zeros)
-    for (name, shape), array in zip(card.contract.outputs.items(), results, strict=True):
+    contract = card.contract
+    zeros = {name: np.zeros((1, *shape), contract.input_type(name)) for name, shape in contract.inputs.items()}
+    results = session.run(list(contract.outputs), zeros)
+    for (name, shape), array in zip(contract.outputs.items(), results, strict=True):
         if array.shape != (1, *shape) or not np.isfinite(array).all():
             raise DeviceUnusableError(f"output {name} of the test run is not finite with shape [1, {shape}]")
 

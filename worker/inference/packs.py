@@ -15,8 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
+from worker.inference.contracts import ImageContract, ModelContract
 from worker.inference.packages import sha256_of
-from worker.inference.registry import ImageContract, ModelCard, ModelContract, ModelSet
+from worker.inference.registry import ModelCard, ModelSet
 from worker.inference.types import ModelError
 
 Kind = Literal["face_forgery", "ai_image", "nsfw"]

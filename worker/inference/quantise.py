@@ -1,7 +1,7 @@
 """Making a model's file in lower precision, and trying it before anybody may use it.
 
 float16 by `halving`; int8 by ONNX Runtime's static quantisation in QDQ form, weights per channel, ranges of values from
-calibration samples. The border of both stays float32. Only set-up imports this (it needs onnx); a running engine needs
+calibration samples. The border of both stays as it is. Only set-up imports this (it needs onnx); a running engine needs
 `precision` alone.
 """
 

@@ -7,14 +7,14 @@ exports take and give; their files lie in a folder that is named explicitly, and
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
+from worker.inference.contracts import ImageContract, ModelContract
 from worker.inference.types import ModelError
 from worker.model_choice import ModelsMissingError, NeuralSet, neural_set, operator_entries, registry_data
 
@@ -50,51 +50,6 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
-class ImageContract:
-    """How a picture becomes a model's tensor, and how an output tensor becomes a picture again.
-
-    The tensor `input` is a square of `side` pixels, `(x - mean) / std` per colour of pixels scaled to 0..1, in the
-    order of `colours` and `layout`. `framing` says what the square shows: "letterbox" the whole picture from the top
-    left corner, the rest black; "centred" the same from the middle; "box" the face's box, its longer side `share` of
-    the square's; "swapped" what the square of the swap shows; "tile" a part of the picture; else the name of an
-    alignment template. `output` is the tensor that holds a picture of the same form, "" if none does (an upscaler's is
-    larger); `output_range` are the values of its black and white.
-    """
-
-    input: str
-    side: int
-    framing: str
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
-    colours: Literal["RGB", "BGR"] = "RGB"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    share: float = 1.0
-    output: str = ""
-    output_range: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class ModelContract:
-    """What a model takes and gives: float32 shapes by tensor name without the batch axis, and their meaning.
-
-    `image` is set for operator models. `identity` is the name of the model whose embedding says who a swapper's donor
-    is; "" for all others. What goes into the input `source` of a swapper is that embedding scaled to length 1, or what
-    the model `converter` makes of it unscaled, or the donor's photo where `source` says how that goes in. `adapter`
-    says which of a role's classes reads the model; "" the usual one.
-    """
-
-    inputs: Mapping[str, tuple[int, ...]]
-    outputs: Mapping[str, tuple[int, ...]]
-    pixels: str
-    meaning: str
-    image: ImageContract | None = None
-    identity: str = ""
-    converter: str = ""
-    source: ImageContract | None = None
-    adapter: str = ""
-
-
-@dataclass(frozen=True)
 class OneToMany:
     """How well a face model finds one among many: the distance that counts as the same, and where it was measured."""
 
@@ -109,8 +64,8 @@ class ModelCard:
 
     `one_to_many` is set only for a face model whose threshold was measured for a search in a list; the built-in
     descriptor's was not, so its hits decide nothing by themselves. `batches` is False for a graph that can only be run
-    on one item. `precision` is that of the weights; tensors at the border are always float32. `original` is the
-    SHA-256 of the operator's own file before it was imported, "" for a built-in model.
+    on one item. `precision` is that of the weights; the contract says that of the tensors at the border. `original` is
+    the SHA-256 of the operator's own file before it was imported, "" for a built-in model.
     """
 
     name: str
@@ -289,10 +244,11 @@ def check_inputs(card: ModelCard, inputs: Mapping[str, NDArray[Any]]) -> int:
     batches = set()
     for name, shape in contract.items():
         array = inputs[name]
-        if array.dtype != np.float32 or array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        dtype = card.contract.input_type(name)
+        if array.dtype != dtype or array.shape[1:] != shape or array.ndim != len(shape) + 1:
             raise ModelError(
                 "input_invalid",
-                f"Input {name} of {card.name} must be float32 [N, {', '.join(map(str, shape))}], "
+                f"Input {name} of {card.name} must be {dtype} [N, {', '.join(map(str, shape))}], "
                 f"not {array.dtype} {list(array.shape)}.",
             )
         batches.add(array.shape[0])
@@ -367,7 +323,7 @@ def _read_operator_models() -> Mapping[str, OperatorModel]:
     return MappingProxyType(
         {
             name: OperatorModel(
-                card=card_of(name, entry),
+                card=_taking_bytes(card_of(name, entry)),
                 inputs=_shapes(entry["file"]["inputs"]),
                 outputs=_shapes(entry["file"]["outputs"]),
                 edits=tuple(
@@ -381,6 +337,14 @@ def _read_operator_models() -> Mapping[str, OperatorModel]:
             for name, entry in entries.items()
         }
     )
+
+
+def _taking_bytes(card: ModelCard) -> ModelCard:
+    """The card of the imported file, whose picture goes in as bytes."""
+    image = card.contract.image
+    if image is None:
+        return card
+    return replace(card, contract=replace(card.contract, image=replace(image, as_bytes=True)))
 
 
 def _image(entry: Mapping[str, Any] | None) -> ImageContract | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Inputs = Mapping[str, NDArray[Any]]
-"""float32 arrays by input name; the first axis counts the samples and is the same for all."""
+"""Arrays by input name, as the model takes them; the first axis counts the samples and is the same for all."""
 
 
 def count(inputs: Inputs) -> int:

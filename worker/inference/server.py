@@ -168,12 +168,16 @@ class _Client:
         if self._open > wire.MAX_OPEN:
             raise ProtocolError(f"more than {wire.MAX_OPEN} open runs")
         contract, batch, at = card.contract, request.batch, request.at
+        inputs = {
+            name: arena.view(at + layout.inputs[name], batch, shape, contract.input_type(name))
+            for name, shape in contract.inputs.items()
+        }
         work = Work(
             client=self,
             service=self._service,
             model=request.model,
             count=batch,
-            inputs={name: arena.view(at + layout.inputs[name], batch, s) for name, s in contract.inputs.items()},
+            inputs=inputs,
             outputs={name: arena.view(at + layout.outputs[name], batch, s) for name, s in contract.outputs.items()},
             done=functools.partial(self._ended, request.id),
         )

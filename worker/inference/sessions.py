@@ -78,7 +78,7 @@ class _Session:
         outputs = {name: array[:size] for name, array in frame.outputs.items()}
         binding = self._session.io_binding()
         for name, array in inputs.items():
-            binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         with _typed_errors(self._card.name):
@@ -255,7 +255,7 @@ class BoundFrame:
     memory: BatchFrame
 
     @property
-    def inputs(self) -> Mapping[str, NDArray[np.float32]]:
+    def inputs(self) -> Mapping[str, NDArray[Any]]:
         """See `executor.Frame`."""
         return self.memory.inputs
 

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.inference.registry import MAX_BATCH, ModelContract
+from worker.inference.contracts import ModelContract
+from worker.inference.registry import MAX_BATCH
 from worker.inference.types import Service
 
 MAX_HEADER: Final = 16 * 1024  # bytes of a request
@@ -123,8 +124,9 @@ def layout(contract: ModelContract, batch: int) -> Layout:
     for shapes in (contract.inputs, contract.outputs):
         places.append({})
         for name, shape in shapes.items():
+            size = contract.input_type(name).itemsize if shapes is contract.inputs else FLOAT_SIZE
             places[-1][name] = end
-            end += -(-tensor_bytes(shape, batch) // ALIGNMENT) * ALIGNMENT
+            end += -(-tensor_bytes(shape, batch, size) // ALIGNMENT) * ALIGNMENT
     return Layout(places[0], places[1], end)
 
 
@@ -134,9 +136,9 @@ def check_place(request: RunRequest, size: int, arena_size: int) -> None:
         raise ProtocolError("the place of the tensors is not aligned or not inside the arena")
 
 
-def tensor_bytes(shape: tuple[int, ...], batch: int) -> int:
-    """Bytes of a float32 tensor with this contract shape and batch size."""
-    return FLOAT_SIZE * batch * math.prod(shape)
+def tensor_bytes(shape: tuple[int, ...], batch: int, size: int = FLOAT_SIZE) -> int:
+    """Bytes of a tensor with this contract shape and batch size whose numbers take `size` bytes, by default float32."""
+    return size * batch * math.prod(shape)
 
 
 def encode_frame(header: Mapping[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ Plain data without threads or a clock; the batcher holds its lock round every ca
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from worker.inference.types import ModelError, Service
 
 @dataclass(eq=False)
 class Work:
-    """One request: views float32 [count, *shape] by tensor name, which somebody else may change at any time.
+    """One request: views [count, *shape] by tensor name, which somebody else may change at any time.
 
     `done` is called once, from any thread, with None or what went wrong; the outputs are in place by then.
     """
@@ -25,7 +26,7 @@ class Work:
     service: Service
     model: str
     count: int
-    inputs: Mapping[str, NDArray[np.float32]]
+    inputs: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[np.float32]]
     done: Callable[[ModelError | None], None]
     came: float = 0.0

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from tests.worker import neural_graphs as graphs
+from tests.worker import tensors
 from worker.faces.neural import filters
 from worker.faces.neural.filters import ContentFilter, vote
 from worker.inference import registry
@@ -38,7 +39,7 @@ def test_a_filter_sees_the_whole_picture_in_the_middle_of_its_square(name, side,
         frame = Planes((640, 360))
         frame.paste(frame.whole, rgb)
     card = registry.operator_models()[name].card
-    tensor = ContentFilter(card).prepare(frame)["input"]
+    tensor = tensors.seen(card.contract.image, ContentFilter(card).prepare(frame)["input"])
     assert tensor.shape == (1, 3, side, side)
     mean, std = np.array(card.contract.image.mean), np.array(card.contract.image.std)
     edge = (side - round(360 * side / 640)) // 2

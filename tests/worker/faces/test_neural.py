@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.worker import neural_graphs as graphs
+from tests.worker import tensors
 from worker.faces import align
 from worker.faces.neural.crops import PictureReader, TensorWriter, cut, framing, letterbox
 from worker.faces.neural.detectors import PointDetector
@@ -21,8 +22,9 @@ from worker.faces.neural.paste import Paster, feathered
 from worker.faces.neural.points import NeuralDetection, five_of, yaw_of, yaw_of_five
 from worker.faces.neural.swappers import Swapper
 from worker.inference import registry
+from worker.inference.contracts import ImageContract
 from worker.inference.importing import import_folder
-from worker.inference.registry import ImageContract, ModelSet
+from worker.inference.registry import ModelSet
 from worker.inference.sessions import LocalRunner
 from worker.media.planes import Planes
 
@@ -82,6 +84,8 @@ def test_a_tensor_holds_the_pixels_as_the_contract_says(layout, colours):
     wanted = wanted[None] if layout == "NHWC" else wanted.transpose(2, 0, 1)[None]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+    as_bytes = replace(image, as_bytes=True)
+    np.testing.assert_allclose(tensors.seen(as_bytes, TensorWriter(as_bytes).write(rgb)), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -132,7 +136,8 @@ def test_every_contract_of_the_set_has_the_published_numbers():
     extremes = {}
     for name, image in images.items():
         small = replace(image, side=1)
-        tensor = TensorWriter(small).tensor.ravel()[0], TensorWriter(small).write(white).ravel()[0]
+        writer = TensorWriter(small)
+        tensor = [tensors.seen(small, one).ravel()[0] for one in (writer.tensor.copy(), writer.write(white))]
         extremes[name] = (round(float(tensor[0]), 3), round(float(tensor[1]), 3))
     shares = ("yoloface_8n", "2dfan4", "peppa_wutz")
     wanted = dict.fromkeys(images, (-1.0, 1.0)) | dict.fromkeys(shares, (0.0, 1.0))
@@ -199,7 +204,7 @@ def test_the_detector_sees_the_whole_frame_from_the_top_left_corner_and_black_be
     small = cv2.resize(planes.to_rgb(), rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(rgb.astype(int) - small).mean() < 4
     inputs, _ = PointDetector(CARDS["yoloface_8n"]).prepare(planes)
-    np.testing.assert_allclose(inputs["input"][0, 2, : rgb.shape[0], : rgb.shape[1]], rgb[..., 0] / 255, atol=1e-6)
+    np.testing.assert_array_equal(inputs["input"][0, 2, : rgb.shape[0], : rgb.shape[1]], rgb[..., 0])
     assert not inputs["input"][0, :, rgb.shape[0] :].any()
     assert not inputs["input"][0, :, :, rgb.shape[1] :].any()
 
@@ -368,7 +373,7 @@ def test_a_face_that_is_cut_by_the_frame_is_pasted_as_far_as_it_is_there(centre)
     image = replace(CARDS["hyperswap_1a_256"].contract.image)
     matrix = align.square(np.array(centre, float), 220, 0.3, 256)
     writer, reader = TensorWriter(image), PictureReader(image)
-    square = reader.yuv(writer.write(cut(planes, matrix, 256))[0])
+    square = reader.yuv(tensors.seen(image, writer.write(cut(planes, matrix, 256))[0]))
     assert Paster(256).paste(planes, matrix, square) is not None
     assert np.abs(planes.buffer.astype(int) - before.buffer).max() <= 1
 

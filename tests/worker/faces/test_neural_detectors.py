@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.worker import neural_graphs as graphs
+from tests.worker import tensors
 from tests.worker.inference.test_graft import SHARED
 from worker.faces.align import five_points
 from worker.faces.analyse import analyse_image
@@ -79,9 +80,10 @@ def test_the_face_in_one_cell_is_told_in_pixels_of_the_frame(runner, name):
     inputs, scale = detector.prepare(rgb)
     small = cv2.resize(rgb, (640, 360)).astype(np.float32)
     mean, std = {"yoloface_8n": (0, 255), "yunet": (0, 1)}.get(name, (127.5, 128))
-    np.testing.assert_allclose(inputs["input"][0, 2, :360], (small[..., 0] - mean) / std, atol=2e-2 * 255 / std)
-    np.testing.assert_allclose(inputs["input"][0, 0, :360], (small[..., 2] - mean) / std, atol=2e-2 * 255 / std)
-    np.testing.assert_allclose(inputs["input"][0, :, 360:], -mean / std, atol=1e-5)  # black below the picture
+    (seen,) = tensors.seen(detector.card.contract.image, inputs["input"])
+    np.testing.assert_allclose(seen[2, :360], (small[..., 0] - mean) / std, atol=2e-2 * 255 / std)
+    np.testing.assert_allclose(seen[0, :360], (small[..., 2] - mean) / std, atol=2e-2 * 255 / std)
+    np.testing.assert_allclose(seen[:, 360:], -mean / std, atol=1e-5)  # black below the picture
     (face,) = detector.decode(runner.run(name, inputs), scale)
     x, y, width, height = graphs.FACE
     np.testing.assert_allclose(face.box, np.array([x - width / 2, y - height / 2, width, height]) * 3, rtol=1e-4)
@@ -194,7 +196,7 @@ class Blobs:
     def run(self, model, inputs):
         self.runs += 1
         boxes, scores = np.zeros((1, 128, 4), np.float32), np.zeros((1, 128), np.float32)
-        bright = (inputs["input"][0].max(axis=0) > 0.6).astype(np.uint8)
+        bright = (inputs["input"][0].max(axis=0) > 0.6 * 255).astype(np.uint8)
         count, _, stats, _ = cv2.connectedComponentsWithStats(bright)
         seen = [stats[k, :4] for k in range(1, count) if stats[k, 2:4].max() >= 8]
         boxes[0, : len(seen)], scores[0, : len(seen)] = np.reshape(seen, (-1, 4)), 0.9

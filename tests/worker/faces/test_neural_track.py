@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.worker import tensors
 from tests.worker.neural_graphs import template_68
 from worker.faces.neural.track import NeuralTracker
 from worker.inference import registry
@@ -35,7 +36,7 @@ class Seeing:
 
     def run(self, model, inputs):
         self.runs[model] += 1
-        picture = inputs["input"][0].transpose(1, 2, 0)
+        picture = tensors.seen(MODELS.card(model).contract.image, inputs["input"][0]).transpose(1, 2, 0)
         return {"yoloface_8n": self._detect, "2dfan4": self._locate, "arcface_w600k_r50": self._describe}[model](
             picture
         )

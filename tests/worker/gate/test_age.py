@@ -104,7 +104,7 @@ def test_outputs_without_a_name_are_taken_in_the_order_of_the_contract(models_di
     store = ModelStore(tmp_path / "own", tmp_path / "cache")
     graphs.install(store, fairface=graph)
     runner = LocalRunner(models_dir, models=store.models())
-    given = runner.run("fairface", {"input": np.zeros((3, 3, 224, 224), np.float32)})
+    given = runner.run("fairface", {"input": np.zeros((3, 3, 224, 224), np.uint8)})
     assert {name: (rows.dtype, rows.tolist()) for name, rows in given.items()} == {"age_id": (np.float32, [6.0] * 3)}
 
 

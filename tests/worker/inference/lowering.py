@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from worker.inference.contracts import ModelContract
 from worker.inference import accuracy, registry
 from worker.inference.onnx_graph import GraphWriter, serialise
 from worker.inference.precision import PrecisionPolicy
@@ -41,7 +42,7 @@ def put(folder: Path, monkeypatch: Any, model: onnx.ModelProto) -> registry.Mode
     data = serialise(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{NAME}.onnx").write_bytes(data)
-    contract = registry.ModelContract({"image": SHAPE}, {"picture": SHAPE}, "noise", "noise")
+    contract = ModelContract({"image": SHAPE}, {"picture": SHAPE}, "noise", "noise")
     card = dataclasses.replace(
         registry.card("face_mesh"),
         name=NAME,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.worker.neural_graphs import Graph
-from worker.inference import graft
+from worker.faces.neural.crops import TensorWriter
+from worker.inference import graft, halving
 from worker.inference.borders import BATCH
+from worker.inference.contracts import ImageContract
 
 SCORE, OVERLAP, FACES = 0.5, 0.4, 128
 SHARED = next(
@@ -260,3 +263,32 @@ def test_scrfd_decodes_in_the_graph_as_outside(opset):
     assert np.count_nonzero(wanted[0]["scores"]) > 50
     assert not found["scores"][1].any()
     compare(found, wanted, 2e-3)
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opset", [11, 18])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("colours", ["RGB", "BGR"])
+def test_a_graph_that_takes_bytes_sees_the_very_numbers_that_were_sent_as_floats(layout, colours, opset):
+    image = ImageContract(
+        "raw_seen", 24, "letterbox", layout, colours, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+    shape = (3, 24, 24) if layout == "NCHW" else (24, 24, 3)
+    model = passing({"seen": shape}, opset)
+    graft.picture_from_bytes(model, image)
+    picture = np.random.default_rng(5).integers(0, 256, (24, 24, 3), np.uint8)
+    floats = TensorWriter(image).write(picture)
+    as_bytes = TensorWriter(replace(image, as_bytes=True)).write(picture)
+    assert as_bytes.dtype == np.uint8
+    np.testing.assert_array_equal(run(model, {"raw_seen": as_bytes})["seen"], floats)
+    halved = halving.halve(model)  # what a GPU may run: the border stays
+    found = run(halved, {"raw_seen": as_bytes})["seen"]
+    np.testing.assert_allclose(found, floats, atol=4e-3)
+
+
+def test_a_graph_whose_picture_is_no_float_is_not_edited():
+    model = passing({"seen": (3, 24, 24)}, 18)
+    with pytest.raises(ValueError, match="no float32 input"):
+        graft.picture_from_bytes(model, ImageContract("other", 24, "letterbox"))

@@ -1,9 +1,11 @@
 """Headers and arenas from a client that may be hostile."""
 
 import fcntl
+import math
 import os
 import socket
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +104,7 @@ def test_an_arena_is_only_accepted_if_it_cannot_shrink_under_the_engine(tmp_path
             os.ftruncate(sealed, 0)
         arena.view(64, 1, (4,))[:] = 5
         assert accepted.view(64, 1, (4,)).tolist() == [[5, 5, 5, 5]]
+        assert accepted.view(64, 1, (2,), np.dtype(np.uint8)).tolist() == [[0, 0]]  # as bytes: 5.0 is 00 00 a0 40
     finally:
         for descriptor in (plain, file, sealed, huge):
             os.close(descriptor)
@@ -140,16 +143,22 @@ def test_the_largest_batch_of_every_model_fits_the_clients_arena():
 
 
 def test_the_tensors_of_a_run_lie_aligned_one_behind_the_other_and_never_overlap():
-    for card in registry.cards().values():
+    operators = [known.card for known in registry.operator_models().values()]
+    for card in (*registry.cards().values(), *operators):
+        contract = card.contract
         for batch in (1, 3, registry.MAX_BATCH):
-            layout = wire.layout(card.contract, batch)
-            shapes = {**card.contract.inputs, **card.contract.outputs}
+            layout = wire.layout(contract, batch)
+            sizes = {name: wire.tensor_bytes(shape, batch) for name, shape in contract.outputs.items()}
+            for name, shape in contract.inputs.items():
+                sizes[name] = contract.input_type(name).itemsize * batch * math.prod(shape)
             end = 0
             for name, offset in {**layout.inputs, **layout.outputs}.items():
                 assert offset % wire.ALIGNMENT == 0
                 assert offset >= end
-                end = offset + wire.tensor_bytes(shapes[name], batch)
-            assert end <= layout.size
+                end = offset + sizes[name]
+            assert end <= layout.size < end + wire.ALIGNMENT
+    pictures = [card.contract for card in operators if card.contract.image]
+    assert {contract.input_type(contract.image.input) for contract in pictures} == {np.dtype(np.uint8)}
 
 
 def test_a_frame_that_ends_early_or_is_too_long_or_brings_two_descriptors_is_refused():

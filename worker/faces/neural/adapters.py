@@ -7,12 +7,16 @@ which `ModelRunner.submit` allows; so an instance belongs to one thread.
 """
 
 from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from worker.faces.neural.crops import PictureReader
 from worker.faces.types import Floats, Rgb
-from worker.inference.registry import ImageContract, ModelCard
+from worker.inference.contracts import ImageContract
+from worker.inference.registry import ModelCard
 
-Tensors = Mapping[str, Floats]
+Tensors = Mapping[str, NDArray[Any]]
 
 
 def image_of(card: ModelCard) -> ImageContract:

@@ -1,13 +1,13 @@
 """From a frame to a model's tensor and back to a small picture, with as little work as the host can do.
 
 A frame is either `Planes` (video) or uint8 [H, W, 3] RGB (photo). Planes are never turned into RGB as a whole: each is
-sampled for itself, and only the small square is converted. Pixels stay bytes until the last step, which writes floats
-straight into the tensor that is sent.
+sampled for itself, and only the small square is converted. Pixels stay bytes; where a model takes floats, the last
+step writes them straight into the tensor that is sent.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from worker.faces import align
 from worker.faces.align import Affine
 from worker.faces.types import Floats, Frame, Rgb, size_of
-from worker.inference.registry import ImageContract
+from worker.inference.contracts import ImageContract
 from worker.media.planes import TO_YUV
 
 # Reductions beyond this are averaged also for the detector, which looks at the whole frame.
@@ -24,20 +24,21 @@ _LINEAR_DOWN_TO: Final = 0.25
 
 
 class TensorWriter:
-    """Writes pictures into one float32 tensor [1, ...] of a model's form, which is kept and used again."""
+    """Writes pictures into one tensor [1, ...] of a model's form, which is kept and used again.
+
+    It is uint8 where the model takes its picture as bytes, else float32.
+    """
 
     def __init__(self, image: ImageContract) -> None:
         self._image = image
         side = image.side
         form = (1, 3, side, side) if image.layout == "NCHW" else (1, side, side, 3)
-        self.tensor: Floats = np.empty(form, np.float32)
-        order = (0, 1, 2) if image.colours == "RGB" else (2, 1, 0)
-        self._scale = [np.float32(1 / (255 * image.std[colour])) for colour in order]
-        self._shift = [np.float32(-image.mean[colour] / image.std[colour]) for colour in order]
-        self._order = order
+        self.tensor: NDArray[Any] = np.empty(form, np.uint8 if image.as_bytes else np.float32)
+        self._scale, self._shift = image.scaling()
+        self._order = (0, 1, 2) if image.colours == "RGB" else (2, 1, 0)
         self.write(np.zeros((side, side, 3), np.uint8))
 
-    def write(self, rgb: Rgb) -> Floats:
+    def write(self, rgb: Rgb) -> NDArray[Any]:
         """Write uint8 [h, w, 3] RGB, at most the tensor's side, to the top left corner; give the tensor.
 
         What lies beyond keeps what it held: black, if nothing larger was ever written.
@@ -49,6 +50,9 @@ class TensorWriter:
                 target = self.tensor[0, place, :height, :width]
             else:
                 target = self.tensor[0, :height, :width, place]
+            if self._image.as_bytes:
+                target[:] = planes[colour]
+                continue
             np.multiply(planes[colour], self._scale[place], out=target)
             if self._shift[place]:
                 target += self._shift[place]

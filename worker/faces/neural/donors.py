@@ -12,7 +12,8 @@ from worker.faces.neural.embeddings import unit
 from worker.faces.neural.swappers import Converter
 from worker.faces.quality import fine_detail
 from worker.faces.types import Floats, ModelRunner, Rgb
-from worker.inference.registry import ImageContract, ModelSet
+from worker.inference.contracts import ImageContract
+from worker.inference.registry import ModelSet
 
 _CHIP: Final = 160
 
