@@ -9,7 +9,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from worker.media import tonemap
-from worker.media.planes import Planes
+from worker.media.planes import Bytes, Planes
 
 # ISO/IEC 23091-2 code points as FFmpeg numbers them.
 _FULL_RANGE: Final = 2
@@ -35,6 +35,17 @@ class FrameConverter:
         self._threads = threads
         self._reformatter = VideoReformatter()
 
+    def lend(self, frame: Any) -> Planes | None:
+        """The frame in the decoder's own memory, as long as that is kept; None if it has to be converted."""
+        width, height = self._unturned
+        if self._transfer is not None or self._rotation or not _fits(frame, self._unturned):
+            return None
+        y, u, v = _views(frame)
+        if y.shape[0] < height or y.shape[1] < width:
+            return None
+        half = slice(height // 2), slice(width // 2)
+        return Planes.showing(y[:height, :width], u[half], v[half])
+
     def fill(self, frame: Any, planes: Planes) -> None:
         """See `VideoReader.fill`."""
         width, height = self._unturned
@@ -57,32 +68,40 @@ class FrameConverter:
                 rgb = cv2.rotate(rgb, _TURNS[self._rotation])  # type: ignore[assignment]
             planes.paste(planes.whole, rgb)
             return
-        matrix = _matrix_of(frame)
-        if (
-            frame.format.name != "yuv420p"
-            or matrix != _BT709
-            or _range_of(frame) != _SCALER_LIMITED
-            or abs(frame.width - width) > 1
-            or abs(frame.height - height) > 1
-        ):
+        if not _fits(frame, (width, height)):
             frame = self._reformatter.reformat(
                 frame,
                 width=width,
                 height=height,
                 format="yuv420p",
-                src_colorspace=matrix,
+                src_colorspace=_matrix_of(frame),
                 dst_colorspace=_BT709,
                 src_color_range=_range_of(frame),
                 dst_color_range=_SCALER_LIMITED,
                 threads=self._threads,
             )
-        for source, target in zip(frame.planes, (planes.y, planes.u, planes.v), strict=False):
-            view = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)[:, : source.width]
+        for view, target in zip(_views(frame), (planes.y, planes.u, planes.v), strict=True):
             if self._rotation:
                 rows, columns = target.shape if self._rotation == 180 else target.shape[::-1]
                 cv2.rotate(np.ascontiguousarray(view[:rows, :columns]), _TURNS[self._rotation], dst=target)
             else:
                 target[:] = view[: target.shape[0], : target.shape[1]]
+
+
+def _fits(frame: Any, size: tuple[int, int]) -> bool:
+    """Whether a frame's samples are what `Planes` of `size` (width, height) hold, but for an odd row or column."""
+    return (
+        frame.format.name == "yuv420p"
+        and _matrix_of(frame) == _BT709
+        and _range_of(frame) == _SCALER_LIMITED
+        and abs(frame.width - size[0]) <= 1
+        and abs(frame.height - size[1]) <= 1
+    )
+
+
+def _views(frame: Any) -> list[Bytes]:
+    """The planes of a frame in its own memory, which lives as long as they do."""
+    return [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : plane.width] for plane in frame.planes[:3]]
 
 
 def _matrix_of(frame: Any) -> int:

@@ -57,6 +57,7 @@ class Planes:
     """One 4:2:0 frame in one contiguous buffer, uint8 [H * 3 / 2, W], as FFmpeg lays `yuv420p` out.
 
     `y` is uint8 [H, W]; `u` and `v` are uint8 [H/2, W/2]; all three are views. `size` is (width, height), both even.
+    `lent`: they show memory of somebody else (see `showing`).
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -64,12 +65,24 @@ class Planes:
         if width % 2 or height % 2:
             raise ValueError("4:2:0 planes need an even size.")
         self.size = size
+        self.lent = False
         self.buffer: Bytes = np.empty((height * 3 // 2, width), np.uint8)
         flat = self.buffer.reshape(-1)
         area = width * height
         self.y: Bytes = flat[:area].reshape(height, width)
         self.u: Bytes = flat[area : area * 5 // 4].reshape(height // 2, width // 2)
         self.v: Bytes = flat[area * 5 // 4 :].reshape(height // 2, width // 2)
+
+    @classmethod
+    def showing(cls, y: Bytes, u: Bytes, v: Bytes) -> Planes:
+        """The planes of somebody else's memory, to be read only; rows may be strided. It has no `buffer`."""
+        planes = cls.__new__(cls)
+        planes.lent = True
+        planes.size = (y.shape[1], y.shape[0])
+        planes.y, planes.u, planes.v = y, u, v
+        for plane in (y, u, v):
+            plane.flags.writeable = False
+        return planes
 
     @property
     def whole(self) -> Box:
@@ -135,5 +148,6 @@ class PlanesPool:
                 raise_if_stopped()
 
     def give(self, planes: Planes) -> None:
-        """Hand a buffer back."""
-        self._free.put(planes)
+        """Hand a buffer back; one that is lent goes back by being forgotten."""
+        if not planes.lent:
+            self._free.put(planes)

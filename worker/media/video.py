@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -15,7 +15,7 @@ from worker.media import hardware, tonemap
 from worker.media.codec_time import called
 from worker.media.conversion import FrameConverter
 from worker.media.errors import MediaError
-from worker.media.planes import Planes
+from worker.media.planes import Planes, PlanesPool
 from worker.media.types import (
     MAX_CUE_BYTES,
     MAX_CUES,
@@ -191,6 +191,17 @@ class VideoReader:
         Planes of another size than `self.size` get the frame scaled to them.
         """
         self._converter.fill(frame, planes)
+
+    def to_read(self, frame: Any, pool: PlanesPool, raise_if_stopped: Callable[[], None]) -> Planes:
+        """The frame as `fill` gives it, to be read only and given back to `pool`.
+
+        What needs no conversion is read where the decoder put it: it makes one frame more for each that is held.
+        """
+        planes = self._converter.lend(frame)
+        if planes is None:
+            planes = pool.take(raise_if_stopped)
+            self.fill(frame, planes)
+        return planes
 
     def chapters(self) -> list[dict[str, Any]]:
         """The chapters as the container tells them: "start" and "end" in "time_base", "metadata"."""

@@ -124,8 +124,7 @@ def _follow(
     pool = PlanesPool(reader.size, 3 * (_DEPTH + 1) + 2)
 
     def detect(item: _Item) -> _Item:
-        item.planes = pool.take(chain.raise_if_stopped)
-        reader.fill(item.frame, item.planes)
+        item.planes = reader.to_read(item.frame, pool, chain.raise_if_stopped)
         item.frame = None
         item.pending = tracker.begin(item.stamp.index, item.stamp.seconds, item.planes)
         return item

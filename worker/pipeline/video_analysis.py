@@ -165,8 +165,7 @@ def _follow(
     pool = PlanesPool(reader.size, 2 * _DEPTH + 3)
 
     def convert(item: _Item) -> _Item:
-        item.planes = pool.take(chain.raise_if_stopped)
-        reader.fill(item.frame, item.planes)
+        item.planes = reader.to_read(item.frame, pool, chain.raise_if_stopped)
         item.frame = None
         return item
 

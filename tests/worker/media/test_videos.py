@@ -12,7 +12,7 @@ import pytest
 
 from worker.media import client
 from worker.media.errors import MediaError
-from worker.media.planes import Planes
+from worker.media.planes import Planes, PlanesPool
 from worker.media.video import VideoReader
 
 CORNERS = ((30, 30, 30), (210, 70, 30), (30, 90, 210), (210, 130, 210))
@@ -71,6 +71,33 @@ def test_the_display_matrix_turns_the_frames(make_video, rotation):
     upright = np.rot90(rgb, rotation // 90)  # turning it back against the clock gives what was encoded
     for seen, expected in zip(_corners(upright), CORNERS, strict=True):
         assert np.abs(seen - expected).max() < 14
+
+
+@pytest.mark.parametrize(
+    ("options", "lent"),
+    [
+        ({}, True),
+        ({"size": (322, 242)}, True),
+        ({"size": (321, 241), "pix_fmt": "yuv444p"}, False),
+        ({"rotation": 180}, False),
+        ({"colour": (5, 5, 5)}, False),
+    ],
+)
+def test_a_frame_to_be_read_is_the_decoders_own_where_nothing_has_to_be_converted(make_video, options, lent):
+    path = make_video(seconds=0.2, **options)
+    with path.open("rb") as file, VideoReader(file, "mov") as reader:
+        pool = PlanesPool(reader.size, 1)
+        for _, frame in reader.pictures():
+            wanted = Planes(reader.size)
+            reader.fill(frame, wanted)
+            seen = reader.to_read(frame, pool, lambda: None)
+            assert (seen.lent, seen.size) == (lent, wanted.size)
+            for plane, other in ((seen.y, wanted.y), (seen.u, wanted.u), (seen.v, wanted.v)):
+                np.testing.assert_array_equal(plane, other)
+                assert plane.flags.writeable != lent
+            del frame
+            pool.give(seen)
+        assert pool.take(lambda: pytest.fail("the pool's own were given back")).lent is False
 
 
 def test_a_variable_frame_rate_keeps_its_times(make_video):
