@@ -29,7 +29,7 @@ class PlanarLabel:
         self._rows, self._columns = rows, columns
         self._half_rows = slice(box.top // 2, box.bottom // 2)
         self._half_columns = slice(box.left // 2, box.right // 2)
-        # Fixed point with 8 bits after the point; the zero of luma is 16, that of the colour differences 128.
+        # The zero of luma is 16, that of the colour differences 128.
         self._luma = _Blend(keep, ink.y, 16)
         self._blue = _Blend(half, ink.u, 128)
         self._red = _Blend(half, ink.v, 128)
@@ -42,9 +42,17 @@ class PlanarLabel:
 
 
 class _Blend:
+    """`keep * part + ink` in fixed point, 8 bits after the point: kept and drawn are shares of one, so it is a byte."""
+
     def __init__(self, keep: np.ndarray, ink: np.ndarray, zero: int) -> None:
-        self._keep = np.rint(keep * 256).astype(np.int32)
-        self._ink = (ink.astype(np.int32) * 256) - zero * self._keep + 128
+        kept = np.rint(keep * 256).astype(np.int32)
+        drawn = ink.astype(np.int32) * 256 - zero * kept + 128
+        self._keep = kept.astype(np.uint16)
+        self._ink = np.clip(drawn, 0, 65535 - 255 * kept).astype(np.uint16)
+        self._sum = np.empty_like(self._ink)
 
     def apply(self, part: np.ndarray) -> None:
-        np.clip((part * self._keep + self._ink) >> 8, 0, 255, out=part, casting="unsafe")
+        np.multiply(part, self._keep, out=self._sum)
+        np.add(self._sum, self._ink, out=self._sum)
+        np.right_shift(self._sum, 8, out=self._sum)
+        part[:] = self._sum
