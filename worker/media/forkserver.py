@@ -259,8 +259,12 @@ def _prepare(target: str, compiled: str | None, prepared: set[str]) -> None:
     if compiled is not None:
         os.environ.setdefault("NUMBA_CACHE_DIR", compiled)  # read when numba is imported
     with contextlib.suppress(Exception):  # the child meets the same error where it can be reported
+        # Intel's library takes other code by the make of the processor: a third slower than OpenCV's own on AMD's, and
+        # other bits. OpenCV asks once, and threads of a child ask what it said then.
+        os.environ.update(OPENCV_IPP="disabled", OPENCV_LOG_LEVEL="ERROR")  # it would warn that we did as we meant to
         import cv2
 
+        cv2.ipp.useIPP()
         cv2.setNumThreads(1)  # no thread pool here; a child takes as many as it is allowed
         preload: Callable[[], None] | None = getattr(importlib.import_module(name), "preload", None)
         if preload is not None:
