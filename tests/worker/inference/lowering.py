@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from worker.inference.contracts import ModelContract
 from worker.inference import accuracy, registry
+from worker.inference.contracts import ModelContract
 from worker.inference.onnx_graph import GraphWriter, serialise
 from worker.inference.precision import PrecisionPolicy
 from worker.inference.quantise import SampleSet
