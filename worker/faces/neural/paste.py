@@ -64,9 +64,9 @@ class Paster:
             luma, blue, red = cv2.split(square)
             rows, columns = slice(box.top // 2, box.bottom // 2), slice(box.left // 2, box.right // 2)
             at = _Place(align.to_chroma(matrix), (box.left // 2, box.top // 2), (size[0] // 2, size[1] // 2))
-            coarse = at.weights(weights)
-            _blend(frame.u[rows, columns], at.warp(blue), coarse, share)
-            _blend(frame.v[rows, columns], at.warp(red), coarse, share)
+            blue, red, coarse = at.chroma(blue, red, weights)
+            _blend(frame.u[rows, columns], blue, coarse, share)
+            _blend(frame.v[rows, columns], red, coarse, share)
             at = _Place(matrix, corner, size)
             region = frame.y[box.top : box.bottom, box.left : box.right]
             _blend(region, at.warp(luma), at.weights(weights) if at.reduces else _enlarged(coarse, size), share)
@@ -110,6 +110,14 @@ class _Place:
         """The square here; its edge goes on beyond."""
         reduced = _reduced(square, self._factor) if self._factor > 1 else square
         return _warp(reduced, self._matrix, self._size, cv2.BORDER_REPLICATE)
+
+    def chroma(self, blue: Rgb, red: Rgb, of_square: dict[int, Rgb]) -> tuple[Rgb, Rgb, Rgb]:
+        """Both colours of the square and the weights here. Three at once cost what two cost alone."""
+        if self._factor > 1:
+            return self.warp(blue), self.warp(red), self.weights(of_square)
+        # Unreduced weights end in 0, so going on beyond the edge is right for them as well.
+        blue, red, weights = cv2.split(self.warp(np.asarray(cv2.merge([blue, red, of_square[1]]), np.uint8)))
+        return blue, red, weights
 
     def weights(self, of_square: dict[int, Rgb]) -> Rgb:
         """The weights here, 0 beyond the square; see `Paster._weights`."""
