@@ -150,6 +150,13 @@ def _check(options: dict[str, Any]) -> None:
     first, last = options.get("neural_frames", (1, 2))
     if first >= last:
         raise CommandError("--neural-frames takes a shorter and a longer length. Nothing was measured.")
+    files = [
+        *(options.get("clip") or ()),
+        *(options[name] for name in ("source", "target", "photo") if name in options),
+    ]
+    for file in files:
+        if not file.is_file():
+            raise CommandError(f"There is no file {file}. Nothing was measured. Check its path.")
     settings.HOME.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(settings.HOME).free < _ROOM:
         raise CommandError(f"Less than {_ROOM >> 30} GiB are free in {settings.HOME}. Nothing was measured.")

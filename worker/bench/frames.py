@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -136,6 +136,18 @@ def host_rows(name: str, frames: Frames) -> list[Row]:
     ]
 
 
+def of_whole_film(row: Row, runs: Sequence[Measured]) -> Row:
+    """The row; without its number where a film was not swapped in all of its frames, for then it is of something else.
+
+    A track ends at a cut, and so where a film that was repeated begins anew.
+    """
+    for run in runs:
+        if run.swapped < run.job.frames:
+            note = f"{run.swapped} of {run.job.frames} frames were swapped: give a film of one shot that shows the face"
+            return replace(row, measured=None, note=note)
+    return row
+
+
 def memory_row(name: str, lengths: Sequence[str], runs: Sequence[Measured]) -> Row:
     """The largest resident sets of the longest film over those of the shortest: media child and engine together."""
     if len(runs) < 2:
@@ -147,18 +159,22 @@ def memory_row(name: str, lengths: Sequence[str], runs: Sequence[Measured]) -> R
     if (runs[0].result.duration or 0.0) < _SETTLED:
         note += "; films so short are not at their peak yet: give --seconds 10 600"
         return Row(f"{name}, peak memory, {lengths[-1]} over {lengths[0]}", None, required=1.1, goal=1.0, note=note)
-    return Row(f"{name}, peak memory, {lengths[-1]} over {lengths[0]}", found, required=1.1, goal=1.0, note=note)
+    row = Row(f"{name}, peak memory, {lengths[-1]} over {lengths[0]}", found, required=1.1, goal=1.0, note=note)
+    return of_whole_film(row, runs)
 
 
 def passes_table(name: str, lengths: Sequence[str], runs: Sequence[Measured]) -> Table:
     """Each pass by the clock, its start included."""
     lines: list[tuple[str | float | None, ...]] = []
     for length, run in zip(lengths, runs, strict=True):
-        for what, cost in (("analysis", run.analysis), ("job", run.job)):
+        for what, cost, swapped in (("analysis", run.analysis, None), ("job", run.job, run.swapped)):
             used = cost.used
             lines.append(
-                (f"{length}, {what}", cost.frames, used.wall, cost.frames / used.wall, cost.total, used.others,
+                (f"{length}, {what}", cost.frames, swapped, used.wall, cost.frames / used.wall, cost.total, used.others,
                  round(cost.peak / 2**20))
             )  # fmt: skip
-    columns = ("pass", "frames", "s by the clock", "frames/s", "processor s", "of other programs", "peak MiB")
+    columns = (
+        *("pass", "frames", "swapped", "s by the clock", "frames/s", "processor s", "of other programs"),
+        "peak MiB",
+    )
     return Table(f"{name}: whole passes, their start included", columns, tuple(lines))

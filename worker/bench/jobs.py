@@ -111,6 +111,11 @@ class Measured:
         return self.analysis.plus(self.job)
 
     @property
+    def swapped(self) -> int:
+        """Frames of the film in which the face was replaced."""
+        return sum(int(record.get("frames_replaced", 0)) for record in self.result.quality.values())
+
+    @property
     def memory(self) -> int:
         """The largest resident sets of media child and engine together in one of the passes, in bytes."""
         return max(one.peak + one.engine_peak for one in (self.analysis, self.job))

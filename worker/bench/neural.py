@@ -22,6 +22,7 @@ from worker.bench.frames import (
     Material,
     host_rows,
     memory_row,
+    of_whole_film,
     parts_table,
     passes_table,
     steady,
@@ -95,6 +96,7 @@ def with_models(
     name = f"neural set ({choice.swapper}{', ' + choice.enhancer if choice.enhancer else ''})"
     per_frame = steady(runs, folder)
     report.rows += [*model_rows(cost, photo, runs[-1].both), _without_mark(per_frame, cost)]
+    report.rows = [of_whole_film(row, runs) if row.name.startswith(FACTOR) else row for row in report.rows]
     if energy is not None and spent is not None:
         report.rows.append(Row("neural set, energy of the GPU", round((spent - energy) / sum(frames), 2), "J a frame"))
     report.tables.append(parts_table(name, per_frame))
@@ -115,7 +117,7 @@ def pretending(
             runs.append(jobs.run(clip, things.source, folder / f"pretend-{index}", engine, choice))
     frames = steady(runs, folder)
     report.rows += [
-        *host_rows_required(frames, runs[-1].both.used.cores_left),
+        *(of_whole_film(row, runs) for row in host_rows_required(frames, runs[-1].both.used.cores_left)),
         *host_rows("neural set", frames),
         memory_row("neural set on the pretend device", things.names, runs),
     ]

@@ -219,6 +219,10 @@ def test_a_film_is_swapped_and_every_process_is_accounted_for(space, samples, tm
     assert memory_row("x", ["10 s", "600 s"], [settled, settled]).verdict == "goal reached"
     grown = replace(settled, job=replace(run.job, peak=2 * run.both.peak + run.both.engine_peak))
     assert memory_row("x", ["10 s", "600 s"], [settled, grown]).verdict == "not reached"
+    assert run.swapped == 4
+    cut = replace(settled, job=replace(run.job, frames=9))  # a film whose track ends before it does
+    row = memory_row("x", ["10 s", "600 s"], [settled, cut])
+    assert (row.verdict, row.note.split(":")[0]) == ("not measured", "4 of 9 frames were swapped")
 
 
 @pytest.mark.soak
