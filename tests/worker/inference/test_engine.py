@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -202,8 +203,8 @@ def _with_arena(header: dict[str, object], size: int = 1 << 20, repeat: int = 1)
         _, descriptor = Arena.create(size)
         wire.send(sock, {**ARENA, "size": size}, descriptor)
         os.close(descriptor)
-        for _ in range(repeat):
-            wire.send(sock, header)
+        with suppress(BrokenPipeError):  # refused before all of it was sent
+            wire.send_bytes(sock, wire.encode_frame(header) * repeat)
 
     return act
 
@@ -236,7 +237,8 @@ ATTACKS = {
     "batch too large": _with_arena({**RUN, "batch": 1 << 40}),
     "second arena": _with_arena({**ARENA, "id": 2}),
     "no class of service": _with_arena({**ARENA, "id": 2, "service": "now"}),
-    "more open runs than allowed": _with_arena({**RUN, "batch": 1}, repeat=wire.MAX_OPEN + 2),
+    # Many times as many, for some end while others are read.
+    "more open runs than allowed": _with_arena({**RUN, "batch": 1}, repeat=32 * wire.MAX_OPEN),
 }
 
 
@@ -251,7 +253,8 @@ def test_a_hostile_client_is_cut_off_and_the_others_do_not_notice(engine, noise,
                 while (answer := reader.read()) is not None and answer["ok"]:
                     pass  # an arena that was still in order
                 assert (answer or {}).get("code") == "input_invalid", name
-                assert sock.recv(1) == b"", name
+                with suppress(ConnectionResetError):  # how it ends where something sent was not read any more
+                    assert sock.recv(1) == b"", name
             np.testing.assert_array_equal(other.run("face_mesh", noise("face_mesh"))["landmarks"], expected)
         wait_until(lambda: other.status()["clients"] == 1)
         assert other.status()["pid"] == pid
