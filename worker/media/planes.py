@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 
+_TICK: Final = 0.25
+"""Seconds between two looks at whether a wait for a buffer is to end; each wakes the thread."""
+
 _KR, _KB = 0.2126, 0.0722
 _KG: Final = 1 - _KR - _KB
 TO_YUV: Final[NDArray[np.float64]] = np.array(
@@ -143,7 +146,7 @@ class PlanesPool:
         """Wait for a free buffer; `raise_if_stopped` is asked while waiting and may raise."""
         while True:
             try:
-                return self._free.get(timeout=0.05)
+                return self._free.get(timeout=_TICK)
             except queue.Empty:
                 raise_if_stopped()
 
