@@ -9,20 +9,52 @@ from typing import Any
 
 import pytest
 
+from tests.worker import neural_graphs as graphs
 from watermark.keys import MarkKey, derive_mark_key
 from watermark.pattern import derive
 from worker.inference.client import ensure_engine, stop_engine
+from worker.inference.importing import cache_of
+from worker.inference.store import ModelStore
 from worker.media.sample_clip import make_clip
 from worker.pipeline.run import AnalysisSummary, analyse
 from worker.spec import JobSpec, SourcePhoto, Swap
 
 MARK_ID = bytes(range(8))
+SWAPPER, ENHANCER = "hyperswap_1a_256", "gfpgan_1.4"
 
 
 @pytest.fixture(scope="session")
 def engine_socket(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("engine")
     yield ensure_engine(home, models_dir=models_dir)
+    stop_engine(home)
+
+
+@pytest.fixture(scope="session")
+def operator_folder(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An operator's models (stand-ins); the swapper changes the picture by the mean of the source, so that it shows."""
+    folder = tmp_path_factory.mktemp("operator")
+    models = {
+        "yoloface_8n": graphs.yoloface_8n(),
+        "2dfan4": graphs.landmarks_2dfan4(),
+        "arcface_w600k_r50": graphs.arcface_w600k_r50(),
+        SWAPPER: graphs.swapper(256, shade=True, gain=100.0),
+        ENHANCER: graphs.enhancer(),
+    }
+    graphs.install(ModelStore(folder, cache_of(models_dir)), **models)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def operator_engine(
+    operator_folder: Path, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """An engine that finds that folder as the operator names it."""
+    home = tmp_path_factory.mktemp("engine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMPRIMATUR_OPERATOR_MODELS", str(operator_folder))
+        socket = ensure_engine(home, models_dir=models_dir, providers="prefer:cpu")
+    yield socket
     stop_engine(home)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.worker import neural_graphs as graphs
 from watermark.image import read as read_mark
 from watermark.pattern import MarkPattern
 from watermark.video import read as read_video_mark
-from worker.inference.client import EngineClient, connect, ensure_engine, stop_engine
-from worker.inference.importing import cache_of
+from worker.inference.client import EngineClient, connect
 from worker.inference.registry import BUILTIN, ModelSet
-from worker.inference.store import ModelStore
 from worker.inference.types import ModelError
 from worker.media import client
 from worker.pipeline import video
@@ -34,37 +31,13 @@ from worker.spec import JobSpec
 SWAPPER, ENHANCER = "hyperswap_1a_256", "gfpgan_1.4"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Path:
-    """An operator's folder; its swapper changes the picture by the mean of the source, so that it shows."""
-    folder = tmp_path_factory.mktemp("operator")
-    models = {
-        "yoloface_8n": graphs.yoloface_8n(),
-        "2dfan4": graphs.landmarks_2dfan4(),
-        "arcface_w600k_r50": graphs.arcface_w600k_r50(),
-        SWAPPER: graphs.swapper(256, shade=True, gain=100.0),
-        ENHANCER: graphs.enhancer(),
-    }
-    graphs.install(ModelStore(folder, cache_of(models_dir)), **models)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def engine(folder: Path, models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An engine that finds the folder as the operator names it."""
-    home = tmp_path_factory.mktemp("engine")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMPRIMATUR_OPERATOR_MODELS", str(folder))
-        socket = ensure_engine(home, models_dir=models_dir, providers="prefer:cpu")
-    yield socket
-    stop_engine(home)
-
-
 @pytest.fixture
-def neural(clip: Path, clip_analysis: Any, make_spec: Callable[..., JobSpec], engine: Path) -> tuple[JobSpec, ModelSet]:
+def neural(
+    clip: Path, clip_analysis: Any, make_spec: Callable[..., JobSpec], operator_engine: Path
+) -> tuple[JobSpec, ModelSet]:
     """A video job, encoded without loss, so that equal files mean equal frames."""
     spec = make_spec(clip, clip_analysis[0], swapper=SWAPPER, enhancer=ENHANCER, crf=0)
-    return with_models(spec, lambda: engine)
+    return with_models(spec, lambda: operator_engine)
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +48,16 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobResult]:
 
 @pytest.fixture
 def alone(
-    neural: tuple[JobSpec, ModelSet], pattern: bytes, engine: Path, kept: dict[str, JobResult], tmp_path_factory: Any
+    neural: tuple[JobSpec, ModelSet],
+    pattern: bytes,
+    operator_engine: Path,
+    kept: dict[str, JobResult],
+    tmp_path_factory: Any,
 ) -> JobResult:
     """What one process makes of it."""
     if not kept:
         spec = replace(neural[0], output_path=tmp_path_factory.mktemp("alone") / "out.mp4")
-        kept["result"] = run_job(spec, pattern=pattern, engine_socket=engine, cards=neural[1])
+        kept["result"] = run_job(spec, pattern=pattern, engine_socket=operator_engine, cards=neural[1])
     return kept["result"]
 
 
@@ -111,7 +88,7 @@ def test_a_video_is_swapped_enhanced_labelled_and_marked_and_says_with_what(
 
 
 def test_one_process_and_two_give_identical_files(
-    neural: tuple[JobSpec, ModelSet], alone: JobResult, clip_analysis: Any, pattern: bytes, engine: Path
+    neural: tuple[JobSpec, ModelSet], alone: JobResult, clip_analysis: Any, pattern: bytes, operator_engine: Path
 ) -> None:
     spec, cards = neural
     segments = plan(Analysis.load(clip_analysis[0]))
@@ -120,7 +97,7 @@ def test_one_process_and_two_give_identical_files(
 
     def work(segment: Segment) -> None:
         path = spec.output_path.with_name(f"{segment.number}.mp4")
-        with segment_worker(spec, pattern=pattern, engine_socket=engine, threads=1, cards=cards) as worker:
+        with segment_worker(spec, pattern=pattern, engine_socket=operator_engine, threads=1, cards=cards) as worker:
             made[segment.number] = (worker.render(segment, path), path)
 
     threads = [threading.Thread(target=work, args=(segment,)) for segment in segments]
@@ -137,7 +114,7 @@ def test_a_photo_is_swapped_by_the_models_and_marked(
     samples: Path,
     make_spec: Callable[..., JobSpec],
     pattern: bytes,
-    engine: Path,
+    operator_engine: Path,
     mark_key: Any,
     mark_id: bytes,
     astronaut: Any,
@@ -145,9 +122,11 @@ def test_a_photo_is_swapped_by_the_models_and_marked(
 ) -> None:
     path = tmp_path / "astronaut.jpg"
     shutil.copy(samples / "astronaut.jpg", path)
-    summary = analyse(path, tmp_path / "a", engine_socket=engine, work_dir=tmp_path)
-    spec, cards = with_models(make_spec(path, tmp_path / "a", swapper=SWAPPER, enhancer=ENHANCER), lambda: engine)
-    result = run_job(spec, pattern=pattern, engine_socket=engine, cards=cards)
+    summary = analyse(path, tmp_path / "a", engine_socket=operator_engine, work_dir=tmp_path)
+    spec, cards = with_models(
+        make_spec(path, tmp_path / "a", swapper=SWAPPER, enhancer=ENHANCER), lambda: operator_engine
+    )
+    result = run_job(spec, pattern=pattern, engine_socket=operator_engine, cards=cards)
     rgb = client.decode_image(result.output)
     assert read_mark(rgb, [mark_key], effort="fast").mark_id == mark_id
     change = rgb.astype(int) - astronaut
@@ -190,10 +169,10 @@ class Counting:
 
 
 def test_several_frames_are_in_the_engine_at_a_time_and_never_many(
-    neural: tuple[JobSpec, ModelSet], pattern: bytes, engine: Path, tmp_path: Path
+    neural: tuple[JobSpec, ModelSet], pattern: bytes, operator_engine: Path, tmp_path: Path
 ) -> None:
     spec, cards = neural
-    with connect(engine, "offline", cards) as connection:
+    with connect(operator_engine, "offline", cards) as connection:
         counting = Counting(connection)
         mark = MarkPattern.from_bytes(pattern)
         with video.opened(spec, mark, counting, lambda *_: None, lambda: None, models=cards) as renderer:
@@ -203,18 +182,20 @@ def test_several_frames_are_in_the_engine_at_a_time_and_never_many(
     assert counting.open == 0
 
 
-def test_media_are_analysed_by_the_models_where_that_is_asked_for(clip: Path, engine: Path, tmp_path: Path) -> None:
-    _, cards = with_models(_any(clip, tmp_path, swapper=SWAPPER), lambda: engine)
-    summary = analyse(clip, tmp_path / "a", engine_socket=engine, work_dir=tmp_path, cards=cards, neural=True)
+def test_media_are_analysed_by_the_models_where_that_is_asked_for(
+    clip: Path, operator_engine: Path, tmp_path: Path
+) -> None:
+    _, cards = with_models(_any(clip, tmp_path, swapper=SWAPPER), lambda: operator_engine)
+    summary = analyse(clip, tmp_path / "a", engine_socket=operator_engine, work_dir=tmp_path, cards=cards, neural=True)
     assert (summary.form, summary.model_set, summary.frames) == (Form(68, 2, 512), cards.id(), 50)
     assert [track.frames for track in summary.tracks] == [50]
 
 
 def test_models_that_are_not_there_are_refused_before_anything_is_made(
-    clip: Path, engine: Path, engine_socket: Path, tmp_path: Path
+    clip: Path, operator_engine: Path, engine_socket: Path, tmp_path: Path
 ) -> None:
     wanted = _any(clip, tmp_path, swapper=SWAPPER)
-    for spec, socket in ((wanted, engine_socket), (replace(wanted, swapper="inswapper_128"), engine)):
+    for spec, socket in ((wanted, engine_socket), (replace(wanted, swapper="inswapper_128"), operator_engine)):
         with pytest.raises(ModelError) as caught:
             with_models(spec, lambda socket=socket: socket)  # type: ignore[misc]
         assert caught.value.code == "model_missing"
@@ -224,12 +205,12 @@ def test_models_that_are_not_there_are_refused_before_anything_is_made(
 
 
 def test_a_segment_is_named_by_the_models_that_make_it_and_by_no_other(
-    neural: tuple[JobSpec, ModelSet], pattern: bytes, engine: Path
+    neural: tuple[JobSpec, ModelSet], pattern: bytes, operator_engine: Path
 ) -> None:
     spec, cards = neural
     segment = Segment(0, 0, 24)
     plain = replace(spec, enhancer="")
-    fewer = with_models(plain, lambda: engine)[1]
+    fewer = with_models(plain, lambda: operator_engine)[1]
     assert set(cards.extra) - set(fewer.extra) == {ENHANCER}
     names = {
         Namer(each, pattern).address(segment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.worker import neural_graphs as graphs
 from watermark.pattern import MarkPattern
-from worker.inference.client import EngineClient, connect, ensure_engine, stop_engine
-from worker.inference.importing import cache_of
+from worker.inference.client import EngineClient, connect
 from worker.inference.registry import ModelSet
-from worker.inference.store import ModelStore
 from worker.media.sample_clip import make_clip
 from worker.pipeline.chosen_models import with_models
 from worker.pipeline.neural_analysis import analyse_neural
@@ -28,20 +25,6 @@ from worker.spec import JobSpec
 SWAPPER = "hyperswap_1a_256"
 FRAMES = 15
 LATEST = 0.004  # seconds
-
-
-@pytest.fixture(scope="module")
-def engine(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("operator")
-    graphs.install(
-        ModelStore(folder, cache_of(models_dir)),
-        yoloface_8n=graphs.yoloface_8n(),
-        **{"2dfan4": graphs.landmarks_2dfan4(), SWAPPER: graphs.swapper(256, shade=True, gain=100.0)},
-        arcface_w600k_r50=graphs.arcface_w600k_r50(),
-    )
-    home = tmp_path_factory.mktemp("engine")
-    yield ensure_engine(home, models_dir=models_dir, operator_models=folder, providers="prefer:cpu")
-    stop_engine(home)
 
 
 class Late:
@@ -85,17 +68,17 @@ def test_whatever_is_late_the_analysis_and_the_frames_are_the_same(
     tmp_path: Path,
     make_spec: Callable[..., JobSpec],
     pattern: bytes,
-    engine: Path,
+    operator_engine: Path,
     monkeypatch: pytest.MonkeyPatch,
     runs: int,
 ) -> None:
     film = tmp_path / "film.mp4"
     assert make_clip(samples / "astronaut.jpg", film, seconds=FRAMES / 25, size=(640, 480), sound=False) == FRAMES
     # Without loss, so that equal files mean equal frames.
-    spec, cards = with_models(make_spec(film, tmp_path / "analysis", swapper=SWAPPER, crf=0), lambda: engine)
+    spec, cards = with_models(make_spec(film, tmp_path / "analysis", swapper=SWAPPER, crf=0), lambda: operator_engine)
     mark = MarkPattern.from_bytes(pattern)
     make_stages = Stages.__init__
-    with connect(engine, "offline", cards) as connection:
+    with connect(operator_engine, "offline", cards) as connection:
         before = _runs(connection)  # the engine may have served the shorter version of this test
         expected = _made(spec, cards, mark, connection)
         for seed in range(runs):
