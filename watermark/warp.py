@@ -143,12 +143,15 @@ def unfold(planes: Planes, warp: Warp) -> Canvas | None:
             plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
         return plane.astype(np.float32)
 
+    places: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+
     def bent(plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """The picture's plane, at whatever size it is there, seen through the warp."""
-        across, down = (np.float32(a / b) for a, b in zip(plane.shape[::-1], planes.size, strict=True))
-        # Pixel centres: plane centre x lies at (x + 1/2) s - 1/2 at another size.
-        columns, rows = (x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5
-        seen = cv2.remap(plane, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if plane.shape not in places:  # luma and Cb are of one size
+            across, down = (np.float32(a / b) for a, b in zip(plane.shape[::-1], planes.size, strict=True))
+            # Pixel centres: plane centre x lies at (x + 1/2) s - 1/2 at another size.
+            places[plane.shape] = (x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5
+        seen = cv2.remap(plane, *places[plane.shape], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(seen, np.float32)
 
     luma = normalise(bent(shrunk(planes.luma)), LUMA_SOFT, careful=planes.careful)
