@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.contracts import ImageContract
-from worker.inference.registry import ModelCard
 
 
 def seen(image: ImageContract | None, tensor: NDArray[Any]) -> NDArray[np.float32]:
@@ -21,10 +19,3 @@ def seen(image: ImageContract | None, tensor: NDArray[Any]) -> NDArray[np.float3
     form = (3, 1, 1) if image.layout == "NCHW" else (3,)
     mean, std = (np.reshape(values[order], form) for values in (image.mean, image.std))
     return ((tensor / 255 - mean) / std).astype(np.float32)
-
-
-def inputs_seen(card: ModelCard, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    """All inputs of a run, the picture as `seen`."""
-    image = card.contract.image
-    assert image is not None
-    return {name: seen(image, one) if name == image.input else one for name, one in inputs.items()}

@@ -156,10 +156,10 @@ def memory_row(name: str, lengths: Sequence[str], runs: Sequence[Measured]) -> R
     peaks = [run.memory for run in (runs[0], runs[-1])]
     found = round(peaks[1] / peaks[0], 3)
     note = f"{found:g}: {peaks[0] / 2**20:.0f} and {peaks[1] / 2**20:.0f} MiB"
+    row = Row(f"{name}, peak memory, {lengths[-1]} over {lengths[0]}", found, required=1.1, goal=1.0, note=note)
     if (runs[0].result.duration or 0.0) < _SETTLED:
         note += "; films so short are not at their peak yet: give --seconds 10 600"
-        return Row(f"{name}, peak memory, {lengths[-1]} over {lengths[0]}", None, required=1.1, goal=1.0, note=note)
-    row = Row(f"{name}, peak memory, {lengths[-1]} over {lengths[0]}", found, required=1.1, goal=1.0, note=note)
+        return replace(row, measured=None, note=note)
     return of_whole_film(row, runs)
 
 
@@ -174,7 +174,6 @@ def passes_table(name: str, lengths: Sequence[str], runs: Sequence[Measured]) ->
                  round(cost.peak / 2**20))
             )  # fmt: skip
     columns = (
-        *("pass", "frames", "swapped", "s by the clock", "frames/s", "processor s", "of other programs"),
-        "peak MiB",
-    )
+        "pass", "frames", "swapped", "s by the clock", "frames/s", "processor s", "of other programs", "peak MiB",
+    )  # fmt: skip
     return Table(f"{name}: whole passes, their start included", columns, tuple(lines))

@@ -95,8 +95,8 @@ def with_models(
     cost = runs[1].both.minus(runs[0].both)
     name = f"neural set ({choice.swapper}{', ' + choice.enhancer if choice.enhancer else ''})"
     per_frame = steady(runs, folder)
-    report.rows += [*model_rows(cost, photo, runs[-1].both), _without_mark(per_frame, cost)]
-    report.rows = [of_whole_film(row, runs) if row.name.startswith(FACTOR) else row for row in report.rows]
+    rows = [*model_rows(cost, photo, runs[-1].both), _without_mark(per_frame, cost)]
+    report.rows += [of_whole_film(row, runs) if row.name.startswith(FACTOR) else row for row in rows]
     if energy is not None and spent is not None:
         report.rows.append(Row("neural set, energy of the GPU", round((spent - energy) / sum(frames), 2), "J a frame"))
     report.tables.append(parts_table(name, per_frame))

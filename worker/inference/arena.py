@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference.wire import MAX_ARENA, ProtocolError
+from worker.inference.contracts import ModelContract
+from worker.inference.wire import MAX_ARENA, Layout, ProtocolError
 
 _FLOAT32: Final = np.dtype(np.float32)
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -64,6 +65,17 @@ class Arena:
         """`dtype` [batch, *shape] at an aligned byte offset, shared with the other side: it may change at any time."""
         end = offset + dtype.itemsize * batch * math.prod(shape)
         return self._bytes[offset:end].view(dtype).reshape(batch, *shape)
+
+    def inputs(self, contract: ModelContract, places: Layout, at: int, batch: int) -> dict[str, NDArray[Any]]:
+        """Views of a run's inputs by name; `places` lie behind `at`."""
+        return {
+            name: self.view(at + places.inputs[name], batch, shape, contract.input_type(name))
+            for name, shape in contract.inputs.items()
+        }
+
+    def outputs(self, contract: ModelContract, places: Layout, at: int, batch: int) -> dict[str, NDArray[np.float32]]:
+        """Views of its outputs."""
+        return {name: self.view(at + places.outputs[name], batch, shape) for name, shape in contract.outputs.items()}
 
 
 class Allocator:

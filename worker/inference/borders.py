@@ -115,7 +115,7 @@ def widen(model: ModelProto) -> None:
             continue
         value.type.tensor_type.elem_type = TensorProto.FLOAT
         inside = before.apply("Cast", value.name, to=kind)
-        _rename_uses(model, value.name, inside)
+        rename_uses(model, value.name, inside)
     for value in model.graph.output:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             continue
@@ -123,7 +123,7 @@ def widen(model: ModelProto) -> None:
         inside = f"{ADDED}{value.name}"
         for node in model.graph.node:
             node.output[:] = [inside if name == value.name else name for name in node.output]
-        _rename_uses(model, value.name, inside)
+        rename_uses(model, value.name, inside)
         behind.apply("Cast", inside, to=TensorProto.FLOAT, output=value.name)
     before.write_into(model, first=True)
     behind.write_into(model)
@@ -225,7 +225,8 @@ def _rename(model: ModelProto, old: str, new: str) -> None:
         value.name = {old: new, new: inner}.get(value.name, value.name)
 
 
-def _rename_uses(model: ModelProto, old: str, new: str) -> None:
+def rename_uses(model: ModelProto, old: str, new: str) -> None:
+    """Let every node that reads the tensor `old` read `new`."""
     for node in model.graph.node:
         node.input[:] = [new if name == old else name for name in node.input]
 

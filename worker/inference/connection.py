@@ -119,8 +119,7 @@ class EngineClient:
         number = next(self._numbers)
         at, run = self._until(lambda: self._begin(number, card, batch, layout))
         try:
-            for name, shape in card.contract.inputs.items():
-                place = self._arena.view(at + layout.inputs[name], batch, shape, card.contract.input_type(name))
+            for name, place in self._arena.inputs(card.contract, layout, at, batch).items():
                 place[:] = inputs[name]
         except BaseException:
             with self._state:
@@ -169,8 +168,7 @@ class EngineClient:
         at = self._allocator.take(layout.size)
         if at is None:
             return None
-        shapes = card.contract.outputs
-        run = EngineRun(self, {n: self._arena.view(at + layout.outputs[n], batch, s) for n, s in shapes.items()})
+        run = EngineRun(self, self._arena.outputs(card.contract, layout, at, batch))
         self._open[number] = run, at, layout.size
         return at, run
 

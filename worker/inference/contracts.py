@@ -39,9 +39,13 @@ class ImageContract:
     as_bytes: bool = False
 
     def scaling(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the tensor holds of pixels 0..255: `scale * pixel + shift`, float32 [3] each in the order of colours."""
+        """What the tensor holds of pixels 0..255: `scale * pixel + shift`, in the order of colours.
+
+        Both float32 [3, 1, 1] or [3], as the layout wants them beside a tensor.
+        """
         order = [0, 1, 2] if self.colours == "RGB" else [2, 1, 0]
-        mean, std = np.array(self.mean)[order], np.array(self.std)[order]
+        form = (3, 1, 1) if self.layout == "NCHW" else (3,)
+        mean, std = (np.array(each)[order].reshape(form) for each in (self.mean, self.std))
         return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from worker.inference.borders import rename_uses
 from worker.inference.contracts import ImageContract
 from worker.inference.onnx_graph import ADDED, GraphWriter
 
@@ -129,8 +130,7 @@ def embedding_map(model: ModelProto, *, input: str) -> None:
         raise ValueError(f"its last initialiser is not the matrix of the embedding but of shape {list(matrix.shape)}")
     writer = GraphWriter(_PREFIX)
     mapped = f"{_PREFIX}{input}"
-    for node in model.graph.node:
-        node.input[:] = [mapped if name == input else name for name in node.input]
+    rename_uses(model, input, mapped)
     writer.apply("MatMul", input, writer.constant(matrix), output=mapped)
     writer.write_into(model, first=True)
 
@@ -167,7 +167,7 @@ def unit_length(model: ModelProto, *, output: str) -> None:
     inner = f"{_PREFIX}{output}"
     for node in model.graph.node:
         node.output[:] = [inner if name == found else name for name in node.output]
-        node.input[:] = [inner if name == found else name for name in node.input]
+    rename_uses(model, found, inner)
     writer = GraphWriter(_PREFIX)
     # A product with ones and not ReduceSum, whose form changed after opset 11.
     squares = writer.apply("Mul", inner, inner)
@@ -186,11 +186,9 @@ def picture_from_bytes(model: ModelProto, image: ImageContract) -> None:
     if value is None or value.type.tensor_type.elem_type != TensorProto.FLOAT:
         raise ValueError(f"it has no float32 input {image.input}")
     writer = GraphWriter(f"{_PREFIX}bytes_")
-    form = (3, 1, 1) if image.layout == "NCHW" else (3,)
-    scale, shift = (writer.constant(numbers.reshape(form)) for numbers in image.scaling())
+    scale, shift = (writer.constant(numbers) for numbers in image.scaling())
     inside = f"{_PREFIX}{image.input}"
-    for node in model.graph.node:
-        node.input[:] = [inside if name == image.input else name for name in node.input]
+    rename_uses(model, image.input, inside)
     value.type.tensor_type.elem_type = TensorProto.UINT8
     scaled = writer.apply("Mul", writer.apply("Cast", image.input, to=TensorProto.FLOAT), scale)
     writer.apply("Add", scaled, shift, output=inside)

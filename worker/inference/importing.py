@@ -205,11 +205,7 @@ def _same_in_batches(known: OperatorModel, plain: Any, freed: Any, scratch: Path
 def _prove(known: OperatorModel, model: Any, scratch: Path, threads: int) -> None:
     """Run the finished graph once; ValueError if it does not keep its contract."""
     contract = known.card.contract
-    noise = _noise(contract.inputs, known.card, 1)
-    for name, array in noise.items():
-        if array.dtype != contract.input_type(name):  # a picture, as bytes
-            noise[name] = np.random.default_rng(0).integers(0, 256, array.shape, np.uint8)
-    results = _run(model, scratch, threads, [noise])[0]
+    results = _run(model, scratch, threads, [_noise(contract.inputs, known.card, 1, sent=True)])[0]
     for name, shape in contract.outputs.items():
         if results[name].shape != (1, *shape) or not np.isfinite(results[name]).all():
             raise ValueError(f"its output {name} is not finite with the shape [1, {', '.join(map(str, shape))}]")
@@ -230,16 +226,21 @@ def _run(
     return [dict(zip(names, session.run(names, inputs), strict=True)) for inputs in batches]
 
 
-def _noise(shapes: Mapping[str, tuple[int, ...]], card: ModelCard, batch: int) -> dict[str, NDArray[Any]]:
-    """Seeded float32 inputs in the model's range: pixels for pictures, a vector of length 1 for the rest."""
+def _noise(
+    shapes: Mapping[str, tuple[int, ...]], card: ModelCard, batch: int, *, sent: bool = False
+) -> dict[str, NDArray[Any]]:
+    """Seeded inputs in the model's range: pixels for pictures, a vector of length 1 for the rest.
+
+    All float32, as the operator's file takes them; with `sent` as the imported one does, pictures as bytes.
+    """
     generator = np.random.default_rng(IMPORTER_VERSION)
     pictures = {image.input: image for image in (card.contract.image, card.contract.source) if image is not None}
     inputs: dict[str, NDArray[Any]] = {}
     for name, shape in shapes.items():
         if (image := pictures.get(name)) is not None:
-            form = (3, 1, 1) if image.layout == "NCHW" else (3,)
-            mean, std = (np.reshape(each, form).astype(np.float32) for each in (image.mean, image.std))
-            inputs[name] = (generator.random((batch, *shape), np.float32) - mean) / std
+            scale, shift = image.scaling()
+            pixels = generator.random((batch, *shape), np.float32) * np.float32(255)
+            inputs[name] = pixels.astype(np.uint8) if sent and image.as_bytes else scale * pixels + shift
         else:
             vectors = generator.standard_normal((batch, *shape))
             flat = vectors.reshape(batch, -1)

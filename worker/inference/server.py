@@ -167,18 +167,13 @@ class _Client:
             alone = self._open == 1
         if self._open > wire.MAX_OPEN:
             raise ProtocolError(f"more than {wire.MAX_OPEN} open runs")
-        contract, batch, at = card.contract, request.batch, request.at
-        inputs = {
-            name: arena.view(at + layout.inputs[name], batch, shape, contract.input_type(name))
-            for name, shape in contract.inputs.items()
-        }
         work = Work(
             client=self,
             service=self._service,
             model=request.model,
-            count=batch,
-            inputs=inputs,
-            outputs={name: arena.view(at + layout.outputs[name], batch, s) for name, s in contract.outputs.items()},
+            count=request.batch,
+            inputs=arena.inputs(card.contract, layout, request.at, request.batch),
+            outputs=arena.outputs(card.contract, layout, request.at, request.batch),
             done=functools.partial(self._ended, request.id),
         )
         self._inline = alone and not self._pipelined and not self._reader.buffered

@@ -121,12 +121,12 @@ def layout(contract: ModelContract, batch: int) -> Layout:
     """Place the tensors of a run one behind the other, aligned: inputs in the contract's order, then outputs."""
     end = 0
     places: list[dict[str, int]] = []
-    for shapes in (contract.inputs, contract.outputs):
+    inputs = {name: contract.input_type(name).itemsize for name in contract.inputs}
+    for shapes, sizes in ((contract.inputs, inputs), (contract.outputs, dict.fromkeys(contract.outputs, FLOAT_SIZE))):
         places.append({})
         for name, shape in shapes.items():
-            size = contract.input_type(name).itemsize if shapes is contract.inputs else FLOAT_SIZE
             places[-1][name] = end
-            end += -(-tensor_bytes(shape, batch, size) // ALIGNMENT) * ALIGNMENT
+            end += -(-tensor_bytes(shape, batch, sizes[name]) // ALIGNMENT) * ALIGNMENT
     return Layout(places[0], places[1], end)
 
 

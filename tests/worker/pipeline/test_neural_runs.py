@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.worker.pipeline.conftest import ENHANCER, SWAPPER
 from watermark.image import read as read_mark
 from watermark.pattern import MarkPattern
 from watermark.video import read as read_video_mark
@@ -27,8 +28,6 @@ from worker.pipeline.chosen_models import with_models
 from worker.pipeline.run import JobResult, analyse, join_job, run_job, segment_worker
 from worker.pipeline.segments import Namer, Part, Segment, plan
 from worker.spec import JobSpec
-
-SWAPPER, ENHANCER = "hyperswap_1a_256", "gfpgan_1.4"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.worker.pipeline.conftest import SWAPPER
 from watermark.pattern import MarkPattern
 from worker.inference.client import EngineClient, connect
 from worker.inference.registry import ModelSet
@@ -22,7 +23,6 @@ from worker.pipeline.stages import Stages
 from worker.pipeline.video import run_video
 from worker.spec import JobSpec
 
-SWAPPER = "hyperswap_1a_256"
 FRAMES = 15
 LATEST = 0.004  # seconds
 

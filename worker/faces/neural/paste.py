@@ -129,7 +129,7 @@ class _Place:
 def _blend(region: Rgb, face: Rgb, weights: Rgb, share: float) -> None:
     """Blend `face` into `region`, in place; `weights` uint8 [h, w], 255 for all of it, times `share`."""
     # In 16 bits without a sign, in which the sum of both products fits: rounded once, as with a signed difference, at
-    # half of its cost.
+    # half of its cost. Where a face fades, its weights are rounded before: within a level of the exact blend.
     if share < 1:
         weights = np.asarray(cv2.multiply(weights, (share,) * 4), np.uint8)
     if region.ndim == 3:
