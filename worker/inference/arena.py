@@ -73,9 +73,12 @@ class Arena:
             for name, shape in contract.inputs.items()
         }
 
-    def outputs(self, contract: ModelContract, places: Layout, at: int, batch: int) -> dict[str, NDArray[np.float32]]:
+    def outputs(self, contract: ModelContract, places: Layout, at: int, batch: int) -> dict[str, NDArray[Any]]:
         """Views of its outputs."""
-        return {name: self.view(at + places.outputs[name], batch, shape) for name, shape in contract.outputs.items()}
+        return {
+            name: self.view(at + places.outputs[name], batch, shape, contract.output_type(name))
+            for name, shape in contract.outputs.items()
+        }
 
 
 class Allocator:

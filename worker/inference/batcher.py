@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.batching import ModelPolicy
@@ -382,7 +381,7 @@ def _gather(batch: NDArray[Any], name: str, pieces: list[Piece]) -> None:
         at += piece.count
 
 
-def _scatter(batch: NDArray[np.float32], name: str, pieces: list[Piece]) -> None:
+def _scatter(batch: NDArray[Any], name: str, pieces: list[Piece]) -> None:
     at = 0
     for piece in pieces:
         piece.work.outputs[name][piece.start : piece.start + piece.count] = batch[at : at + piece.count]

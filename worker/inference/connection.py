@@ -42,7 +42,7 @@ class _Asked:
 class EngineRun(_Asked):
     """A run that was handed in; a `Pending`."""
 
-    def __init__(self, client: "EngineClient", outputs: dict[str, NDArray[np.float32]]) -> None:
+    def __init__(self, client: "EngineClient", outputs: dict[str, NDArray[Any]]) -> None:
         """`outputs` are views into the shared memory, which is lent until the answer comes."""
         super().__init__()
         self._client = client

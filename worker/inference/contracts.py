@@ -22,8 +22,8 @@ class ImageContract:
     alignment template. `output` is the tensor that holds a picture of the same form, "" if none does (an upscaler's is
     larger); `output_range` are the values of its black and white.
 
-    `as_bytes`: what crosses to the engine are the pixels themselves, uint8, a quarter of the size; mean and std are
-    applied inside the graph (`graft.picture_from_bytes`).
+    `as_bytes`: what crosses to the engine and back are the pixels themselves, uint8, a quarter of the size; mean, std
+    and the output's range are applied inside the graph (`graft.picture_from_bytes`, `graft.picture_to_bytes`).
     """
 
     input: str
@@ -48,12 +48,17 @@ class ImageContract:
         mean, std = (np.array(each)[order].reshape(form) for each in (self.mean, self.std))
         return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
+    def showing(self) -> tuple[float, float]:
+        """What a pixel 0..255 of the output is of the tensor's value: `scale * value + shift`, cut off beyond."""
+        low, high = self.output_range
+        return 255 / (high - low), -255 * low / (high - low)
+
 
 @dataclass(frozen=True)
 class ModelContract:
     """What a model takes and gives: shapes by tensor name without the batch axis, and their meaning.
 
-    All tensors are float32 but the picture of an `image` that goes in `as_bytes`. `image` is set for operator models.
+    All tensors are float32 but the pictures of an `image` that cross `as_bytes`. `image` is set for operator models.
     `identity` is the name of the model whose embedding says who a swapper's donor is; "" for all others. What goes into
     the input `source` of a swapper is that embedding scaled to length 1, or what the model `converter` makes of it
     unscaled, or the donor's photo where `source` says how that goes in. `adapter` says which of a role's classes reads
@@ -74,3 +79,8 @@ class ModelContract:
         """The type of the numbers of an input: uint8 or float32."""
         image = self.image
         return _UINT8 if image is not None and image.as_bytes and image.input == name else _FLOAT32
+
+    def output_type(self, name: str) -> np.dtype[Any]:
+        """The type of the numbers of an output: uint8 or float32."""
+        image = self.image
+        return _UINT8 if image is not None and image.as_bytes and image.output == name else _FLOAT32

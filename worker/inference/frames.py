@@ -28,9 +28,11 @@ class BatchFrame:
             name: self._array((capacity, *shape), contract.input_type(name), pinned)
             for name, shape in contract.inputs.items()
         }
-        floats = np.dtype(np.float32)
-        self.outputs: Final[dict[str, NDArray[np.float32]]] = (
-            {name: self._array((capacity, *shape), floats, pinned) for name, shape in contract.outputs.items()}
+        self.outputs: Final[dict[str, NDArray[Any]]] = (
+            {
+                name: self._array((capacity, *shape), contract.output_type(name), pinned)
+                for name, shape in contract.outputs.items()
+            }
             if outputs
             else {}
         )

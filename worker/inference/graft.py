@@ -164,10 +164,7 @@ def unit_length(model: ModelProto, *, output: str) -> None:
     dims = next(value for value in model.graph.output if value.name == output).type.tensor_type.shape.dim
     if len(dims) != 2:
         raise ValueError(f"its output {output} is no vector")
-    inner = f"{_PREFIX}{output}"
-    for node in model.graph.node:
-        node.output[:] = [inner if name == found else name for name in node.output]
-    rename_uses(model, found, inner)
+    inner = _move_inside(model, found)
     writer = GraphWriter(_PREFIX)
     # A product with ones and not ReduceSum, whose form changed after opset 11.
     squares = writer.apply("Mul", inner, inner)
@@ -195,6 +192,22 @@ def picture_from_bytes(model: ModelProto, image: ImageContract) -> None:
     writer.write_into(model, first=True)
 
 
+def picture_to_bytes(model: ModelProto, image: ImageContract) -> None:
+    """Give the picture `image.output` as uint8: brought to 0..255, cut off beyond, rounded to even halves."""
+    value = next((one for one in model.graph.output if one.name == image.output), None)
+    if value is None or value.type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise ValueError(f"it has no float32 output {image.output}")
+    inside = _move_inside(model, image.output)
+    writer = GraphWriter(f"{_PREFIX}shown_")
+    scale, shift = image.showing()
+    scaled = writer.apply("Mul", inside, writer.constant(scale))
+    shown = writer.apply("Add", scaled, writer.constant(shift)) if shift else scaled
+    cut = writer.apply("Clip", shown, writer.constant(0.0), writer.constant(255.0))
+    writer.apply("Cast", writer.apply("Round", cut), to=TensorProto.UINT8, output=image.output)
+    value.type.tensor_type.elem_type = TensorProto.UINT8
+    writer.write_into(model)
+
+
 EDITS: Final[Mapping[str, Callable[..., None]]] = {
     "yoloface_faces": yoloface_faces,
     "yunet_faces": yunet_faces,
@@ -205,6 +218,15 @@ EDITS: Final[Mapping[str, Callable[..., None]]] = {
     "class_peak": class_peak,
     "unit_length": unit_length,
 }
+
+
+def _move_inside(model: ModelProto, output: str) -> str:
+    """Give the tensor behind an output another name, so that new nodes can make that output of it; the new name."""
+    inner = f"{_PREFIX}{output}"
+    for node in model.graph.node:
+        node.output[:] = [inner if name == output else name for name in node.output]
+    rename_uses(model, output, inner)
+    return inner
 
 
 def _best_faces(

@@ -173,7 +173,7 @@ def _float_values(model: ModelProto) -> set[str]:
     unknown = [name for node in model.graph.node for name in node.output if name and not types.get(name)]
     if unknown:
         raise UnsupportedGraphError(f"the type of the value {unknown[0]} cannot be told")
-    pictures = {value.name for value in model.graph.input}  # may go in as bytes
+    pictures = {value.name for value in (*model.graph.input, *model.graph.output)}  # may cross as bytes
     if lowered := _LOWERED & {kind for name, kind in types.items() if name not in pictures}:
         raise UnsupportedGraphError(f"it already holds {', '.join(TensorProto.DataType.Name(t) for t in lowered)}")
     return {name for name, kind in types.items() if kind == TensorProto.FLOAT}

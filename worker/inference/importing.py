@@ -30,7 +30,7 @@ from worker.inference.types import ModelError
 
 log = logging.getLogger(__name__)
 
-IMPORTER_VERSION: Final = 3  # part of every cache entry's name: raise it when an edit changes
+IMPORTER_VERSION: Final = 4  # part of every cache entry's name: raise it when an edit changes
 PARITY: Final = 1e-4  # of the largest value: as far as a batch may differ from its items alone
 _PARITY_BATCH: Final = 3
 _LARGE: Final = 1 << 20  # numbers in an input from which two items must do: the activations would fill the memory
@@ -172,6 +172,8 @@ def _edit(known: OperatorModel, plain: Any, scratch: Path, threads: int) -> tupl
     contract = known.card.contract
     if contract.image is not None and contract.image.as_bytes:
         graft.picture_from_bytes(model, contract.image)
+        if contract.image.output:
+            graft.picture_to_bytes(model, contract.image)
     borders.keep_only(model, contract.outputs)
     borders.set_shapes(model, contract.inputs, contract.outputs, borders.BATCH if batches else 1)
     del model.metadata_props[:]
@@ -181,16 +183,23 @@ def _edit(known: OperatorModel, plain: Any, scratch: Path, threads: int) -> tupl
 
 
 def _same_in_batches(known: OperatorModel, plain: Any, freed: Any, scratch: Path, threads: int) -> bool:
-    """Whether the freed graph gives for a batch what the plain one gives for each item of it alone."""
+    """Whether the freed graph gives for a batch what the plain one gives for each item of it alone.
+
+    ValueError where the plain one gives what is no finite number: behind `picture_to_bytes` that would no longer show.
+    """
     count = 2 if max(math.prod(shape) for shape in known.inputs.values()) > _LARGE else _PARITY_BATCH
     inputs = _noise(known.inputs, known.card, count)
     alone = [{key: array[index : index + 1] for key, array in inputs.items()} for index in range(count)]
+    answers = _run(plain, scratch, threads, alone)
+    for key in answers[0]:
+        if not all(np.isfinite(answer[key]).all() for answer in answers):
+            raise ValueError(f"its output {key} is not finite")
     try:
         together, single = _run(freed, scratch, threads, [inputs, alone[0]])
     except Exception as error:  # see _make; the graph has a batch of 1 somewhere that cannot be freed
         log.info("%s is run singly: %s", known.card.name, error)
         return False
-    for index, expected in enumerate(_run(plain, scratch, threads, alone)):
+    for index, expected in enumerate(answers):
         for key, values in expected.items():
             if together[key].shape != (count, *values.shape[1:]) or single[key].shape != values.shape:
                 log.info("%s is run singly: %s does not grow with the batch", known.card.name, key)

@@ -237,8 +237,8 @@ def _outputs(session: Session, card: ModelCard, inputs: samples.Inputs) -> dict[
         found = session.run(names, {name: array[index : index + 1] for name, array in inputs.items()})
         for name, array in zip(names, found, strict=True):
             shape = (1, *card.contract.outputs[name])
-            fits = array.dtype == np.float32 and array.shape == shape
-            rows[name].append(array if fits else np.full(shape, np.nan, np.float32))
+            fits = array.dtype == card.contract.output_type(name) and array.shape == shape
+            rows[name].append(array.astype(np.float32) if fits else np.full(shape, np.nan, np.float32))
     empty = {name: np.zeros((0, *card.contract.outputs[name]), np.float32) for name in names}
     return {name: np.concatenate([empty[name], *found]) for name, found in rows.items()}
 

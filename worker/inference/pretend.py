@@ -38,7 +38,7 @@ class PretendModel:
 
     milliseconds: Mapping[int, float]
     largest_batch: int = registry.MAX_BATCH
-    outputs: Mapping[str, NDArray[np.float32]] | None = None  # one item's, by name, as the contract has them
+    outputs: Mapping[str, NDArray[Any]] | None = None  # one item's, by name, as the contract has them
 
     def seconds(self, size: int) -> float:
         """Seconds of a batch: on the line between the two nearest sizes of the table, beyond its ends on the last."""
@@ -162,16 +162,15 @@ class PretendDevice:
         with self._lock:
             return {"runs": self._runs, "busy_seconds": round(self._busy, 6), "late_seconds": round(self._late, 6)}
 
-    def _fill(
-        self, pretend: PretendModel, frame: BatchFrame, outputs: Mapping[str, NDArray[np.float32]], size: int
-    ) -> None:
+    def _fill(self, pretend: PretendModel, frame: BatchFrame, outputs: Mapping[str, NDArray[Any]], size: int) -> None:
         if pretend.outputs is not None:
             for name, array in outputs.items():
                 array[:] = pretend.outputs[name]
             return
         seen = sum(made_from(array[:size]) for array in frame.inputs.values())
         for array in outputs.values():
-            array[:] = np.reshape(seen, (size, *[1] * (array.ndim - 1)))
+            numbers = np.reshape(seen, (size, *[1] * (array.ndim - 1)))
+            array[:] = numbers if array.dtype == np.float32 else numbers % 256
 
 
 def made_from(array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -189,7 +188,7 @@ def _model(path: Path, card: ModelCard, entry: Mapping[str, Any]) -> PretendMode
     outputs = None
     if "outputs" in entry:
         with np.load(path.parent / entry["outputs"]) as arrays:
-            outputs = {name: arrays[name].astype(np.float32) for name in card.contract.outputs}
+            outputs = {name: arrays[name].astype(card.contract.output_type(name)) for name in card.contract.outputs}
         for name, shape in card.contract.outputs.items():
             if outputs[name].shape != shape:
                 raise ValueError(f"{entry['outputs']}: {name} of {card.name} is not {list(shape)}")

@@ -60,7 +60,7 @@ class ModelRunner(Protocol):
         ...
 
     def run(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run `model` on arrays by input name, first axis the batch; gives float32 arrays by output name.
+        """Run `model` on arrays by input name, first axis the batch; gives those of its outputs likewise.
 
         The same as `submit(model, inputs).result()`.
 

@@ -121,12 +121,11 @@ def layout(contract: ModelContract, batch: int) -> Layout:
     """Place the tensors of a run one behind the other, aligned: inputs in the contract's order, then outputs."""
     end = 0
     places: list[dict[str, int]] = []
-    inputs = {name: contract.input_type(name).itemsize for name in contract.inputs}
-    for shapes, sizes in ((contract.inputs, inputs), (contract.outputs, dict.fromkeys(contract.outputs, FLOAT_SIZE))):
+    for shapes, type_of in ((contract.inputs, contract.input_type), (contract.outputs, contract.output_type)):
         places.append({})
         for name, shape in shapes.items():
             places[-1][name] = end
-            end += -(-tensor_bytes(shape, batch, sizes[name]) // ALIGNMENT) * ALIGNMENT
+            end += -(-tensor_bytes(shape, batch, type_of(name).itemsize) // ALIGNMENT) * ALIGNMENT
     return Layout(places[0], places[1], end)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.batching import LIMITS
@@ -27,7 +26,7 @@ class Work:
     model: str
     count: int
     inputs: Mapping[str, NDArray[Any]]
-    outputs: Mapping[str, NDArray[np.float32]]
+    outputs: Mapping[str, NDArray[Any]]
     done: Callable[[ModelError | None], None]
     came: float = 0.0
     taken: int = 0  # items that are in a batch, done or dropped

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.worker import tensors
 from tests.worker.neural_graphs import Graph
 from worker.faces.neural.crops import TensorWriter
 from worker.inference import graft, halving
@@ -292,3 +293,29 @@ def test_a_graph_whose_picture_is_no_float_is_not_edited():
     model = passing({"seen": (3, 24, 24)}, 18)
     with pytest.raises(ValueError, match="no float32 input"):
         graft.picture_from_bytes(model, ImageContract("other", 24, "letterbox"))
+
+
+@pytest.mark.parametrize("opset", [11, 18])
+@pytest.mark.parametrize("values", [(0.0, 1.0), (-1.0, 1.0)])
+def test_a_graph_gives_its_picture_as_the_bytes_that_are_shown(values, opset):
+    image = ImageContract("raw_seen", 24, "letterbox", output="seen", output_range=values, as_bytes=True)
+    given = np.random.default_rng(6).uniform(-2, 2, (2, 3, 24, 24)).astype(np.float32)
+    given[0, 0, 0] = np.linspace(*values, 24)
+    model = passing({"seen": (3, 24, 24)}, opset)
+    graft.picture_to_bytes(model, image)
+    found = run(model, {"raw_seen": given})["seen"]
+    assert found.dtype == np.uint8
+    apart = found.astype(int) - tensors.shown(image, given)
+    assert np.abs(apart).max() <= 1  # halves
+    assert np.count_nonzero(apart) <= 3
+    assert found.min() == 0
+    assert found.max() == 255  # beyond the range is cut off and does not wrap round
+    half = run(halving.halve(model), {"raw_seen": given})["seen"]  # what a GPU may run: the border stays
+    assert half.dtype == np.uint8
+    assert np.abs(half.astype(int) - found).max() <= 1
+
+
+def test_a_graph_that_gives_no_such_picture_is_not_edited():
+    model = passing({"seen": (3, 24, 24)}, 18)
+    with pytest.raises(ValueError, match="no float32 output"):
+        graft.picture_to_bytes(model, ImageContract("raw_seen", 24, "letterbox", output="other"))

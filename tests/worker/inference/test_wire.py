@@ -148,9 +148,14 @@ def test_the_tensors_of_a_run_lie_aligned_one_behind_the_other_and_never_overlap
         contract = card.contract
         for batch in (1, 3, registry.MAX_BATCH):
             layout = wire.layout(contract, batch)
-            sizes = {name: wire.tensor_bytes(shape, batch) for name, shape in contract.outputs.items()}
-            for name, shape in contract.inputs.items():
-                sizes[name] = contract.input_type(name).itemsize * batch * math.prod(shape)
+            sizes = {
+                name: type_of(name).itemsize * batch * math.prod(shape)
+                for shapes, type_of in (
+                    (contract.inputs, contract.input_type),
+                    (contract.outputs, contract.output_type),
+                )
+                for name, shape in shapes.items()
+            }
             end = 0
             for name, offset in {**layout.inputs, **layout.outputs}.items():
                 assert offset % wire.ALIGNMENT == 0
@@ -159,6 +164,8 @@ def test_the_tensors_of_a_run_lie_aligned_one_behind_the_other_and_never_overlap
             assert end <= layout.size < end + wire.ALIGNMENT
     pictures = [card.contract for card in operators if card.contract.image]
     assert {contract.input_type(contract.image.input) for contract in pictures} == {np.dtype(np.uint8)}
+    given = [contract for contract in pictures if contract.image.output]
+    assert {contract.output_type(contract.image.output) for contract in given} == {np.dtype(np.uint8)}
 
 
 def test_a_frame_that_ends_early_or_is_too_long_or_brings_two_descriptors_is_refused():

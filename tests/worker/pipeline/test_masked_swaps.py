@@ -144,14 +144,14 @@ def test_a_blend_is_that_share_of_the_enhanced_face(runner, models):
             run = runner.submit(model, inputs)
             if model != "gfpgan_1.4":
                 return run
-            made = {"output": run.result()["output"] + np.float32(0.4)}
+            made = {"output": run.result()["output"] + np.uint8(51)}
             return type("Run", (), {"result": lambda _: made})()
 
     without = swapped(runner, models, None, scene()).astype(int)
     for blend in (0, 25, 100):
         frame = swapped(Lighter(), models, None, scene(), enhancer="gfpgan_1.4", enhancer_blend=blend)
         more = frame[240, 300].astype(int) - without[240, 300]
-        assert more[1] == pytest.approx(0.4 * 127.5 * blend / 100, abs=1.5)
+        assert more[1] == pytest.approx(51 * blend / 100, abs=1.5)
     untouched = NeuralTrackSwapper(runner, models, SWAPPER, DONOR, enhancer="gfpgan_1.4", enhancer_blend=0)
     assert untouched.later == ("paste",)
 

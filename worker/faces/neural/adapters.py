@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from worker.faces.neural.crops import PictureReader
-from worker.faces.types import Floats, Rgb
+from worker.faces.types import Rgb
 from worker.inference.contracts import ImageContract
 from worker.inference.registry import ModelCard
 
@@ -26,6 +26,6 @@ def image_of(card: ModelCard) -> ImageContract:
     return card.contract.image
 
 
-def picture_of(reader: PictureReader, tensor: Floats, planar: bool) -> Rgb:
+def picture_of(reader: PictureReader, tensor: NDArray[Any], planar: bool) -> Rgb:
     """A picture of one item, uint8 [side, side, 3]: Y'CbCr for planes, else RGB."""
     return reader.yuv(tensor) if planar else reader.rgb(tensor)

@@ -60,38 +60,23 @@ class TensorWriter:
 
 
 class PictureReader:
-    """Turns an output tensor of a model's form into the bytes that are pasted."""
+    """Turns a picture that a model gave as bytes, in its own form, into the one that is pasted."""
 
     def __init__(self, image: ImageContract) -> None:
-        low, high = image.output_range
-        self._image = image
-        self._low, self._high = low, high
-        # One matrix from the tensor's values to bytes: its range to 0..255, its order to RGB, and on to Y'CbCr.
-        scale = 255 / (high - low)
-        to_rgb = np.concatenate([np.eye(3) * scale, np.full((3, 1), -low * scale)], axis=1)
-        if image.colours == "BGR":
-            to_rgb = to_rgb[::-1]
-        self._to_rgb = to_rgb
-        self._to_yuv = TO_YUV[:, :3] @ to_rgb
-        self._to_yuv[:, 3] += TO_YUV[:, 3]
+        """ValueError where the picture does not come as bytes."""
+        if not image.as_bytes:
+            raise ValueError("a picture is read as bytes only")
+        self._planes = image.layout == "NCHW"
+        self._turned = image.colours == "BGR"
 
-    def yuv(self, tensor: Floats) -> Rgb:
-        """uint8 [side, side, 3] Y'CbCr from one item, [3, side, side] or [side, side, 3].
+    def yuv(self, tensor: NDArray[np.uint8]) -> Rgb:
+        """uint8 [side, side, 3] Y'CbCr from one item, [3, side, side] or [side, side, 3]."""
+        return np.asarray(cv2.transform(self.rgb(tensor), TO_YUV), np.uint8)
 
-        Values beyond the range are clipped.
-        """
-        return self._bytes(tensor, self._to_yuv)
-
-    def rgb(self, tensor: Floats) -> Rgb:
-        """The same as uint8 RGB."""
-        return self._bytes(tensor, self._to_rgb)
-
-    def _bytes(self, tensor: Floats, matrix: NDArray[np.float64]) -> Rgb:
-        if self._image.layout == "NCHW":
-            tensor = cv2.merge([tensor[0], tensor[1], tensor[2]])
-        clipped = np.clip(tensor, self._low, self._high)
-        # All values are at least 0 here, so that the absolute value is only a rounding to bytes.
-        return np.asarray(cv2.convertScaleAbs(cv2.transform(clipped, matrix)), np.uint8)
+    def rgb(self, tensor: NDArray[np.uint8]) -> Rgb:
+        """The same as RGB."""
+        colours = list(tensor) if self._planes else [tensor[..., place] for place in range(3)]
+        return np.asarray(cv2.merge(colours[::-1] if self._turned else colours), np.uint8)
 
 
 def framing(image: ImageContract, five: Floats, box: Floats | None = None) -> Affine:

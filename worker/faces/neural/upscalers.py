@@ -42,7 +42,8 @@ class Upscaler:
         self._writer = TensorWriter(image)
         self._reader = PictureReader(image)
         self._overlap = max(4, round(OVERLAP * image.side))
-        self._most = max(2, _IN_FLIGHT // (4 * out[0] * out[1] * out[2]))
+        size = card.contract.output_type(image.output).itemsize
+        self._most = max(2, _IN_FLIGHT // (size * out[0] * out[1] * out[2]))
 
     def enlarge(self, rgb: Rgb) -> Rgb:
         """uint8 [H, W, 3] RGB -> uint8 [factor * H, factor * W, 3]. Raises ModelError."""
