@@ -61,14 +61,19 @@ class Frames:
         return self.per_frame(self.both.host)
 
     @property
+    def marking(self) -> float:
+        """Milliseconds of the mark: as measured alone, but no more than its stage, which does little else, took."""
+        return min(self.mark, self.per_frame(self.job.stages.get("mark", 0.0)))
+
+    @property
     def unmarked(self) -> float:
         """`host` less the mark and what its grain costs the encoder."""
-        return self.host - self.mark - (self.encode - self.encode_unmarked)
+        return self.host - self.marking - (self.encode - self.encode_unmarked)
 
     @property
     def python(self) -> float:
         """`host` without codecs (as measured where they ran) and mark: our own code and the way to the engine."""
-        return self.host - self.per_frame(self.both.codecs) - self.mark
+        return self.host - self.per_frame(self.both.codecs) - self.marking
 
     def parts(self) -> dict[str, float]:
         """Milliseconds a frame by part of the work; they add up to all processor time."""
@@ -125,7 +130,7 @@ def parts_table(name: str, frames: Frames) -> Table:
 
 def host_rows(name: str, frames: Frames) -> list[Row]:
     """All that is not a model, with and without what is asked about apart."""
-    unit, mark, encode = "ms a frame", frames.mark, frames.encode
+    unit, mark, encode = "ms a frame", frames.marking, frames.encode
     note = "analysis and job together; a frame is decoded for each"
     return [
         Row(f"{name}, host, encode and mark included", round(frames.host, 2), unit, note=note),

@@ -160,7 +160,7 @@ def model_rows(cost: Cost, photo: Cost, whole: Cost) -> list[Row]:
 
 def _without_mark(frames: Frames, cost: Cost) -> Row:
     """The factor of a frame less the mark and its grain: what a swap without a mark would be compared with."""
-    marked = (frames.mark + frames.encode - frames.encode_unmarked) / 1000 * cost.frames
+    marked = (frames.marking + frames.encode - frames.encode_unmarked) / 1000 * cost.frames
     return Row(
         f"{FACTOR}, mark excluded",
         round((cost.total - marked) / cost.inference, 4) if cost.devices == ("cpu",) and cost.inference > 0 else None,

@@ -32,8 +32,10 @@ TEMPLATES: Final[dict[str, tuple[tuple[float, float], ...]]] = {
 
 # Crop pixels per frame pixel under which the frame is first averaged over whole blocks.
 _AVERAGED: Final = 0.6
-# Y'CbCr of the planes.
-_BLACK: Final = (16, 128, 128)
+# Crop pixels per frame pixel from which the colours of planes need no more than half of the crop's.
+_FINE: Final = 0.95
+# Luma and colours of black in planes.
+_BLACK: Final = (16, 128)
 
 # Eight mesh points and where dlib's own alignment puts them in its 150-pixel chip, symmetrised about the middle.
 DESCRIPTOR_POINTS: Final = (33, 133, 362, 263, 2, 61, 291, 1)
@@ -106,12 +108,15 @@ def warp(frame: Frame, matrix: Affine, out: int, *, border: int = cv2.BORDER_CON
     """
     if not isinstance(frame, Planes):
         return _sample(frame, matrix, out, border, 0)
-    chroma = to_chroma(matrix)
-    parts = (
-        _sample(plane, way, out, border, black)
-        for plane, way, black in zip((frame.y, frame.u, frame.v), (matrix, chroma, chroma), _BLACK, strict=True)
-    )
-    return np.asarray(cv2.transform(cv2.merge(list(parts)), TO_RGB), np.uint8)
+    luma = _sample(frame.y, matrix, out, border, _BLACK[0])
+    chroma, side = to_chroma(matrix), out
+    if scale_of(matrix) >= _FINE and out % 2 == 0:
+        # The crop has a pixel for each of luma's, so a quarter of them hold all that there is of a colour.
+        chroma, side = _halved(chroma), out // 2
+    colours = [_sample(plane, chroma, side, border, _BLACK[1]) for plane in (frame.u, frame.v)]
+    if side != out:
+        colours = [np.asarray(cv2.resize(one, (out, out), interpolation=cv2.INTER_LINEAR), np.uint8) for one in colours]
+    return np.asarray(cv2.transform(cv2.merge([luma, *colours]), TO_RGB), np.uint8)
 
 
 def resized(frame: Frame, size: tuple[int, int], how: int = cv2.INTER_AREA) -> Rgb:
@@ -135,6 +140,13 @@ def to_chroma(matrix: Affine) -> Affine:
     chroma = matrix * 2.0
     chroma[:, 2] = matrix[:, 2] + matrix[:, :2] @ (0.5, 0.5)
     return chroma
+
+
+def _halved(matrix: Affine) -> Affine:
+    """The transform to a crop of half the side, whose pixels lie in the middle of 2 x 2 of the whole one's."""
+    half = matrix / 2
+    half[:, 2] -= 0.25
+    return half
 
 
 def _sample(pixels: NDArray[np.uint8], matrix: Affine, out: int, border: int, black: int) -> NDArray[np.uint8]:

@@ -151,7 +151,7 @@ def test_the_steps_of_a_neural_frame_add_up():
 
 def cost(frames: int, *, wall: float, children: float, engine: float, inference: float) -> Cost:
     used = Reading(wall, 0.1, children, engine, 0.0, 2)
-    stages = {"swap": children / 4, "mark": children / 8}
+    stages = {"swap": children / 4, "mark": children / 4}
     return Cost(frames, used, inference, {"2dfan4": frames}, stages, 1 << 20, 0, codecs=0.7 * children)
 
 
@@ -212,6 +212,9 @@ def test_a_film_is_swapped_and_every_process_is_accounted_for(space, samples, tm
     frames = steady([run], tmp_path)
     assert min(frames.decode, frames.mark, frames.encode, frames.encode_unmarked) > 0
     assert {"swap", "paste", "mark"} < set(run.job.stages)
+    stage = frames.per_frame(run.job.stages["mark"])
+    assert replace(frames, mark=2 * stage).marking == stage  # measured alone in a bad moment
+    assert replace(frames, mark=stage / 2).marking == stage / 2
     for runs in ([run], [run, run]):  # nothing to compare with, and films too short to tell
         row = memory_row("x", ["0.16 s"] * len(runs), runs)
         assert (row.measured, row.verdict) == (None, "not measured")

@@ -56,7 +56,7 @@ def test_crops_over_the_border_and_outside_the_picture_are_safe():
             assert crop.shape == (64, 64, 3)
 
 
-@pytest.mark.parametrize("side", [48.0, 400.0, 700.0])
+@pytest.mark.parametrize("side", [48.0, 180.0, 400.0, 700.0])
 @pytest.mark.parametrize("centre", [(320.0, 180.0), (20.0, 10.0), (639.0, 359.0)])
 def test_a_crop_of_a_film_frame_is_that_of_its_picture_and_black_beyond(centre, side):
     planes = Planes((640, 360))

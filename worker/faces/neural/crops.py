@@ -44,12 +44,16 @@ class TensorWriter:
         What lies beyond keeps what it held: black, if nothing larger was ever written.
         """
         height, width = rgb.shape[:2]
+        if self._image.layout == "NCHW":
+            targets = [plane[:height, :width] for plane in self.tensor[0]]
+        else:
+            targets = [self.tensor[0, :height, :width, place] for place in range(3)]
+        if self._image.as_bytes and self._image.layout == "NCHW":
+            cv2.split(rgb, [targets[self._order.index(colour)] for colour in range(3)])  # straight into the tensor
+            return self.tensor
         planes = cv2.split(rgb)
         for place, colour in enumerate(self._order):
-            if self._image.layout == "NCHW":
-                target = self.tensor[0, place, :height, :width]
-            else:
-                target = self.tensor[0, :height, :width, place]
+            target = targets[place]
             if self._image.as_bytes:
                 target[:] = planes[colour]
                 continue

@@ -73,7 +73,7 @@ class Paster:
         else:
             at = _Place(matrix, corner, size)
             region = frame[box.top : box.bottom, box.left : box.right]
-            _blend(region, at.warp(square), at.weights(weights), share)
+            _blend(region, *at.picture(square, weights), share)
         return box
 
     def _weights(self, mask: NDArray[np.uint8] | None) -> dict[int, Rgb]:
@@ -112,12 +112,25 @@ class _Place:
         return _warp(reduced, self._matrix, self._size, cv2.BORDER_REPLICATE)
 
     def chroma(self, blue: Rgb, red: Rgb, of_square: dict[int, Rgb]) -> tuple[Rgb, Rgb, Rgb]:
-        """Both colours of the square and the weights here. Three at once cost what two cost alone."""
+        """Both colours of the square and the weights here."""
         if self._factor > 1:
             return self.warp(blue), self.warp(red), self.weights(of_square)
-        # Unreduced weights end in 0, so going on beyond the edge is right for them as well.
-        blue, red, weights = cv2.split(self.warp(np.asarray(cv2.merge([blue, red, of_square[1]]), np.uint8)))
+        blue, red, weights, _ = cv2.split(self._together(blue, red, of_square[1], of_square[1]))
         return blue, red, weights
+
+    def picture(self, square: Rgb, of_square: dict[int, Rgb]) -> tuple[Rgb, Rgb]:
+        """The square [side, side, 3] and the weights here."""
+        if self._factor > 1:
+            return self.warp(square), self.weights(of_square)
+        all_four = self._together(*cv2.split(square), of_square[1])
+        return np.asarray(cv2.cvtColor(all_four, cv2.COLOR_RGBA2RGB), np.uint8), all_four[..., 3]
+
+    def _together(self, *four: Rgb) -> Rgb:
+        """Four planes of the square here, the last of them weights: sampled together they cost less than three.
+
+        Unreduced weights end in 0, so going on beyond the edge is right for them as well.
+        """
+        return self.warp(np.asarray(cv2.merge(four), np.uint8))
 
     def weights(self, of_square: dict[int, Rgb]) -> Rgb:
         """The weights here, 0 beyond the square; see `Paster._weights`."""
