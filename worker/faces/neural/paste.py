@@ -108,35 +108,45 @@ class _Place:
 
     def warp(self, square: Rgb) -> Rgb:
         """The square here; its edge goes on beyond."""
-        reduced = _reduced(square, self._factor) if self._factor > 1 else square
-        return _warp(reduced, self._matrix, self._size, cv2.BORDER_REPLICATE)
+        return self._sampled(self._fine(square))
 
     def chroma(self, blue: Rgb, red: Rgb, of_square: dict[int, Rgb]) -> tuple[Rgb, Rgb, Rgb]:
-        """Both colours of the square and the weights here."""
-        if self._factor > 1:
-            return self.warp(blue), self.warp(red), self.weights(of_square)
-        blue, red, weights, _ = cv2.split(self._together(blue, red, of_square[1], of_square[1]))
+        """Both colours of the square and the weights here, 0 beyond it; for the weights see `Paster._weights`."""
+        mask = self._mask(of_square)
+        # Four planes that are sampled together cost half of what three do.
+        blue, red, weights, _ = cv2.split(self._together(self._fine(blue), self._fine(red), mask, mask))
         return blue, red, weights
 
     def picture(self, square: Rgb, of_square: dict[int, Rgb]) -> tuple[Rgb, Rgb]:
         """The square [side, side, 3] and the weights here."""
-        if self._factor > 1:
-            return self.warp(square), self.weights(of_square)
-        all_four = self._together(*cv2.split(square), of_square[1])
+        all_four = self._together(*cv2.split(self._fine(square)), self._mask(of_square))
         return np.asarray(cv2.cvtColor(all_four, cv2.COLOR_RGBA2RGB), np.uint8), all_four[..., 3]
 
-    def _together(self, *four: Rgb) -> Rgb:
-        """Four planes of the square here, the last of them weights: sampled together they cost less than three.
-
-        Unreduced weights end in 0, so going on beyond the edge is right for them as well.
-        """
-        return self.warp(np.asarray(cv2.merge(four), np.uint8))
-
     def weights(self, of_square: dict[int, Rgb]) -> Rgb:
-        """The weights here, 0 beyond the square; see `Paster._weights`."""
+        """The weights here."""
+        return self._sampled(self._mask(of_square))
+
+    def _together(self, *planes: Rgb) -> Rgb:
+        return self._sampled(np.asarray(cv2.merge(planes), np.uint8))
+
+    def _fine(self, square: Rgb) -> Rgb:
+        """What is sampled of a square: averaged where it is reduced much."""
+        return _reduced(square, self._factor) if self._factor > 1 else square
+
+    def _mask(self, of_square: dict[int, Rgb]) -> Rgb:
+        """What is sampled of the weights: they end in 0, so that going on beyond the edge is right for them too."""
         if self._factor not in of_square:
-            of_square[self._factor] = _reduced(of_square[1], self._factor)
-        return _warp(of_square[self._factor], self._matrix, self._size, cv2.BORDER_CONSTANT)
+            reduced = _reduced(of_square[1], self._factor)
+            reduced[[0, -1]] = 0
+            reduced[:, [0, -1]] = 0
+            of_square[self._factor] = reduced
+        return of_square[self._factor]
+
+    def _sampled(self, fine: Rgb) -> Rgb:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(
+            cv2.warpAffine(fine, self._matrix, self._size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8
+        )
 
 
 def _blend(region: Rgb, face: Rgb, weights: Rgb, share: float) -> None:
@@ -164,9 +174,3 @@ def _reduced(square: Rgb, factor: int) -> Rgb:
     size = (square.shape[1] // factor, square.shape[0] // factor)
     whole = square[: size[1] * factor, : size[0] * factor]
     return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _warp(square: Rgb, matrix: NDArray[np.float64], size: tuple[int, int], border: int) -> Rgb:
-    """Sample the square along `matrix` (frame to square) into a rectangle of `size`."""
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(square, matrix, size, flags=flags, borderMode=border), np.uint8)
