@@ -15,7 +15,8 @@ from django.utils import timezone
 from webapp.screening import detector_scores
 from worker.gate.packs import drift
 from worker.gate.packs.drift import Drift
-from worker.gate.packs.pack_store import PackError, PackStore
+from worker.gate.packs.pack_store import PackStore
+from worker.gate.packs.standing import PackError
 
 logger = logging.getLogger(__name__)
 

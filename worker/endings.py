@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from consent import keys
 from watermark.labels import IptcError
-from watermark.manifest import ManifestError
+from watermark.manifest_request import ManifestError
 from watermark.signers import SignerError
 from watermark.timestamps import TimeStampError
 from webapp import keys_of_house, storage

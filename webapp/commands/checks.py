@@ -282,7 +282,8 @@ def check_browser_reader() -> Iterator[Finding]:
 def check_screening() -> Iterator[Finding]:
     from webapp.commands import gate_packs
     from worker.gate import screeners
-    from worker.gate.packs.pack_store import PackError, PackStore
+    from worker.gate.packs.pack_store import PackStore
+    from worker.gate.packs.standing import PackError
 
     found, missing = screeners.built(settings.MODELS_DIR, settings.OPERATOR_MODELS_DIR, settings.PROFILE)
     for kind, cards in found.items():

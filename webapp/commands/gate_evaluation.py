@@ -14,8 +14,9 @@ from django.conf import settings
 from webapp.commands.progress import ProgressBar
 from worker.gate.packs import calibration, evaluation, plots
 from worker.gate.packs.evaluation import AS_IT_IS, Entry, Measured, Report
-from worker.gate.packs.pack_store import PackError, PackStore, Standing
+from worker.gate.packs.pack_store import PackStore
 from worker.gate.packs.robustness import ROADS
+from worker.gate.packs.standing import PackError, Standing
 from worker.inference import packs
 from worker.inference.client import ensure_engine
 from worker.inference.connection import connect

@@ -10,7 +10,8 @@ from typing import Any
 from django.conf import settings
 
 from worker.gate.packs.outside_services import SERVICES
-from worker.gate.packs.pack_store import PackStore, Standing
+from worker.gate.packs.pack_store import PackStore
+from worker.gate.packs.standing import Standing
 from worker.inference import packs
 from worker.outside_door import outside
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from watermark import manifest
 from watermark.certificates import Finding, check_key_file, check_signer
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestError, ManifestRequest
 from watermark.signers import Signer, SignerError
 from watermark.timestamps import TimeStampError
 from webapp import keys_of_house
@@ -54,12 +55,12 @@ def _time_stamps(signer: Signer) -> list[Finding]:
         return [Finding("tsa_missing", words, fatal=False)] if is_live() else []
     content = io.BytesIO()
     Image.new("RGB", (16, 16)).save(content, "JPEG")
-    request = manifest.ManifestRequest(
+    request = ManifestRequest(
         mime="image/jpeg",
-        target=manifest.IngredientFile("image/jpeg"),
-        sources=(manifest.IngredientFile("image/jpeg"),),
+        target=IngredientFile("image/jpeg"),
+        sources=(IngredientFile("image/jpeg"),),
         mark_id=bytes(8),
-        consent_refs=(manifest.ConsentRef("cns_check", "face_donor"),),
+        consent_refs=(ConsentRef("cns_check", "face_donor"),),
         policy_version="check",
         livemode=False,
         status_url="http://localhost",
@@ -80,7 +81,7 @@ def _time_stamps(signer: Signer) -> list[Finding]:
             )
         except TimeStampError as error:
             return [Finding(error.code, str(error), fatal=settings.TSA_WHEN_DOWN == "wait")]
-        except (manifest.ManifestError, MediaError) as error:
+        except (ManifestError, MediaError) as error:
             return [Finding(error.code, str(error), fatal=True)]
     if signed.credentials.time_source == "tsa":
         return []

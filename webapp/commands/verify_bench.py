@@ -25,7 +25,8 @@ from PIL import Image
 from watermark.fingerprint import take
 from watermark.image import embed
 from watermark.keys import MarkKey, derive_mark_key
-from watermark.manifest import ConsentRef, IngredientFile, ManifestRequest, sign_file
+from watermark.manifest import sign_file
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestRequest
 from watermark.payload import new_mark_id
 from watermark.signers import DevelopmentAuthority
 from watermark.verdict import OutputRecord

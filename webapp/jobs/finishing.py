@@ -16,8 +16,11 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from consent import keys, ledger
-from watermark import image, labels, manifest, video
+from watermark import image, labels, video
+from watermark.credentials import Credentials
 from watermark.keys import MarkKey
+from watermark.manifest import EDITED_SOURCE_TYPE
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestRequest, Role
 from watermark.verdict import MarkReading
 from webapp import keys_of_house, storage
 from webapp.ids import output_id as new_output_id
@@ -67,7 +70,7 @@ def finish(
     The caller publishes it in a transaction or throws it away with `discard`. `pause` as in `signing.sign`. Raises
     FinishingError, the signer's, time stamp's and manifest's errors, MediaError, StorageError, KeyStoreError.
     """
-    labels.write_iptc(rendered.path, rendered.mime, manifest.EDITED_SOURCE_TYPE, spec.aigc)
+    labels.write_iptc(rendered.path, rendered.mime, EDITED_SOURCE_TYPE, spec.aigc)
     signed_path = rendered.path.with_name(f"signed.{EXTENSIONS[rendered.mime]}")
     output_id = new_output_id()
     request = _request(job, spec, rendered, evidence, output_id)
@@ -129,7 +132,7 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey) -> None:
             "The invisible mark could not be read back from the finished file, so it was not published. "
             "Nothing of it was kept. Try the option mark_mode=durable, or a larger picture.",
         )
-    credentials = manifest.Credentials.from_dict(
+    credentials = Credentials.from_dict(
         client.read_credentials(
             path, mime, keys_of_house.anchors_pem(), tsa_anchors_pem=keys_of_house.tsa_anchors_pem()
         )
@@ -142,13 +145,11 @@ def verify_file(path: Path, mime: str, *, mark_id: bytes, key: MarkKey) -> None:
         )
 
 
-def _request(
-    job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord, output_id: str
-) -> manifest.ManifestRequest:
+def _request(job: Job, spec: JobSpec, rendered: Rendered, evidence: ScreeningRecord, output_id: str) -> ManifestRequest:
     swaps = list(job.swaps.all())
     photos = {photo.sha256: photo.path for swap in spec.swaps for photo in swap.sources}
     mimes = {asset.sha256: asset.mime for asset in job.inputs()}
-    return manifest.ManifestRequest(
+    return ManifestRequest(
         mime=rendered.mime,
         target=_ingredient(spec.target_path, job.target.mime),
         sources=tuple(_ingredient(path, mimes[sha256]) for sha256, path in photos.items()),
@@ -166,27 +167,27 @@ def _request(
     )
 
 
-def _consent_refs(swaps: Sequence[JobSwap]) -> tuple[manifest.ConsentRef, ...]:
+def _consent_refs(swaps: Sequence[JobSwap]) -> tuple[ConsentRef, ...]:
     """What every replacement rests on, each record once."""
-    refs: list[manifest.ConsentRef] = []
+    refs: list[ConsentRef] = []
     for swap in swaps:
         refs.append(_given(swap.donor_consent_id, "face_donor"))
         if swap.target_consent_id is not None:
             refs.append(_given(swap.target_consent_id, "target_person"))
         else:
             record = str(swap.target_attestation_id)
-            refs.append(manifest.ConsentRef(record=record, role="target_person", status="attested"))
+            refs.append(ConsentRef(record=record, role="target_person", status="attested"))
     return tuple(dict.fromkeys(refs))
 
 
-def _given(consent_id: str, role: manifest.Role) -> manifest.ConsentRef:
-    return manifest.ConsentRef(record=consent_id, role=role, ledger_index=ledger.given_index(consent_id))
+def _given(consent_id: str, role: Role) -> ConsentRef:
+    return ConsentRef(record=consent_id, role=role, ledger_index=ledger.given_index(consent_id))
 
 
-def _ingredient(path: Path, mime: str) -> manifest.IngredientFile:
+def _ingredient(path: Path, mime: str) -> IngredientFile:
     """The input's own credentials are parsed in a media child, never here."""
-    found = manifest.Credentials.from_dict(client.read_credentials(path, mime, ""))
-    return manifest.IngredientFile(mime, found, path)
+    found = Credentials.from_dict(client.read_credentials(path, mime, ""))
+    return IngredientFile(mime, found, path)
 
 
 def _sha256(path: Path) -> str:

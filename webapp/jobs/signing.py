@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 
 from watermark import manifest
+from watermark.manifest_request import ManifestRequest
 from watermark.native_signing import SIGNING_FAILED, STAMP_REFUSED, Ask, NativeSigningError
 from watermark.signers import SignerError
 from watermark.timestamps import TimeStampError
@@ -37,7 +38,7 @@ class Signed:
     time_stamp: Output.TimeStamp
 
 
-def sign(src: Path, dst: Path, request: manifest.ManifestRequest, pause: Callable[[float], None]) -> Signed:
+def sign(src: Path, dst: Path, request: ManifestRequest, pause: Callable[[float], None]) -> Signed:
     """Sign `src` into `dst`. `pause(seconds)` waits, or raises when the work has become pointless.
 
     The signer is opened anew for every try: a certificate or key that was mended meanwhile is taken. Raises the errors
@@ -68,7 +69,7 @@ def sign_in_child(order: Mapping[str, Any], ask: Ask) -> Mapping[str, Any]:
         raise
 
 
-def _sign(src: Path, dst: Path, request: manifest.ManifestRequest, *, stamped: bool) -> Signed:
+def _sign(src: Path, dst: Path, request: ManifestRequest, *, stamped: bool) -> Signed:
     tsa = keys_of_house.tsa()
     signed = manifest.sign_file(
         src,

@@ -16,10 +16,10 @@ from worker.gate.looks.detectors import DetectorLook
 from worker.gate.looks.looking import Look, look_at
 from worker.gate.looks.nsfw import VOTES, NsfwLook
 from worker.gate.looks.sampling import Sample, samples
-from worker.gate.packs import pack_store
 from worker.gate.packs.outside import Outside
-from worker.gate.packs.pack_store import PackError, PackStore, Standing
+from worker.gate.packs.pack_store import PackStore
 from worker.gate.packs.service_run import ServiceRun
+from worker.gate.packs.standing import PackError, Standing, not_loaded
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload
 from worker.inference import gate_models, packs, registry
@@ -221,4 +221,4 @@ def _as_loaded(standing: Standing, loaded: Mapping[str, str]) -> Standing:
     pack = standing.pack
     if pack is None or standing.role == "refused" or loaded.get(pack.model) == pack.sha256:
         return standing
-    return pack_store.not_loaded(standing)
+    return not_loaded(standing)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from watermark.manifest import ConsentRef, IngredientFile, ManifestRequest, SignedManifest, sign_file
+from watermark.manifest import SignedManifest, sign_file
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestRequest
 from watermark.signers import DevelopmentAuthority
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"

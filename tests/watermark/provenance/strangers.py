@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from watermark import issuing
 from watermark.credentials import CONSENT_LABEL, Credentials
 from watermark.credentials_reader import closed_settings
-from watermark.manifest import IngredientFile
+from watermark.manifest_request import IngredientFile
 from watermark.signers import DevelopmentAuthority
 from worker.media import client
 

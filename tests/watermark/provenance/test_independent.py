@@ -20,7 +20,8 @@ import pytest
 from tests.watermark.provenance.strangers import foreign, inspected
 from tests.watermark.provenance.test_reader import flip_media_byte
 from tests.watermark.provenance.test_time_stamps import authority, service  # noqa: F401 - fixtures
-from watermark.manifest import FORMATS, sign_file
+from watermark.manifest import sign_file
+from watermark.manifest_request import FORMATS
 
 HERE = Path(__file__).parent / "independent"
 ROOT = Path(__file__).resolve().parents[3]

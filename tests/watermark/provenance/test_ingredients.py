@@ -14,7 +14,8 @@ from PIL import Image
 from tests.watermark.provenance.strangers import TYPE, foreign, inspected
 from watermark.credentials import Credentials
 from watermark.credentials_reader import closed_settings
-from watermark.manifest import IngredientFile, read
+from watermark.manifest import read
+from watermark.manifest_request import IngredientFile
 from watermark.native_signing import MAX_STORE, NativeSigningError
 
 AUTHOR = {

@@ -15,7 +15,8 @@ from PIL import Image
 from tests.watermark.provenance.conftest import write_video
 from watermark.aigc import aigc_label
 from watermark.iptc import AI_EDITED, IptcError, write_iptc, xmp_packet
-from watermark.manifest import FORMATS, read, sign_file
+from watermark.manifest import read, sign_file
+from watermark.manifest_request import FORMATS
 
 NAMESPACE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 XMP_UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")

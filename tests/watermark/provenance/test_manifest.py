@@ -14,15 +14,14 @@ from PIL import Image
 
 from tests.watermark.provenance.strangers import TYPE, foreign, inspected
 from watermark.credentials_reader import closed_settings
-from watermark.manifest import (
+from watermark.manifest import read, sign_file
+from watermark.manifest_request import (
     FORMATS,
     PRODUCT_VERSION,
     ConsentRef,
     IngredientFile,
     ManifestError,
     ManifestRequest,
-    read,
-    sign_file,
 )
 from watermark.signers import CallbackSigner, SignerError
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from watermark.credentials import Credentials
 from watermark.credentials_reader import claim_of_store
-from watermark.manifest import FORMATS
+from watermark.manifest_request import FORMATS
 from watermark.verdict import Evidence, MarkEvidence, OutputRecord, verdict
 from worker.media import client
 from worker.media.errors import MediaError

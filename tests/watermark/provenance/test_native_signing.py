@@ -10,7 +10,8 @@ import pytest
 from tests.watermark.provenance import tsa_stand_in
 from tests.watermark.provenance.strangers import foreign, inspected
 from watermark.key_signers import SignerError
-from watermark.manifest import ManifestError, sign_file
+from watermark.manifest import sign_file
+from watermark.manifest_request import ManifestError
 from watermark.native_signing import NativeSigningError, sign_entry
 from watermark.signers import CallbackSigner
 from watermark.timestamps import TimeStampError, TimeStampService

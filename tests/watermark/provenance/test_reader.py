@@ -15,7 +15,8 @@ from PIL import Image
 from watermark.credentials import Credentials
 from watermark.credentials_parsing import clean
 from watermark.credentials_reader import claim_of_store, closed_settings
-from watermark.manifest import FORMATS, read, read_untrusted
+from watermark.manifest import read, read_untrusted
+from watermark.manifest_request import FORMATS
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "<script>alert(1)</script>\u202egpj.\x00\x1b[31m" + "A" * 5000

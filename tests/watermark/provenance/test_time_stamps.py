@@ -20,7 +20,8 @@ from tests.watermark.provenance.strangers import TYPE, foreign, inspected
 from tests.watermark.provenance.tsa_stand_in import TimeStampAuthority, answer
 from watermark import issuing
 from watermark.credentials import EXPIRED
-from watermark.manifest import FORMATS, read, sign_file
+from watermark.manifest import read, sign_file
+from watermark.manifest_request import FORMATS
 from watermark.native_signing import sign_native
 from watermark.signers import FileSigner
 from watermark.stamping import StampingError, StampTooLongError, find_signature, query_for, stamped

@@ -17,7 +17,8 @@ from watermark import fingerprint, image
 from watermark.credentials_reader import claim_of_store
 from watermark.iptc import write_iptc
 from watermark.keys import MarkKey, derive_mark_key
-from watermark.manifest import ConsentRef, IngredientFile, ManifestRequest, read, sign_file
+from watermark.manifest import read, sign_file
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestRequest
 from watermark.payload import new_mark_id
 from watermark.verdict import ContentEvidence, Evidence, MarkEvidence, OutputRecord, Verdict, record_to_compare, verdict
 

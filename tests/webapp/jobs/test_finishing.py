@@ -18,7 +18,7 @@ from tests.webapp import cast, publishing
 from tests.webapp.conftest import TWO_FACES, Stage
 from watermark import native_signing
 from watermark.credentials import CONSENT_LABEL
-from watermark.manifest import FORMATS
+from watermark.manifest_request import FORMATS
 from watermark.signers import DevelopmentAuthority
 from webapp.jobs import finishing
 from webapp.jobs.models import Output

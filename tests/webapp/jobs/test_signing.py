@@ -16,8 +16,8 @@ from consent import services as consents
 from tests.watermark.provenance import key_stand_ins, tsa_stand_in
 from tests.watermark.provenance.test_key_services import ARN, certified
 from tests.webapp import cast
-from watermark import manifest
 from watermark.credentials_reader import read
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestRequest
 from watermark.signers import SignerError
 from watermark.timestamps import TimeStampError
 from webapp import keys_of_house
@@ -28,12 +28,12 @@ from worker import tasks
 
 pytestmark = pytest.mark.django_db
 
-REQUEST = manifest.ManifestRequest(
+REQUEST = ManifestRequest(
     mime="image/jpeg",
-    target=manifest.IngredientFile("image/jpeg"),
-    sources=(manifest.IngredientFile("image/jpeg"),),
+    target=IngredientFile("image/jpeg"),
+    sources=(IngredientFile("image/jpeg"),),
     mark_id=bytes(8),
-    consent_refs=(manifest.ConsentRef("cns_ada1", "face_donor"), manifest.ConsentRef("cns_ben1", "target_person")),
+    consent_refs=(ConsentRef("cns_ada1", "face_donor"), ConsentRef("cns_ben1", "target_person")),
     policy_version="test",
     livemode=False,
     status_url="http://127.0.0.1:8000/verify",

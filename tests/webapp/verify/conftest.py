@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tests.webapp import cast
 from tests.webapp.core.test_net import NAME, Server, issue
 from watermark import fingerprint, image, manifest
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestRequest
 from watermark.payload import new_mark_id
 from webapp import keys_of_house
 from webapp.jobs.models import Output
@@ -48,12 +49,12 @@ def publish(cleo: cast.Account, tmp_path: Path) -> Callable[[NDArray[np.uint8]],
         marked = image.embed(rgb, mark, keys_of_house.mark_keys()[0])
         plain, path = (tmp_path / f"{mark.hex()}-{name}.png" for name in ("plain", "signed"))
         save(plain, marked)
-        request = manifest.ManifestRequest(
+        request = ManifestRequest(
             mime="image/png",
-            target=manifest.IngredientFile("image/jpeg"),
-            sources=(manifest.IngredientFile("image/jpeg"),),
+            target=IngredientFile("image/jpeg"),
+            sources=(IngredientFile("image/jpeg"),),
             mark_id=mark,
-            consent_refs=(manifest.ConsentRef("cns_ada1", "face_donor"),),
+            consent_refs=(ConsentRef("cns_ada1", "face_donor"),),
             policy_version="2026-11",
             livemode=False,
             status_url=f"{settings.PUBLIC_URL}/verify/o/out_1",

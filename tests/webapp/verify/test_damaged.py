@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.watermark.provenance.test_mutants import SEED, content, mutant
 from tests.webapp import publishing
 from tests.webapp.conftest import Stage
-from watermark.manifest import FORMATS
+from watermark.manifest_request import FORMATS
 from webapp.jobs.models import Output
 from webapp.verify import services
 from worker.media.sample_clip import make_clip

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tests.watermark.provenance.strangers import signed_as_ours
 from tests.webapp import cast
 from watermark import fingerprint, image, manifest
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestRequest
 from watermark.payload import new_mark_id
 from watermark.signers import DevelopmentAuthority
 from webapp import keys_of_house
@@ -44,12 +45,12 @@ def output(cleo: cast.Account, grace: NDArray[np.uint8], tmp_path: Path) -> tupl
 def signed(cleo: cast.Account, grace: NDArray[np.uint8], tmp_path: Path) -> tuple[Output, Path]:
     """A published output whose bytes do not decide (another SHA-256 is recorded): only its manifest and mark do."""
     marked = write(tmp_path / "marked.jpg", image.embed(grace, MARK, keys_of_house.mark_keys()[0]))
-    request = manifest.ManifestRequest(
+    request = ManifestRequest(
         mime="image/jpeg",
-        target=manifest.IngredientFile("image/jpeg"),
-        sources=(manifest.IngredientFile("image/jpeg"),),
+        target=IngredientFile("image/jpeg"),
+        sources=(IngredientFile("image/jpeg"),),
         mark_id=MARK,
-        consent_refs=(manifest.ConsentRef("cns_ada1", "face_donor"),),
+        consent_refs=(ConsentRef("cns_ada1", "face_donor"),),
         policy_version="2026-11",
         livemode=False,
         status_url="http://127.0.0.1:8000/verify",

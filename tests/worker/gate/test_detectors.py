@@ -27,7 +27,8 @@ from worker.gate.looks.nsfw import NsfwLook, voted
 from worker.gate.looks.sampling import Sample, SampledFace
 from worker.gate.packs import aggregate
 from worker.gate.packs.calibration import Calibration, Curve
-from worker.gate.packs.pack_store import Evaluation, PackStore, Standing
+from worker.gate.packs.pack_store import PackStore
+from worker.gate.packs.standing import Evaluation, Standing
 from worker.inference import packs
 from worker.inference.registry import BUILTIN
 from worker.inference.sessions import LocalRunner

@@ -18,7 +18,8 @@ from tests.worker.gate.pack_graphs import write_graph, write_manifest
 from worker.gate.looks.sampling import Sample, SampledFace
 from worker.gate.packs import robustness
 from worker.gate.packs.evaluation import read_manifest
-from worker.gate.packs.pack_store import PackError, PackStore
+from worker.gate.packs.pack_store import PackStore
+from worker.gate.packs.standing import PackError
 from worker.inference.client import stop_engine
 
 SIZE = 200

@@ -11,7 +11,8 @@ import pytest
 
 from tests.worker.gate.pack_graphs import write_graph, write_manifest
 from worker.gate.packs import calibration
-from worker.gate.packs.pack_store import Evaluation, PackError, PackStore
+from worker.gate.packs.pack_store import PackStore
+from worker.gate.packs.standing import Evaluation, PackError
 from worker.inference import packs
 from worker.inference.types import ModelError
 

@@ -29,8 +29,9 @@ from tests.worker.gate.test_detectors import calibration, decided
 from webapp.commands.checks import check_screening
 from worker.gate.packs.evaluation import AS_IT_IS, Entry, run_packs
 from worker.gate.packs.outside_services import PROVIDERS, SERVICES
-from worker.gate.packs.pack_store import Evaluation, PackError, PackStore, Standing
+from worker.gate.packs.pack_store import PackStore
 from worker.gate.packs.robustness import ROADS
+from worker.gate.packs.standing import Evaluation, PackError, Standing
 from worker.gate.screeners import Screeners
 from worker.gate.signals import Signal
 from worker.gate.upload import Upload

@@ -21,7 +21,8 @@ from watermark.fingerprint import Fingerprint, compare
 from watermark.image import read as read_mark
 from watermark.iptc import write_iptc
 from watermark.labels import LabelRenderer
-from watermark.manifest import ConsentRef, IngredientFile, ManifestRequest, sign_file
+from watermark.manifest import sign_file
+from watermark.manifest_request import ConsentRef, IngredientFile, ManifestRequest
 from watermark.signers import DevelopmentAuthority
 from watermark.video import read as read_video_mark
 from worker.faces.errors import FaceError

@@ -20,7 +20,7 @@ from worker.gate.looks.looking import Batches, LookError, Spread
 from worker.gate.looks.sampling import Sample, SampledFace
 from worker.gate.packs import aggregate
 from worker.gate.packs.calibration import Calibration, sigmoid
-from worker.gate.packs.pack_store import Standing
+from worker.gate.packs.standing import Standing
 from worker.gate.signals import Signal
 from worker.inference.packs import Pack
 from worker.inference.types import ModelError, ModelRunner

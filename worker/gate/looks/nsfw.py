@@ -18,7 +18,7 @@ from worker.gate.looks import detectors
 from worker.gate.looks.detectors import TimedBatches
 from worker.gate.looks.looking import Batches, LookError
 from worker.gate.looks.sampling import Sample
-from worker.gate.packs.pack_store import Standing
+from worker.gate.packs.standing import Standing
 from worker.gate.signals import Signal
 from worker.inference.packs import Pack
 from worker.inference.registry import ModelCard

@@ -19,9 +19,9 @@ from worker.gate.packs import metrics
 from worker.gate.packs.calibration import Calibration
 from worker.gate.packs.metrics import Rates, Scored
 from worker.gate.packs.outside import Outside
-from worker.gate.packs.pack_store import Evaluation, PackError, Standing
 from worker.gate.packs.robustness import ROADS
 from worker.gate.packs.service_run import ServiceRun
+from worker.gate.packs.standing import Evaluation, PackError, Standing
 from worker.gate.upload import Upload
 from worker.inference.packages import sha256_of
 from worker.inference.types import ModelRunner

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from worker.gate.looks.detectors import Seen
 from worker.gate.looks.sampling import Sample
 from worker.gate.packs.outside import Outside, OutsideError
-from worker.gate.packs.pack_store import Standing
+from worker.gate.packs.standing import Standing
 from worker.gate.upload import Upload
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from webapp.commands import gate_evaluation, gate_faces, gate_lists, gate_packs, gate_reviews
 from worker.gate.packs.calibration import CalibrationError
-from worker.gate.packs.pack_store import PackError
+from worker.gate.packs.standing import PackError
 from worker.inference.types import ModelError
 
 # Each has HELP, add_arguments(parser) and run(options), which yields the lines to print.
