@@ -6,7 +6,6 @@ be exchanged. Only a local folder is installed (`STORAGE_URL=file:///…`).
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from django.conf import settings
 
 from consent import keys
+from worker.media.errors import FULL_DISK
 
 NAME = re.compile(r"[a-z]{1,20}/[0-9a-f]{40}")
 TEMPORARY_PREFIX = ".tmp-"
@@ -165,7 +165,7 @@ def _open(object_name: str) -> BinaryIO:
 
 
 def _typed(error: OSError) -> StorageError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if error.errno in FULL_DISK:
         return StorageError(
             "disk_full", "The disk is full; nothing half-written was kept. Free some space, then try again."
         )

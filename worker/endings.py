@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from worker.faces.errors import FaceError
 from worker.gate import measure as measuring
 from worker.gate import profiles
 from worker.inference.types import ModelError
-from worker.media.errors import ChildError, MediaError
+from worker.media.errors import FULL_DISK, ChildError, MediaError
 from worker.pipeline.errors import PipelineError
 from worker.spec import SpecError
 
@@ -128,6 +127,6 @@ def described(error: Exception) -> tuple[str, str]:
         return code, str(getattr(error, "message", "") or error)
     if isinstance(error, OperationalError | InterfaceError):
         return DATABASE_AWAY, "The database did not answer; nothing was lost. The work starts again by itself."
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
         return "disk_full", "There is no room left on the disk; nothing was published. Free some, then start again."
     return "internal_error", INTERNAL

@@ -6,7 +6,6 @@ anything was lost, what to do) and `request_id`; where fields are wrong also `er
 
 from __future__ import annotations
 
-import errno
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
@@ -33,7 +32,7 @@ from webapp.screening.services import ScreeningError
 from webapp.storage import StorageError
 from webapp.verify.errors import QueryError
 from webapp.verify.slots import BusyError
-from worker.media.errors import ChildError, MediaError
+from worker.media.errors import FULL_DISK, ChildError, MediaError
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ _FULL_DATABASE: Final = ("disk is full", "could not extend file", "No space left
 def disk_is_full(error: BaseException | None) -> bool:
     """Did a file or a database find no room? (An upload is written before any view, so this comes from anywhere.)"""
     if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        return error.errno in FULL_DISK
     return isinstance(error, OperationalError) and any(words in str(error) for words in _FULL_DATABASE)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -22,6 +21,7 @@ from webapp.ids import asset_id as new_asset_id
 from webapp.jobs import flow, leases, transitions
 from webapp.jobs.errors import JobsError, not_found
 from webapp.jobs.models import Asset, Job
+from worker.media.errors import FULL_DISK
 
 CHUNK = 1 << 20
 State = Asset.State
@@ -60,7 +60,7 @@ def receive_asset(
     except storage.StorageError as error:
         raise JobsError(error.code, error.message, status=507 if error.code == "disk_full" else 503) from error
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = error.errno in FULL_DISK
         code, status = ("disk_full", 507) if full else ("storage_failed", 503)
         raise JobsError(
             code, "The upload could not be kept; nothing was stored. Try again later.", status=status

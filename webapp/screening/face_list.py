@@ -31,6 +31,7 @@ from webapp.accounts.models import User
 from webapp.jobs import intake, leases
 from webapp.outbox import services as outbox
 from webapp.screening.listed import ListedFace, listed_id
+from worker.media.errors import FULL_DISK
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def _take_in(entry: ListedFace, file: UploadedFile | Path, *, said: Callable[[],
                 _destroy(entry)
                 raise
     except (storage.StorageError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+        if isinstance(error, OSError) and error.errno not in {*FULL_DISK, errno.EIO}:
             raise
         raise ConsentError(
             "storage_failed", "The photo could not be taken in. Nothing was kept; try again later.", status=503

@@ -17,13 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from worker.media.confine import Limits, confine, die_with
-from worker.media.errors import MediaError
+from worker.media.errors import FULL_DISK, MediaError
 from worker.media.wire import Link, Pixels, WireError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Channel:
@@ -158,7 +156,7 @@ def _outcome(
     except MemoryError:
         return _refusal("child_out_of_memory", traceback.format_exc(limit=-3)), ()
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in FULL_DISK:
             return _refusal("disk_full", str(error)), ()
         if error.errno == errno.ENOMEM:
             return _refusal("child_out_of_memory", str(error)), ()

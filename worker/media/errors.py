@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
+
+FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of an OSError that say that what was written found no room."""
 
 # code -> (what happened, what the person can do). The middle sentence, whether anything was lost, is the same for all
 # refusals of an input and stands in `MediaError`.
