@@ -70,15 +70,16 @@ def copy_of(planes: Planes) -> Planes:
 # -- tensors -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [(9, 16), (16, 7)])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("colours", ["RGB", "BGR"])
-def test_a_tensor_holds_the_pixels_as_the_contract_says(layout, colours):
+def test_a_tensor_holds_the_pixels_as_the_contract_says(layout, colours, size):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     image = ImageContract("x", 16, "letterbox", layout=layout, colours=colours, mean=mean, std=std)
-    rgb = np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8)
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     found = TensorWriter(image).write(rgb)
     padded = np.zeros((16, 16, 3))
-    padded[:9] = rgb
+    padded[: size[0], : size[1]] = rgb
     wanted = (padded / 255 - mean) / std
     wanted = wanted if colours == "RGB" else wanted[..., ::-1]
     wanted = wanted[None] if layout == "NHWC" else wanted.transpose(2, 0, 1)[None]

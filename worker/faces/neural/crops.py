@@ -35,7 +35,7 @@ class TensorWriter:
         form = (1, 3, side, side) if image.layout == "NCHW" else (1, side, side, 3)
         self.tensor: NDArray[Any] = np.empty(form, np.uint8 if image.as_bytes else np.float32)
         self._scale, self._shift = image.scaling()
-        self._order = (0, 1, 2) if image.colours == "RGB" else (2, 1, 0)
+        self._order = (0, 1, 2) if image.colours == "RGB" else (2, 1, 0)  # where red, green and blue go
         self.write(np.zeros((side, side, 3), np.uint8))
 
     def write(self, rgb: Rgb) -> NDArray[Any]:
@@ -44,22 +44,18 @@ class TensorWriter:
         What lies beyond keeps what it held: black, if nothing larger was ever written.
         """
         height, width = rgb.shape[:2]
-        if self._image.layout == "NCHW":
-            targets = [plane[:height, :width] for plane in self.tensor[0]]
-        else:
-            targets = [self.tensor[0, :height, :width, place] for place in range(3)]
+        planes = self.tensor[0] if self._image.layout == "NCHW" else np.moveaxis(self.tensor[0], -1, 0)
+        targets = [planes[place, :height, :width] for place in self._order]
         if self._image.as_bytes and self._image.layout == "NCHW":
-            cv2.split(rgb, [targets[self._order.index(colour)] for colour in range(3)])  # straight into the tensor
+            cv2.split(rgb, targets)  # straight into the tensor
             return self.tensor
-        planes = cv2.split(rgb)
-        for place, colour in enumerate(self._order):
-            target = targets[place]
+        for place, target, plane in zip(self._order, targets, cv2.split(rgb), strict=True):
             if self._image.as_bytes:
-                target[:] = planes[colour]
+                target[:] = plane
                 continue
-            np.multiply(planes[colour], self._scale[place], out=target)
+            np.multiply(plane, self._scale[place], out=target)
             if self._shift[place]:
-                target += self._shift[place]
+                np.add(target, self._shift[place], out=target)
         return self.tensor
 
 
