@@ -121,9 +121,7 @@ def widen(model: ModelProto) -> None:
             continue
         value.type.tensor_type.elem_type = TensorProto.FLOAT
         inside = f"{ADDED}{value.name}"
-        for node in model.graph.node:
-            node.output[:] = [inside if name == value.name else name for name in node.output]
-        rename_uses(model, value.name, inside)
+        move_inside(model, value.name, inside)
         behind.apply("Cast", inside, to=TensorProto.FLOAT, output=value.name)
     before.write_into(model, first=True)
     behind.write_into(model)
@@ -229,6 +227,13 @@ def rename_uses(model: ModelProto, old: str, new: str) -> None:
     """Let every node that reads the tensor `old` read `new`."""
     for node in model.graph.node:
         node.input[:] = [new if name == old else name for name in node.input]
+
+
+def move_inside(model: ModelProto, output: str, inside: str) -> None:
+    """Call the tensor behind an output `inside`, so that new nodes can make that output of it."""
+    for node in model.graph.node:
+        node.output[:] = [inside if name == output else name for name in node.output]
+    rename_uses(model, output, inside)
 
 
 def _allows_zero(node: NodeProto) -> bool:

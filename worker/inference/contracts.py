@@ -53,6 +53,11 @@ class ImageContract:
         low, high = self.output_range
         return 255 / (high - low), -255 * low / (high - low)
 
+    def values(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The tensor's values float32 that `pixels` 0..255 of the output show."""
+        scale, shift = self.showing()
+        return ((pixels - shift) / scale).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class ModelContract:

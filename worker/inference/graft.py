@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from worker.inference.borders import rename_uses
+from worker.inference.borders import move_inside, rename_uses
 from worker.inference.contracts import ImageContract
 from worker.inference.onnx_graph import ADDED, GraphWriter
 
@@ -164,7 +164,8 @@ def unit_length(model: ModelProto, *, output: str) -> None:
     dims = next(value for value in model.graph.output if value.name == output).type.tensor_type.shape.dim
     if len(dims) != 2:
         raise ValueError(f"its output {output} is no vector")
-    inner = _move_inside(model, found)
+    inner = f"{_PREFIX}{output}"
+    move_inside(model, found, inner)
     writer = GraphWriter(_PREFIX)
     # A product with ones and not ReduceSum, whose form changed after opset 11.
     squares = writer.apply("Mul", inner, inner)
@@ -197,7 +198,8 @@ def picture_to_bytes(model: ModelProto, image: ImageContract) -> None:
     value = next((one for one in model.graph.output if one.name == image.output), None)
     if value is None or value.type.tensor_type.elem_type != TensorProto.FLOAT:
         raise ValueError(f"it has no float32 output {image.output}")
-    inside = _move_inside(model, image.output)
+    inside = f"{_PREFIX}{image.output}"
+    move_inside(model, image.output, inside)
     writer = GraphWriter(f"{_PREFIX}shown_")
     scale, shift = image.showing()
     scaled = writer.apply("Mul", inside, writer.constant(scale))
@@ -218,15 +220,6 @@ EDITS: Final[Mapping[str, Callable[..., None]]] = {
     "class_peak": class_peak,
     "unit_length": unit_length,
 }
-
-
-def _move_inside(model: ModelProto, output: str) -> str:
-    """Give the tensor behind an output another name, so that new nodes can make that output of it; the new name."""
-    inner = f"{_PREFIX}{output}"
-    for node in model.graph.node:
-        node.output[:] = [inner if name == output else name for name in node.output]
-    rename_uses(model, output, inner)
-    return inner
 
 
 def _best_faces(

@@ -160,7 +160,7 @@ def try_out(
 ) -> dict[str, float]:
     """Run both sessions on every sample, one by one, and compare: the metrics of the gate.
 
-    An output of the lower session that is not float32 or not of the contract's shape counts as not finite.
+    An output of the lower session that is not of the contract's type and shape counts as not finite.
     """
     return accuracy.measure(reader, _outputs(full, card, inputs), _outputs(lower, card, inputs))
 
@@ -232,15 +232,22 @@ def _record_elsewhere(models_dir: Path, candidate: Candidate, limits: accuracy.L
 
 def _outputs(session: Session, card: ModelCard, inputs: samples.Inputs) -> dict[str, NDArray[np.float32]]:
     names = list(card.contract.outputs)
-    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     for index in range(samples.count(inputs)):
         found = session.run(names, {name: array[index : index + 1] for name, array in inputs.items()})
         for name, array in zip(names, found, strict=True):
-            shape = (1, *card.contract.outputs[name])
-            fits = array.dtype == card.contract.output_type(name) and array.shape == shape
-            rows[name].append(array.astype(np.float32) if fits else np.full(shape, np.nan, np.float32))
+            rows[name].append(_values(array, card, name))
     empty = {name: np.zeros((0, *card.contract.outputs[name]), np.float32) for name in names}
     return {name: np.concatenate([empty[name], *found]) for name, found in rows.items()}
+
+
+def _values(array: NDArray[Any], card: ModelCard, name: str) -> NDArray[np.float32]:
+    """An output as the model's own file gives it, of which policies speak: a picture's bytes as its values."""
+    contract = card.contract
+    shape, dtype = (1, *contract.outputs[name]), contract.output_type(name)
+    if array.dtype != dtype or array.shape != shape:
+        return np.full(shape, np.nan, np.float32)
+    return contract.image.values(array) if contract.image is not None and dtype == np.uint8 else array
 
 
 def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

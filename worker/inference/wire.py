@@ -28,7 +28,6 @@ MAX_ANSWER: Final = 256 * 1024  # bytes; the status of an engine with many model
 MAX_OPEN: Final = 128  # runs that one client may have handed in without having their answers
 MAX_ARENA: Final = 256 * 1024 * 1024  # bytes
 ALIGNMENT: Final = 64  # bytes; what vector instructions like
-FLOAT_SIZE: Final = 4
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once, as is the reader
 _decode: Final = json.JSONDecoder().decode
 _CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
@@ -135,8 +134,8 @@ def check_place(request: RunRequest, size: int, arena_size: int) -> None:
         raise ProtocolError("the place of the tensors is not aligned or not inside the arena")
 
 
-def tensor_bytes(shape: tuple[int, ...], batch: int, size: int = FLOAT_SIZE) -> int:
-    """Bytes of a tensor with this contract shape and batch size whose numbers take `size` bytes, by default float32."""
+def tensor_bytes(shape: tuple[int, ...], batch: int, size: int) -> int:
+    """Bytes of a tensor with this contract shape and batch size whose numbers take `size` bytes."""
     return size * batch * math.prod(shape)
 
 

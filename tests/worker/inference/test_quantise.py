@@ -405,3 +405,25 @@ def test_a_running_engine_opens_what_its_policy_file_wants_and_is_proven(
     np.testing.assert_array_equal(found, lowered)
     assert found.dtype == np.float32
     assert np.abs(found - full).max() > 0
+
+
+@pytest.mark.parametrize("name", ["hyperswap_1a_256", "inswapper_128"])
+def test_a_policy_speaks_of_a_pictures_values_although_it_comes_as_bytes(name):
+    """Clipped to the range of its values, two pictures of bytes would nearly always be the same."""
+    card = registry.operator_models()[name].card
+    picture = np.full((1, *card.contract.outputs["output"]), 100, np.uint8)
+
+    class Giving:
+        def __init__(self, outputs: np.ndarray) -> None:
+            self.outputs = outputs
+
+        def run(self, _names: object, _inputs: object) -> list[np.ndarray]:
+            return [self.outputs]
+
+    reader = precision.policies()[name].reader
+    inputs = {"target": np.zeros((12, 1), np.uint8)}
+    for apart in (1, 10):
+        metrics = precision.try_out(Giving(picture), Giving(picture + np.uint8(apart)), card, reader, inputs)
+        assert metrics["psnr_worst_db"] == pytest.approx(20 * np.log10(255 / apart), abs=0.01)
+    floats = precision.try_out(Giving(picture), Giving(picture.astype(np.float32)), card, reader, inputs)
+    assert floats[accuracy.NOT_FINITE] > 0

@@ -56,7 +56,7 @@ def test_any_value_in_any_field_is_either_refused_or_stays_inside_the_arena(fiel
     for offsets, contract in ((layout.inputs, CARD.contract.inputs), (layout.outputs, CARD.contract.outputs)):
         for name, shape in contract.items():
             assert request.at + offsets[name] >= 0
-            assert request.at + offsets[name] + wire.tensor_bytes(shape, request.batch) <= ARENA_SIZE
+            assert request.at + offsets[name] + wire.tensor_bytes(shape, request.batch, 4) <= ARENA_SIZE
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,9 @@ class _Place:
 
     def picture(self, square: Rgb, of_square: dict[int, Rgb]) -> tuple[Rgb, Rgb]:
         """The square [side, side, 3] and the weights here."""
-        all_four = self._together(*cv2.split(self._fine(square)), self._mask(of_square))
-        return np.asarray(cv2.cvtColor(all_four, cv2.COLOR_RGBA2RGB), np.uint8), all_four[..., 3]
+        all_four = self._together(self._fine(square), self._mask(of_square))
+        colours = np.asarray(cv2.cvtColor(all_four, cv2.COLOR_RGBA2RGB), np.uint8)
+        return colours, np.asarray(cv2.extractChannel(all_four, 3), np.uint8)
 
     def weights(self, of_square: dict[int, Rgb]) -> Rgb:
         """The weights here."""
