@@ -33,7 +33,7 @@ TEMPLATES: Final[dict[str, tuple[tuple[float, float], ...]]] = {
 # Crop pixels per frame pixel under which the frame is first averaged over whole blocks.
 _AVERAGED: Final = 0.6
 # Crop pixels per frame pixel from which the colours of planes need no more than half of the crop's.
-_FINE: Final = 0.95
+_FINE: Final = 0.8
 # Luma and colours of black in planes.
 _BLACK: Final = (16, 128)
 

@@ -39,9 +39,11 @@ def compiled_code(folder: Path) -> Path | None:
 
 
 def compile_loops() -> None:
-    """Run one swap of a made-up face, so that all that is compiled is compiled, or loaded where it was kept."""
+    """Swap a made-up face and paste a square, so that all that is compiled is compiled, or loaded where it was kept."""
+    from worker.faces.align import square
     from worker.faces.atlas import LAYOUT
     from worker.faces.landmarks import box_of, pose_of
+    from worker.faces.neural.paste import Paster
     from worker.faces.swap import MeshSwapper, prepare_source
     from worker.faces.types import Face
 
@@ -57,12 +59,15 @@ def compile_loops() -> None:
     for shift in (0, -180):
         swapper.swap(picture.copy(), points + np.array([shift, 0, 0], np.float32))
     swapper.layers(picture, points)
+    # Within the picture, and over its whole width.
+    for side in (64.0, 1000.0):
+        Paster(64).paste(picture, square(np.array([200.0, 210.0]), side, 0.0, 64), picture[:64, :64].copy())
 
 
 def _stamp() -> str:
     """Everything the machine code depends on; the compiler itself checks the processor once more."""
     digest = hashlib.sha256(f"{sys.version} {platform.machine()} {version('numba')} {_ROOM}".encode())
-    for file in sorted(_ROOM.glob("*.py")):
+    for file in sorted(_ROOM.rglob("*.py")):
         status = file.stat()
         digest.update(f"{file.name} {status.st_mtime_ns} {status.st_size}".encode())
     return digest.hexdigest()[:16]

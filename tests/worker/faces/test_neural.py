@@ -330,6 +330,17 @@ def test_half_opacity_shows_half_of_both():
     assert abs(int(planes.y[240, 320]) - 150) <= 1
 
 
+@pytest.mark.parametrize("weight", range(15, 256, 15))
+def test_a_square_is_mixed_to_the_nearest_level_for_every_pair_of_bytes(weight):
+    old, new = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    frame = np.dstack([np.pad(old, 40)] * 3)
+    # One pixel of the square on each of the frame's, and no feather.
+    paster, matrix = Paster(256, feather=0.0, opacity=weight / 255), np.array([[1.0, 0.0, -40.0], [0.0, 1.0, -40.0]])
+    assert paster.paste(frame, matrix, np.dstack([new] * 3)) is not None
+    wanted = np.rint(((255 - weight) * old.astype(float) + weight * new.astype(float)) / 255)
+    np.testing.assert_array_equal(frame[41:295, 41:295, 1], wanted[1:-1, 1:-1])
+
+
 @pytest.mark.parametrize("planar", [True, False])
 @pytest.mark.parametrize("pixels", [200, 90])  # of the face: the square is reduced a little, or by whole blocks
 def test_a_mask_lets_only_its_part_of_the_square_show(planar, pixels):

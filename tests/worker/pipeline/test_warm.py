@@ -13,8 +13,9 @@ from worker.media.sandbox import isolation
 from worker.pipeline import warm
 
 HITS = (
-    "\nfrom worker.faces import blend, raster\nfrom numba.core.dispatcher import Dispatcher\n"
-    "cells = [cell.cell_contents for module in (blend, raster) for function in vars(module).values()\n"
+    "\nfrom worker.faces import blend, raster\nfrom worker.faces.neural import paste\n"
+    "from numba.core.dispatcher import Dispatcher\n"
+    "cells = [cell.cell_contents for module in (blend, raster, paste) for function in vars(module).values()\n"
     "         for cell in (getattr(function, '__closure__', None) or ())]\n"
     "stats = [cell.stats for cell in cells if isinstance(cell, Dispatcher)]\n"
     "result = {'hits': sum(sum(s.cache_hits.values()) for s in stats),\n"

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.faces import align
+from worker.faces import align, raster
 from worker.faces.align import Affine
 from worker.faces.types import Floats, Frame, Rgb
 from worker.media.planes import Box, Planes
@@ -152,15 +152,26 @@ class _Place:
 
 def _blend(region: Rgb, face: Rgb, weights: Rgb, share: float) -> None:
     """Blend `face` into `region`, in place; `weights` uint8 [h, w], 255 for all of it, times `share`."""
-    # In 16 bits without a sign, in which the sum of both products fits: rounded once, as with a signed difference, at
-    # half of its cost. Where a face fades, its weights are rounded before: within a level of the exact blend.
+    # Where a face fades, its weights are rounded before: within a level of the exact blend.
     if share < 1:
         weights = np.asarray(cv2.multiply(weights, (share,) * 4), np.uint8)
     if region.ndim == 3:
         weights = np.asarray(cv2.merge([weights, weights, weights]), np.uint8)
-    both = np.multiply(region, cv2.bitwise_not(weights), dtype=np.uint16)
-    np.add(both, np.multiply(face, weights, dtype=np.uint16), out=both)
-    cv2.convertScaleAbs(both, dst=region, alpha=1 / 255)
+    rows = (len(region), -1)
+    # Never a copy, which would be blended into in vain; a part of a picture is whole along its rows.
+    _mix(np.reshape(region, rows, copy=False), face.reshape(rows), weights.reshape(rows))
+
+
+@raster.compiled
+def _mix(region: Rgb, face: Rgb, weights: Rgb) -> None:
+    height, width = region.shape
+    for y in range(height):
+        for x in range(width):
+            weight = np.uint32(weights[y, x])
+            both = np.uint32(region[y, x]) * (np.uint32(255) - weight) + np.uint32(face[y, x]) * weight
+            # Divided by 255 and rounded to the nearest, exactly for all that two bytes can give.
+            both += np.uint32(128)
+            region[y, x] = np.uint8((both + (both >> np.uint32(8))) >> np.uint32(8))
 
 
 def _enlarged(weights: Rgb, size: tuple[int, int]) -> Rgb:
