@@ -204,7 +204,7 @@ def _by_model(
     known = identity_of([photo], swapper, runner, space.models)
     identity = known.embedding
     tiles, matrix = swap.tiles(rgb, five_of(face.landmarks))
-    square = swap.decode([runner.run(swapper, swap.prepare(tile, known.source)) for tile in tiles], planar=False)
+    square = swap.decode([runner.run(swapper, swap.prepare(tile, known.source)) for tile in tiles])
     after = rgb.copy()
     Paster(swap.side).paste(after, matrix, square)
     made, target = describe(after, face.landmarks), describe(rgb, face.landmarks)

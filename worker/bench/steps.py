@@ -64,7 +64,7 @@ def host_milliseconds(frames: int, swapper: str = "hyperswap_1a_256") -> dict[st
         lap("swap crop")
         answer = {swap.image.output: inputs[swap.image.input].copy()}
         last = time.thread_time()  # making the answer up is not the host's work
-        square = swap.decode([answer], planar=True)
+        square = swap.decode([answer])
         lap("swap decode")
         paster.paste(planes, matrix, square)
         lap("paste")

@@ -255,7 +255,7 @@ class FaceEnhancer:
     def finish(self, pending: PendingEnhancement, frame: Frame) -> NeuralJudged | None:
         """Wait for the restored face and blend it into `frame`, in place; gives `judged`. Raises ModelError."""
         outputs = pending.run.result()
-        square = self._enhancer.decode(outputs, planar=isinstance(frame, Planes))
+        square = self._enhancer.decode(outputs)
         self._paster.paste(frame, pending.matrix, square, mask=pending.mask, share=pending.strength)
         return pending.judged
 

@@ -36,7 +36,7 @@ def test_an_enhancer_that_returns_its_input_leaves_the_picture_as_it_was(name, b
     assert inputs["input"].shape == (1, 3, card.contract.image.side, card.contract.image.side)
     seen = tensors.seen(card.contract.image, inputs["input"])
     assert -1 <= seen.min() < seen.max() <= 1
-    square = enhancer.decode(runner.run(name, inputs), planar=True)
+    square = enhancer.decode(runner.run(name, inputs))
     assert Paster(card.contract.image.side, opacity=blend).paste(planes, matrix, square) is not None
     assert np.abs(planes.buffer.astype(int) - before.buffer).max() <= 1
 

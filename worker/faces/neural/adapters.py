@@ -11,8 +11,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from worker.faces.neural.crops import PictureReader
-from worker.faces.types import Rgb
 from worker.inference.contracts import ImageContract
 from worker.inference.registry import ModelCard
 
@@ -24,8 +22,3 @@ def image_of(card: ModelCard) -> ImageContract:
     if card.contract.image is None:
         raise ValueError(f"the model {card.name} does not say how a picture goes in")
     return card.contract.image
-
-
-def picture_of(reader: PictureReader, tensor: NDArray[Any], planar: bool) -> Rgb:
-    """A picture of one item, uint8 [side, side, 3]: Y'CbCr for planes, else RGB."""
-    return reader.yuv(tensor) if planar else reader.rgb(tensor)

@@ -17,7 +17,6 @@ from worker.faces import align
 from worker.faces.align import Affine
 from worker.faces.types import Floats, Frame, Rgb, size_of
 from worker.inference.contracts import ImageContract
-from worker.media.planes import TO_YUV
 
 # Reductions beyond this are averaged also for the detector, which looks at the whole frame.
 _LINEAR_DOWN_TO: Final = 0.25
@@ -69,12 +68,8 @@ class PictureReader:
         self._planes = image.layout == "NCHW"
         self._turned = image.colours == "BGR"
 
-    def yuv(self, tensor: NDArray[np.uint8]) -> Rgb:
-        """uint8 [side, side, 3] Y'CbCr from one item, [3, side, side] or [side, side, 3]."""
-        return np.asarray(cv2.transform(self.rgb(tensor), TO_YUV), np.uint8)
-
     def rgb(self, tensor: NDArray[np.uint8]) -> Rgb:
-        """The same as RGB."""
+        """uint8 [side, side, 3] RGB from one item, [3, side, side] or [side, side, 3]."""
         colours = list(tensor) if self._planes else [tensor[..., place] for place in range(3)]
         return np.asarray(cv2.merge(colours[::-1] if self._turned else colours), np.uint8)
 

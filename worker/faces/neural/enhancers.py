@@ -3,7 +3,7 @@
 from typing import Final
 
 from worker.faces.align import Affine
-from worker.faces.neural.adapters import Tensors, image_of, picture_of
+from worker.faces.neural.adapters import Tensors, image_of
 from worker.faces.neural.crops import PictureReader, TensorWriter, cut, framing
 from worker.faces.types import Floats, Frame, Rgb
 from worker.inference.registry import ModelCard
@@ -23,6 +23,6 @@ class Enhancer:
         matrix = framing(self.image, five)
         return {self.image.input: self._writer.write(cut(frame, matrix, self.image.side))}, matrix
 
-    def decode(self, outputs: Tensors, *, planar: bool, item: int = 0) -> Rgb:
-        """The restored square uint8 [side, side, 3] of one item of a batch: Y'CbCr for planes, else RGB."""
-        return picture_of(self._reader, outputs[self.image.output][item], planar)
+    def decode(self, outputs: Tensors, *, item: int = 0) -> Rgb:
+        """The restored square uint8 [side, side, 3] RGB of one item of a batch."""
+        return self._reader.rgb(outputs[self.image.output][item])

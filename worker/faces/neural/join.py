@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +14,7 @@ from worker.faces.neural.crops import cut
 from worker.faces.neural.paste import Paster
 from worker.faces.neural.swappers import Swapper
 from worker.faces.types import Frame
-from worker.media.planes import TO_YUV, Box, Planes
+from worker.media.planes import Box
 from worker.spec import Blend
 
 # Of the side: what is composed has faded already, and only must not end in a step.
@@ -50,11 +49,9 @@ class Joiner:
         share: float = 1.0,
     ) -> Box | None:
         """Put the face in `outputs`, those of all its tiles, into `frame`, in place; the rest as `Paster.paste`."""
-        planar, look = isinstance(frame, Planes), self._look
+        square, look = self._swapper.decode(outputs), self._look
         if look == Look():
-            square = self._swapper.decode(outputs, planar=planar)
             return self._paster.paste(frame, matrix, square, mask=mask, share=share)
-        square = self._swapper.decode(outputs, planar=False)
         before, weight = cut(frame, matrix, self._swapper.side), self._paster.weight(mask)
         if look.colour_match:
             square = match_colours(square, before, weight)
@@ -62,6 +59,4 @@ class Joiner:
         if look.blend != "feather":
             square = compose(before, square, weight, look.blend)
             paster, mask = self._narrow, np.rint(np.clip(weight / _FULL, 0, 1) * 255).astype(np.uint8)
-        if planar:
-            square = np.asarray(cv2.transform(square, TO_YUV), np.uint8)
         return paster.paste(frame, matrix, square, mask=mask, share=share)

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from worker.faces import align, raster
 from worker.faces.align import Affine
 from worker.faces.types import Floats, Frame, Rgb
-from worker.media.planes import Box, Planes
+from worker.media.planes import TO_YUV, Box, Planes
 
 FEATHER: Final = 0.15  # of the side: how far the square fades towards its edges
-_AVERAGED: Final = 1.7
+# Square's pixels per sample of the frame from which whole blocks of them are averaged first: where sampling would begin
+# to skip some; of colours a little earlier, because half of them are sampled in half of the time and nobody sees it.
+_AVERAGED: Final = 1.75
+_COLOURS_AVERAGED: Final = 1.6
 
 
 class Paster:
@@ -48,7 +51,7 @@ class Paster:
     ) -> Box | None:
         """Blend uint8 [side, side, 3] into the frame where `matrix` (frame to square) took it from, in place.
 
-        The square is Y'CbCr for planes, RGB for a picture. `mask` uint8 [side, side] says how much of each of its
+        The square is RGB, whatever the frame is. `mask` uint8 [side, side] says how much of each of its
         pixels may show, 255 for all; the feather takes from that too, and `share` 0..1 from all of it. Gives the
         rectangle that may have changed, None if the square lies outside. ValueError for a mask of another size.
         """
@@ -61,9 +64,10 @@ class Paster:
         weights, corner = self._weights(mask), (box.left, box.top)
         size = (box.right - box.left, box.bottom - box.top)
         if isinstance(frame, Planes):
-            luma, blue, red = cv2.split(square)
+            luma, blue, red = cv2.split(np.asarray(cv2.transform(square, TO_YUV), np.uint8))
             rows, columns = slice(box.top // 2, box.bottom // 2), slice(box.left // 2, box.right // 2)
-            at = _Place(align.to_chroma(matrix), (box.left // 2, box.top // 2), (size[0] // 2, size[1] // 2))
+            half = (box.left // 2, box.top // 2), (size[0] // 2, size[1] // 2)
+            at = _Place(align.to_chroma(matrix), *half, averaged=_COLOURS_AVERAGED)
             blue, red, coarse = at.chroma(blue, red, weights)
             _blend(frame.u[rows, columns], blue, coarse, share)
             _blend(frame.v[rows, columns], red, coarse, share)
@@ -94,14 +98,16 @@ def feathered(side: int, feather: float = FEATHER, opacity: float = 1.0) -> Rgb:
 class _Place:
     """A rectangle of a plane, its corner (x, y) at `corner`, into which squares are sampled along `matrix`."""
 
-    def __init__(self, matrix: Affine, corner: tuple[int, int], size: tuple[int, int]) -> None:
+    def __init__(
+        self, matrix: Affine, corner: tuple[int, int], size: tuple[int, int], *, averaged: float = _AVERAGED
+    ) -> None:
         """`matrix` leads from the plane to the square, `size` is (width, height)."""
         self._size = size
         self._matrix = matrix * 1.0
         self._matrix[:, 2] += matrix[:, :2] @ corner
         scale = align.scale_of(matrix)
         self.reduces = scale > 1
-        self._factor = max(1, int(scale + 0.25)) if scale > _AVERAGED else 1
+        self._factor = max(1, int(scale + 2 - averaged))
         if self._factor > 1:  # the square is reduced: averaged first, or pixels of it would be skipped
             self._matrix[:, 2] -= (self._factor - 1) / 2
             self._matrix /= self._factor

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from worker.faces.align import Affine
-from worker.faces.neural.adapters import Tensors, image_of, picture_of
+from worker.faces.neural.adapters import Tensors, image_of
 from worker.faces.neural.crops import PictureReader, TensorWriter, cut, framing, merge_tiles, split_tiles
 from worker.faces.types import Floats, Frame, Rgb
 from worker.inference.registry import ModelCard
@@ -43,9 +43,9 @@ class Swapper:
         """The inputs of one tile uint8 [s, s, 3] RGB, to look like `source`, of the contract's shape."""
         return {"source": np.asarray(source, np.float32)[None], self.image.input: self._writer.write(tile)}
 
-    def decode(self, outputs: Sequence[Tensors], *, planar: bool, item: int = 0) -> Rgb:
-        """The swapped square uint8 [side, side, 3] from the outputs of all its tiles: Y'CbCr for planes, else RGB."""
-        return merge_tiles([picture_of(self._reader, one[self.image.output][item], planar) for one in outputs])
+    def decode(self, outputs: Sequence[Tensors], *, item: int = 0) -> Rgb:
+        """The swapped square uint8 [side, side, 3] RGB from the outputs of all its tiles."""
+        return merge_tiles([self._reader.rgb(one[self.image.output][item]) for one in outputs])
 
 
 class Converter:
