@@ -26,13 +26,13 @@ MarkMode = Literal["default", "durable"]
 TARGET_DB = {"default": 44.6, "durable": 42.1}
 MOST_LOSS = {"default": 0.0064, "durable": 1.0}
 """Most of 1 - SSIM over RGB for a picture of _LARGE pixels that keeps _EVEN_DB, and for video; 1 limits nothing."""
-_EVEN_DB, _EVENNESS, _LOST_AT_MOST = 46.0, 2.5, 0.014
+_EVEN_DB, _EVENNESS, _LOST_AT_MOST = 46.4, 2.5, 0.014
 """A picture that such a loss leaves with more PSNR may lose more, by this power of the squared error's inverse and up
 to this much; one with less PSNR may lose less.
 
 SSIM is lost where a picture is smooth, and there strong codecs leave nothing of a mark; so the pictures that came to
-the same loss with the least change were those whose mark was lost. Of 38 pictures 82 % were read after HEVC at a
-quantiser of 30 where all lost the same (mean SSIM 0.9938), 91 % so (0.9931); the strongest keep 2 dB to spare.
+the same loss with the least change were those whose mark was lost. On 53 pictures after 25 of the hardest attacks 41
+readings fail in place of 54, with 0.2 dB less change and a mean SSIM of 0.9931 in place of 0.9933.
 """
 _MORE_LOSS_MOVING = 1.28
 """Times as much in video, where codecs are stronger and the eye has less time."""
