@@ -265,12 +265,17 @@ def fit_gain(
     def share(gain: float) -> float:
         return loss(gain) / allowed.loss_at(squared * (gain / most) ** 2 + _ROUNDING)
 
-    return _largest(share, 1.0, most, most, 0.06)
+    return _largest(share, 1.0, most, most, 0.06, slope=2 + 2 * _EVENNESS if allowed.even else 2.0)
 
 
-def _largest(measure: Callable[[float], float], wanted: float, start: float, most: float, tolerance: float) -> float:
-    """The largest gain up to `most` at which the growing `measure` stays within `wanted`, to a relative `tolerance`."""
-    low, high, slope = 0.0, math.inf, 2.0
+def _largest(
+    measure: Callable[[float], float], wanted: float, start: float, most: float, tolerance: float, *, slope: float = 2.0
+) -> float:
+    """The largest gain up to `most` at which the growing `measure` stays within `wanted`, to a relative `tolerance`.
+
+    `slope`: the power of the gain by which it grows, about.
+    """
+    low, high = 0.0, math.inf
     gain, last = min(start, most), None
     for _ in range(8):
         value = max(measure(gain), 1e-9)
