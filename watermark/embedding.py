@@ -98,6 +98,11 @@ class Laid:
     allowance: Allowance
 
 
+def _error_at(decibels: float) -> float:
+    """The mean squared error of a PSNR in dB."""
+    return float(255**2 / 10 ** (decibels / 10))
+
+
 def allowance(mode: str, width: int, height: int, *, moving: bool = False) -> Allowance:
     """What `mode` allows for a picture of this size, or a frame of video. Raises MarkError "mode"."""
     if mode not in TARGET_DB:
@@ -110,7 +115,7 @@ def allowance(mode: str, width: int, height: int, *, moving: bool = False) -> Al
     target, loss = TARGET_DB[mode] - (_SMALL_ALLOWANCE if small else 0.0), MOST_LOSS[mode] * more
     if moving or MOST_LOSS[mode] >= 1:
         return Allowance(target, loss, MOST_GAIN[mode])
-    return Allowance(target, loss, _MOST_GAIN_EVEN, even=more * 65025.0 / 10 ** (_EVEN_DB / 10))
+    return Allowance(target, loss, _MOST_GAIN_EVEN, even=more * _error_at(_EVEN_DB))
 
 
 def unfit_side(width: int, height: int) -> Literal["too_small", "too_long"] | None:
@@ -259,8 +264,8 @@ def fit_gain(
     Both are measured, not computed: rounding and clipping bend them where changes are near half a grey level. `start`:
     a first guess.
     """
-    most = _largest(error, 65025.0 / 10 ** (allowed.target / 10), start, allowed.gain, 0.01)
-    squared = max(error(most) - _ROUNDING, 0.0)
+    most = _largest(error, _error_at(allowed.target), start, allowed.gain, 0.01)
+    squared = max(error(most) - _ROUNDING, 0.0) if allowed.even else 0.0
 
     def share(gain: float) -> float:
         return loss(gain) / allowed.loss_at(squared * (gain / most) ** 2 + _ROUNDING)
@@ -297,4 +302,4 @@ def _largest(
 def first_gain(strength: tuple[NDArray[np.uint8], NDArray[np.uint8]], target: float) -> float:
     """Gain at which the PSNR would be `target` dB if nothing were enlarged, rounded or clipped: tiles have unit RMS."""
     luma, chroma = (float(cv2.norm(plane, cv2.NORM_L2SQR)) / plane.size / STRENGTH_STEPS**2 for plane in strength)
-    return math.sqrt(max(65025.0 / 10 ** (target / 10) - _ROUNDING, 0.25) / max(luma + ERROR_PER_CB * chroma, 1e-3))
+    return math.sqrt(max(_error_at(target) - _ROUNDING, 0.25) / max(luma + ERROR_PER_CB * chroma, 1e-3))

@@ -16,7 +16,7 @@ from worker.media.planes import TO_YUV, Box, Planes
 
 FEATHER: Final = 0.15  # of the side: how far the square fades towards its edges
 # Square's pixels per sample of the frame from which whole blocks of them are averaged first: where sampling would begin
-# to skip some; of colours a little earlier, because half of them are sampled in half of the time and nobody sees it.
+# to skip some. Colours begin a little earlier: it is not seen, and leaves a quarter of the pixels to put together.
 _AVERAGED: Final = 1.75
 _COLOURS_AVERAGED: Final = 1.6
 
@@ -51,9 +51,9 @@ class Paster:
     ) -> Box | None:
         """Blend uint8 [side, side, 3] into the frame where `matrix` (frame to square) took it from, in place.
 
-        The square is RGB, whatever the frame is. `mask` uint8 [side, side] says how much of each of its
-        pixels may show, 255 for all; the feather takes from that too, and `share` 0..1 from all of it. Gives the
-        rectangle that may have changed, None if the square lies outside. ValueError for a mask of another size.
+        The square is RGB, whatever the frame is. `mask` uint8 [side, side] says how much of each of its pixels may
+        show, 255 for all; the feather takes from that too, and `share` 0..1 from all of it. Gives the rectangle that
+        may have changed, None if the square lies outside. ValueError for a mask of another size.
         """
         if mask is not None and mask.shape != (self._side, self._side):
             raise ValueError(f"a mask of {list(mask.shape)} for a square of {self._side} pixels")
