@@ -32,9 +32,9 @@ _DETAIL = 1.5
 """Gaussian sigma, cells, of the high pass. One edge shared by two portraits must not carry a window."""
 _STIFF = 0.05
 """Cells squared added to the spread of places when a plane is fitted, so that a single row of cells has one too."""
-_FLAT, _FLAT_SOFT = 1.0, 0.5
+_FLAT, _FLAT_SOFT = 1.3, 0.65
 """Detail, grey levels, below which a recorded window has nothing to compare, in cells and in cells twice as large: the
-mark itself leaves a third and a sixth of that."""
+mark on a noisy wall must stay below, which at its strongest leaves up to a grey level in the first."""
 _SOFT = 0.3
 """Weight of agreement in soft light and shade: neighbouring windows are far from independent there, and two sunsets
 may well look alike."""

@@ -6,7 +6,7 @@ Three ways, each slower than the one before: dividing by the local deviation, li
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from watermark.compiled import compiled
 from watermark.limiter import limited
-from watermark.mask import HIGH_PASS_SIGMA
+from watermark.mask import HIGH_PASS_SIGMA, luma_strength
 
-LUMA_SOFT, CHROMA_SOFT = 1.5, 0.8
+_SOFT = {"luma": 1.5, "chroma": 0.8}
 """Grey levels added to the local deviation in the normaliser, so that flat noise is not blown up."""
 _CLIP, _CAREFUL_SOFT = np.float32(2.5), 8.0
 """The limit of the whole; how much softer single frequencies are limited than all of them together."""
+_AROUND = (9, 9)
+"""Pixels that a place's activity is averaged over, twice."""
 _STRENGTH, _PATCH, _SEARCHED = 8.0, 5, 11
 """Of the denoiser: grey levels, and pixels of the patches compared and of the square they are looked for in.
 
@@ -107,19 +109,27 @@ def _gaussian() -> NDArray[np.float32]:
 _WEIGHTS = _gaussian()
 
 
-def normalise(plane: NDArray[np.float32], soft: float, *, careful: bool = False) -> NDArray[np.float32]:
+def normalise(
+    plane: NDArray[np.float32], what: Literal["luma", "chroma"], *, careful: bool = False
+) -> NDArray[np.float32]:
     """High-pass float32 [H, W], limit it to its local deviation, and divide by that deviation to the power of 3/2.
 
     The matched filter would divide by the variance and multiply by the mark's strength, which itself grows with the
     deviation, though more slowly; 3/2 measured best over codecs, crops and noise. `careful` does the like to every
-    local frequency by itself (see `limiter`).
+    local frequency by itself (see `limiter`), and weighs luma by the root of the strength a mark would have there:
+    0.2 dB for pictures at the edge of what can be read, where the whole of it gives no more.
     """
     plane = np.ascontiguousarray(plane)
     detail, out = np.empty_like(plane), np.empty_like(plane)
     _high_pass(plane, _WEIGHTS, detail)
     if careful:
-        return limited(detail, _CAREFUL_SOFT * soft)
-    _limit(detail, np.float32(soft), out)
+        out = limited(detail, _CAREFUL_SOFT * _SOFT[what])
+        if what == "luma":
+            # Twice a box is about a Gaussian, at a fifth of its price.
+            activity = cv2.blur(cv2.blur(np.abs(detail), _AROUND), _AROUND)
+            out *= np.sqrt(luma_strength(activity))
+        return out
+    _limit(detail, np.float32(_SOFT[what]), out)
     return out
 
 
@@ -142,6 +152,6 @@ def joined(normal: NDArray[np.float32], rest: NDArray[np.float32] | None) -> NDA
     size = (normal.shape[1], normal.shape[0])
     if rest.shape != normal.shape:
         rest = np.asarray(cv2.resize(rest, size, interpolation=cv2.INTER_LINEAR), np.float32)
-    other = normalise(rest, LUMA_SOFT, careful=True)
+    other = normalise(rest, "luma", careful=True)
     share = float(normal.std()) / max(float(other.std()), 1e-9)
     return np.asarray(cv2.scaleAdd(other, share, normal), np.float32)

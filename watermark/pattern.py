@@ -17,7 +17,10 @@ from watermark.payload import encode
 VERSION = 2
 _MAGIC = b"IMPT"
 _HEADER = struct.Struct("<4sHH")
-_SYNC_SHARE_LUMA, _SYNC_SHARE_CHROMA = 0.22, 0.15
+_SYNC_SHARE_LUMA, _SYNC_SHARE_CHROMA = 0.18, 0.24
+"""Of the tile's power. Small crops are found by their colour, and strong codecs leave only luma: there the payload is
+what falls short. Of 33 pictures after geometric edits and crops 3 of 1,221 readings fail, with 0.15 in both 8 to 11.
+"""
 TILT_LUMA, TILT_CHROMA = 1.5, 1.0
 """The payload's amplitude falls with frequency as |k|**-tilt.
 

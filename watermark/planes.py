@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from watermark.compiled import compiled
 from watermark.lattice import ORIENTATIONS, SHORT_SIDE, TILE, SyncSet
-from watermark.normaliser import CHROMA_SOFT, LUMA_SOFT, joined, normalise, rest_of
+from watermark.normaliser import joined, normalise, rest_of
 
 LARGEST_SHORT_SIDE = 1600
 """Pictures are first shrunk to this shorter side: even a collage shows the mark no larger than a reader can use."""
@@ -75,10 +75,10 @@ class Planes:
     def normal(self) -> Normal:
         """The planes as the reader sees them, at the canonical scale of an uncropped picture."""
         (width, height), size = self.size, self._canonical_size
-        luma = joined(normalise(resized(self.luma, size), LUMA_SOFT, careful=self.careful), self.rest)
+        luma = joined(normalise(resized(self.luma, size), "luma", careful=self.careful), self.rest)
         chroma = None
         if self.chroma is not None:
-            chroma = normalise(resized(self.chroma, size), CHROMA_SOFT, careful=self.careful)
+            chroma = normalise(resized(self.chroma, size), "chroma", careful=self.careful)
         return Normal(luma, chroma, np.array([size[0] / width, size[1] / height]))
 
     def normal_at(self, scale: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -93,10 +93,10 @@ class Planes:
         if made is None:
             careful = self.careful and size[0] * size[1] <= _LARGE_PIXELS
             made = np.zeros((size[1], size[0], 2), np.float32)
-            luma = normalise(resized(self.luma, size), LUMA_SOFT, careful=careful)
+            luma = normalise(resized(self.luma, size), "luma", careful=careful)
             made[..., 0] = joined(luma, self.rest if careful else None)
             if self.chroma is not None:
-                made[..., 1] = normalise(resized(self.chroma, size), CHROMA_SOFT, careful=careful)
+                made[..., 1] = normalise(resized(self.chroma, size), "chroma", careful=careful)
             if len(self._made) == _MOST_MADE:
                 self._made.pop(next(iter(self._made)))
             if size[0] * size[1] <= _LARGE_PIXELS:

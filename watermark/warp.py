@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from watermark.lattice import TILE
 from watermark.lock import Lock
-from watermark.normaliser import CHROMA_SOFT, LUMA_SOFT, joined, normalise
+from watermark.normaliser import joined, normalise
 from watermark.planes import Folded, Planes, fold_plane
 
 _GRID_STEP = 16
@@ -154,11 +154,11 @@ def unfold(planes: Planes, warp: Warp) -> Canvas | None:
         seen = cv2.remap(plane, *places[plane.shape], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(seen, np.float32)
 
-    luma = normalise(bent(shrunk(planes.luma)), LUMA_SOFT, careful=planes.careful)
+    luma = normalise(bent(shrunk(planes.luma)), "luma", careful=planes.careful)
     luma = joined(luma, None if planes.rest is None else bent(planes.rest)) * inside
     if planes.chroma is None:
         return Canvas(luma, None, warp)
-    chroma = normalise(bent(shrunk(planes.chroma)), CHROMA_SOFT, careful=planes.careful)
+    chroma = normalise(bent(shrunk(planes.chroma)), "chroma", careful=planes.careful)
     return Canvas(luma, chroma * inside, warp)
 
 

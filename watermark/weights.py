@@ -18,7 +18,7 @@ from watermark.payload import CODED_BITS
 
 _STRONGEST = 4.0
 # Amplitude of a payload line against a sync line's, from the shares of power both have in the tile.
-_PAYLOAD_LUMA, _PAYLOAD_CHROMA = 0.273, 0.473
+_PAYLOAD_LUMA, _PAYLOAD_CHROMA = 0.309, 0.354
 _DECAYS = np.array([0.0, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7])
 _TRUST = 0.3
 """Standard deviation of a ring's true power around the prediction, relative to it."""

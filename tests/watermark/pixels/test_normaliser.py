@@ -24,13 +24,13 @@ def test_the_normaliser_does_what_its_formula_says():
     detail = plane - cv2.GaussianBlur(plane, (0, 0), 3.5)
     deviation = np.sqrt(cv2.boxFilter(detail * detail, -1, (9, 9))) + 1.5
     expected = np.clip(detail / deviation, -2.5, 2.5) / np.sqrt(deviation)
-    found = normalise(plane, 1.5)
+    found = normalise(plane, "luma")
     assert np.abs(found - expected).max() < 0.02 * expected.std()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 2), (9, 300)])
 def test_the_normaliser_takes_planes_smaller_than_its_window(shape):
-    found = normalise(np.full(shape, 77, np.float32), 0.8)
+    found = normalise(np.full(shape, 77, np.float32), "chroma")
     assert found.shape == shape
     assert np.abs(found).max() < 1e-3
 

@@ -146,12 +146,13 @@ def test_a_scene_that_stays_keeps_its_gain_and_a_cut_gets_its_own(astronaut, til
 
 
 @pytest.mark.parametrize("size", [(335, 410), (800, 600), (1600, 1200)])
-def test_a_smooth_picture_loses_as_much_structure_as_it_may_and_small_ones_more(grace, tiles, size, psnr):
+def test_a_smooth_picture_changes_or_loses_as_much_structure_as_it_may(grace, tiles, size, psnr):
     """Steps of the gain are fine enough even where the mark is no more than a grey level."""
     smooth = grainy(cv2.GaussianBlur(grace, (0, 0), 3), size, 0.7)
     marked = image.embed_pattern(smooth, tiles)
-    loss, squared = 1 - ssim(smooth, marked), 65025 / 10 ** (psnr(smooth, marked) / 10)
-    allowed = embedding.allowance("default", *size).loss_at(squared)
-    assert 0.8 * allowed < loss < 1.2 * allowed
+    loss, decibels, may = 1 - ssim(smooth, marked), psnr(smooth, marked), embedding.allowance("default", *size)
+    allowed = may.loss_at(65025 / 10 ** (decibels / 10))
+    assert loss < 1.2 * allowed
+    assert loss > 0.8 * allowed or decibels < may.target + 0.1
     assert embedding.allowance("default", 335, 410).loss > embedding.allowance("default", 1600, 1200).loss
     assert embedding.allowance("default", 1600, 1200).loss <= 0.007
