@@ -13,8 +13,9 @@ HIGH_PASS_SIGMA = 3.5
 _FLOOR, _SLOPE = 0.5, 0.29
 """Grey levels (RMS) where nothing happens, and more of them per grey level of local deviation.
 
-Where nothing happens SSIM and the eye charge most for a change, and strong codecs leave none of it: with a floor of 0.9
-and a slope of 0.12 the same SSIM bought 2 dB less of the mark after a strong codec.
+Where nothing happens SSIM and the eye charge most for a change, and strong codecs leave none of it. With a floor of
+0.9 and a slope of 0.12, 57 pictures were read no better (99.16 in place of 99.25 %) at an SSIM of 0.9923 in place of
+0.9933; a floor of 0.3 is better yet after codecs, but blurred small pictures and crops are lost.
 """
 _FLOOR_CHROMA, _SLOPE_CHROMA = 0.22, 0.097
 """The same for Cb, which strong codecs drop first, but small crops are read from colour."""
