@@ -125,7 +125,7 @@ def normalise(
     if careful:
         out = limited(detail, _CAREFUL_SOFT * _SOFT[what])
         if what == "luma":
-            # Twice a box is about a Gaussian, at a fifth of its price.
+            # Twice a box is about a Gaussian.
             activity = cv2.blur(cv2.blur(np.abs(detail), _AROUND), _AROUND)
             out *= np.sqrt(luma_strength(activity))
         return out

@@ -8,17 +8,17 @@ smooth decay predict (linear shrinkage; James and Stein 1961).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from watermark.lattice import LOWEST, TILE, Band, Lattice
 from watermark.lock import Lock, Whitened
-from watermark.pattern import TILT_CHROMA, TILT_LUMA
+from watermark.pattern import SYNC_SHARE_CHROMA, SYNC_SHARE_LUMA, TILT_CHROMA, TILT_LUMA
 from watermark.payload import CODED_BITS
 
 _STRONGEST = 4.0
-# Amplitude of a payload line against a sync line's, from the shares of power both have in the tile.
-_PAYLOAD_LUMA, _PAYLOAD_CHROMA = 0.309, 0.354
 _DECAYS = np.array([0.0, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7])
 _TRUST = 0.3
 """Standard deviation of a ring's true power around the prediction, relative to it."""
@@ -77,14 +77,16 @@ def _chips(white: Whitened, lattice: Lattice, found: Lock) -> list[tuple[Band, N
     """Weighted, descrambled soft chips of each plane, float64 [2n]."""
     radius = np.hypot(lattice.sync[:, 0], lattice.sync[:, 1])
     result = []
-    for spectrum, band, turn, share, tilt in (
-        (white.luma, lattice.luma, 0.0, _PAYLOAD_LUMA, TILT_LUMA),
-        (white.chroma, lattice.chroma, np.pi / 2, _PAYLOAD_CHROMA, TILT_CHROMA),
+    for spectrum, band, turn, sync_share, tilt in (
+        (white.luma, lattice.luma, 0.0, SYNC_SHARE_LUMA, TILT_LUMA),
+        (white.chroma, lattice.chroma, np.pi / 2, SYNC_SHARE_CHROMA, TILT_CHROMA),
     ):
         if spectrum is None:
             continue
         payload = align(spectrum, band.lines, band.phases, found)
         sync = align(spectrum, lattice.sync, lattice.sync_phases + turn, found)
+        # Amplitude of a payload line against a sync line's, from the shares of power both have in the tile.
+        share = math.sqrt((1 - sync_share) / len(band.lines) * len(lattice.sync) / sync_share)
         weight = ring_weights(payload, band, sync, radius, share=share, tilt=tilt)[band.ring]
         parts = np.clip(np.stack([payload.real, payload.imag], 1), -_STRONGEST, _STRONGEST)
         result.append((band, (parts * weight[:, None]).reshape(-1) * band.flip))
