@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from watermark.lattice import SHORT_SIDE
 from watermark.mark_errors import MarkError
-from watermark.mask import STRENGTH_STEPS
+from watermark.mask import FLOOR, STRENGTH_STEPS
 from watermark.pattern import MarkPattern
 
 MarkMode = Literal["default", "durable"]
@@ -36,8 +36,8 @@ readings fail in place of 54, with 0.2 dB less change and a mean SSIM of 0.9931 
 """
 _MORE_LOSS_MOVING = 1.28
 """Times as much in video, where codecs are stronger and the eye has less time."""
-MOST_GAIN, _MOST_GAIN_EVEN = {"default": 2.16, "durable": 2.72}, 1.62
-"""Of the mask's own strength; the second where SSIM no longer keeps a flat wall from being changed as much as that."""
+_MOST_FLAT, _MOST_FLAT_EVEN = {"default": 1.08, "durable": 1.36}, 0.81
+"""Most grey levels (RMS of luma) where nothing happens; the second where SSIM no longer keeps a flat wall from more."""
 SMALLEST_SIDE = 96
 LONGEST_ASPECT = 20
 SMALL_PICTURE = 640
@@ -114,8 +114,8 @@ def allowance(mode: str, width: int, height: int, *, moving: bool = False) -> Al
     more = min(max((_LARGE / (width * height)) ** _LOSS_POWER, least), _MOST_MORE_LOSS)
     target, loss = TARGET_DB[mode] - (_SMALL_ALLOWANCE if small else 0.0), MOST_LOSS[mode] * more
     if moving or MOST_LOSS[mode] >= 1:
-        return Allowance(target, loss, MOST_GAIN[mode])
-    return Allowance(target, loss, _MOST_GAIN_EVEN, even=more * _error_at(_EVEN_DB))
+        return Allowance(target, loss, _MOST_FLAT[mode] / FLOOR)
+    return Allowance(target, loss, _MOST_FLAT_EVEN / FLOOR, even=more * _error_at(_EVEN_DB))
 
 
 def unfit_side(width: int, height: int) -> Literal["too_small", "too_long"] | None:

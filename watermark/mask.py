@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 HIGH_PASS_SIGMA = 3.5
 """Gaussian sigma, canonical pixels, of the high pass the reader looks through."""
-_FLOOR, _SLOPE = 0.5, 0.29
+FLOOR, _SLOPE = 0.5, 0.29
 """Grey levels (RMS) where nothing happens, and more of them per grey level of local deviation.
 
 Where nothing happens SSIM and the eye charge most for a change, and strong codecs leave none of it. With a floor of
@@ -58,7 +58,7 @@ def _deviation(activity: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def luma_strength(activity: NDArray[np.floating]) -> NDArray[np.floating]:
     """Strength (RMS, grey levels at gain 1) of the mark in luma where the mean absolute deviation is `activity`."""
-    return _FLOOR + _SLOPE * _deviation(activity)
+    return FLOOR + _SLOPE * _deviation(activity)
 
 
 _DEVIATION = _deviation(_LEVELS / _ACTIVITY_STEPS)
