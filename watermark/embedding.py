@@ -23,7 +23,7 @@ from watermark.mask import FLOOR, STRENGTH_STEPS
 from watermark.pattern import MarkPattern
 
 MarkMode = Literal["default", "durable"]
-TARGET_DB = {"default": 44.6, "durable": 42.1}
+TARGET_DB = {"default": 44.6, "durable": 42.05}
 MOST_LOSS = {"default": 0.0085, "durable": 1.0}
 """Most of 1 - SSIM over RGB for a picture of _LARGE pixels that keeps _EVEN_DB, and for video; 1 limits nothing."""
 _EVEN_DB, _EVENNESS, _LOST_AT_MOST = 46.6, 2.5, 0.02
@@ -41,7 +41,7 @@ _MOST_FLAT, _MOST_FLAT_EVEN = {"default": 1.08, "durable": 1.36}, 0.81
 SMALLEST_SIDE = 96
 LONGEST_ASPECT = 20
 SMALL_PICTURE = 640
-_SMALL_ALLOWANCE = 0.5
+_SMALL_ALLOWANCE = 0.55
 """Decibels the default mode gives up where the shorter side is below SMALL_PICTURE: codecs leave little room there."""
 _LARGE, _LOSS_POWER, _LEAST_MORE_LOSS, _MOST_MORE_LOSS = 1_000_000, 0.37, 0.75, 2.0
 """Below so many pixels more SSIM is given up, above less, by this power of their number and between these factors.
@@ -218,6 +218,23 @@ def sampled_rows(pixels: int, height: int) -> slice:
     """Rows enough to measure a squared error by, out of `height` rows with `pixels` in all; all of a small picture."""
     step = max(1, min(pixels // _SAMPLED_PIXELS - 3, height // 32))
     return slice(step // 2, None, step)
+
+
+def sample_share(code: NDArray[np.uint8], rows: slice) -> float:
+    """The energy of a change, uint8 [H, W, 3] codes, over that of its sampled `rows` alone.
+
+    Few rows are enough to see how rounding and clipping bend a change, but miss its energy by up to 5 %, 0.2 dB; seven
+    times as many, looked at once, by 1 %.
+    """
+    if not rows.step or rows.step == 1:
+        return 1.0
+    lines = code.reshape(len(code), -1)
+    return _energy(lines[:: max(1, rows.step // 7)]) / _energy(lines[rows])
+
+
+def _energy(code: NDArray[np.uint8]) -> float:
+    mean, deviation = cv2.meanStdDev(code)
+    return float(deviation[0, 0] ** 2 + (mean[0, 0] - CODE_ZERO) ** 2) + 1e-3
 
 
 def squared_error(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
