@@ -55,4 +55,5 @@ def wilson(hits: int, tries: int) -> tuple[float, float]:
     share, spread = hits / tries, z * z / tries
     middle = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / tries + spread / (4 * tries)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # The interval holds the share, but for the last digit of a float at 0 and at 1.
+    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))

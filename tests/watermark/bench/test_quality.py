@@ -47,3 +47,11 @@ def test_ssim_of_equal_pictures_is_one():
 )
 def test_the_interval_is_wilsons(hits, tries, low, high):
     assert wilson(hits, tries) == pytest.approx((low, high), abs=1e-3)
+
+
+@pytest.mark.parametrize("tries", range(1, 60))
+def test_the_interval_holds_the_share_to_the_last_digit(tries):
+    """Plots draw bars from the share to its bounds: one a float's last digit short of it cannot be drawn."""
+    for hits in range(tries + 1):
+        low, high = wilson(hits, tries)
+        assert low <= hits / tries <= high
