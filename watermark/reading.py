@@ -34,6 +34,8 @@ _CERTAIN_Z = 9.0
 _SETS_TRIED = 2
 _LEAST_SET_SCORE = 5.0
 _LEAST_SCORE = 6.0
+_LEAST_PART_SCORE = 6.8
+"""For small parts of a picture: the best of noise has 6.4 there in the middle, the mark had 7 at least in 68 of 68."""
 _LEAST_CORNER_SCORE, _CORNERS_TRIED = 3.5, 3
 """Deviations: of 68 sets and three keys, one unmarked picture in twenty has a set that exceeds this."""
 _LEAST_SIDE_POWER = 4.0
@@ -229,6 +231,7 @@ def _lock_candidates(
     """Lock the best maps of the search; the plausible ones, best first."""
     found: list[_Candidate] = []
     least, most = (_LEAST_CAREFUL_SCORE, _LOCKED_CAREFULLY) if frames[0].careful else (_LEAST_SCORE, _LOCKED)
+    least = least if maps is None else _LEAST_PART_SCORE
     for score, matrix in search(spectra, key, maps)[:most]:
         if score < least:
             break

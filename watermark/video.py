@@ -21,6 +21,7 @@ from watermark.embedding import (
     first_gain,
     fit_gain,
     prepare,
+    sample_share,
     sampled_rows,
     shrink,
     squared_error,
@@ -127,7 +128,7 @@ class Embedder:
         sampled = []
         for plane, change, scale, weight in zip((y, u), self._changes, scales, (1.0, ERROR_PER_CB), strict=True):
             rows = sampled_rows(plane.size, len(plane))
-            sampled.append((plane[rows], change[rows], scale, weight / scale**2))
+            sampled.append((plane[rows], change[rows], scale, weight * sample_share(change, rows) / scale**2))
 
         def error(gain: float) -> float:
             return sum(
