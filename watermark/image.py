@@ -24,10 +24,8 @@ from watermark.embedding import (
     first_gain,
     fit_gain,
     prepare,
-    sample_share,
-    sampled_rows,
+    sampled_error,
     shrink,
-    squared_error,
     structure_loss,
     unfit_side,
     window_grid,
@@ -88,15 +86,13 @@ def embed_laid(rgb: NDArray[np.uint8], laid: Laid) -> NDArray[np.uint8]:
     marked = np.empty_like(rgb)
     # The enlarged code waits where the marked picture will be: the largest pictures need no third copy.
     cv2.resize(code, (width, height), dst=marked, interpolation=cv2.INTER_CUBIC)
-    rows = sampled_rows(width * height, height)
-    before, change, share = rgb[rows], marked[rows], sample_share(marked, rows)
     grid, shape = window_grid(width, height), (WINDOW, 3 * WINDOW)
     before_windows, change_windows = (
         windows(side.reshape(height, 3 * width), shape, (grid[0], 3 * grid[1])) for side in (rgb, marked)
     )
     gain = fit_gain(
         first_gain(strength, laid.allowance.target),
-        lambda factor: share * squared_error(before, add_code(before, change, factor)),
+        sampled_error(rgb, marked),
         lambda factor: structure_loss(before_windows, add_code(before_windows, change_windows, factor)),
         laid.allowance,
     )

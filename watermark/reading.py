@@ -230,8 +230,9 @@ def _lock_candidates(
 ) -> list[_Candidate]:
     """Lock the best maps of the search; the plausible ones, best first."""
     found: list[_Candidate] = []
-    least, most = (_LEAST_CAREFUL_SCORE, _LOCKED_CAREFULLY) if frames[0].careful else (_LEAST_SCORE, _LOCKED)
-    least = least if maps is None else _LEAST_PART_SCORE
+    least, most = _LEAST_SCORE if maps is None else _LEAST_PART_SCORE, _LOCKED
+    if frames[0].careful:
+        least, most = _LEAST_CAREFUL_SCORE, _LOCKED_CAREFULLY
     for score, matrix in search(spectra, key, maps)[:most]:
         if score < least:
             break

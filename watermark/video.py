@@ -21,10 +21,8 @@ from watermark.embedding import (
     first_gain,
     fit_gain,
     prepare,
-    sample_share,
-    sampled_rows,
+    sampled_error,
     shrink,
-    squared_error,
     structure_loss,
     window_grid,
     windows,
@@ -125,15 +123,14 @@ class Embedder:
         scales: tuple[float, float],
     ) -> float:
         width, height = self.size
-        sampled = []
-        for plane, change, scale, weight in zip((y, u), self._changes, scales, (1.0, ERROR_PER_CB), strict=True):
-            rows = sampled_rows(plane.size, len(plane))
-            sampled.append((plane[rows], change[rows], scale, weight * sample_share(change, rows) / scale**2))
+        luma_error, cb_error = (
+            sampled_error(plane, change) for plane, change in zip((y, u), self._changes, strict=True)
+        )
 
         def error(gain: float) -> float:
-            return sum(
-                weight * squared_error(before, add_code(before, change, gain * scale))
-                for before, change, scale, weight in sampled
+            return (
+                luma_error(gain * scales[0]) / scales[0] ** 2
+                + ERROR_PER_CB * cb_error(gain * scales[1]) / scales[1] ** 2
             )
 
         grid = window_grid(width, height)
