@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import is_valid_path
 
 from webapp.api.errors import NO_ROOM, disk_is_full, problem
 
@@ -31,7 +32,11 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """404: not there, or another organisation's."""
+    """404: not there, or another organisation's. An address typed with a slash too many leads to the page it means."""
+    meant = request.path.rstrip("/")
+    if request.method in ("GET", "HEAD") and request.path != meant and is_valid_path(meant):
+        query = request.META.get("QUERY_STRING", "")
+        return redirect(f"{meant}?{query}" if query else meant)
     text = "There is nothing at this address, or it belongs to somebody else. Nothing was changed."
     return _failure(request, 404, "Nothing here", text, "not_found")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
 from tests.webapp import cast
+from webapp.pages.failures import not_found
 
 pytestmark = pytest.mark.django_db
 
@@ -27,6 +28,23 @@ def test_a_stranger_is_asked_to_log_in(path: str) -> None:
 @pytest.mark.parametrize("path", ["/verify", "/login", "/healthz", "/v1/schema"])
 def test_public_pages_need_no_account(path: str) -> None:
     assert Client().get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("/verify/", "/verify"), ("/login/?next=/new", "/login?next=/new"), ("/retention//", "/retention")],
+)
+def test_a_slash_too_many_leads_to_the_page(typed: str, meant: str) -> None:
+    answer = Client().get(typed)
+    assert (answer.status_code, answer["Location"]) == (302, meant)
+
+
+@pytest.mark.parametrize("path", ["//", "//verify/", "//elsewhere.example/", "/nothing/", "/verify/nothing/"])
+def test_a_slash_too_many_leads_nowhere_else(path: str) -> None:
+    request = RequestFactory().get("/")
+    request.path = path  # the client would take "//verify" for a host
+    assert not_found(request).status_code == 404
+    assert Client().post("/verify/").status_code == 404
 
 
 @pytest.mark.parametrize("tail", GETS)
