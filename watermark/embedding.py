@@ -142,9 +142,9 @@ def check_side(width: int, height: int) -> None:
         )
 
 
-def canonical_size(width: int, height: int) -> tuple[int, int]:
-    """Size (width, height) of the canonical frame of a picture of this size."""
-    scale = SHORT_SIDE / min(width, height)
+def canonical_size(width: int, height: int, side: int = SHORT_SIDE) -> tuple[int, int]:
+    """Size (width, height) of the canonical frame of a picture of this size, or of one whose shorter side is `side`."""
+    scale = side / min(width, height)
     return max(8, round(width * scale)), max(8, round(height * scale))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watermark.compiled import compiled
+from watermark.embedding import canonical_size
 from watermark.lattice import ORIENTATIONS, SHORT_SIDE, TILE, SyncSet
 from watermark.normaliser import joined, normalise, rest_of
 
@@ -63,18 +64,12 @@ class Planes:
     @cached_property
     def rest(self) -> NDArray[np.float32] | None:
         """What `normaliser.rest_of` leaves of luma at the canonical scale; None unless looked at with the most care."""
-        return rest_of(resized(self.luma, self._canonical_size)) if self.denoised else None
-
-    @property
-    def _canonical_size(self) -> tuple[int, int]:
-        width, height = self.size
-        scale = self.canonical / min(width, height)
-        return max(8, round(width * scale)), max(8, round(height * scale))
+        return rest_of(resized(self.luma, canonical_size(*self.size, self.canonical))) if self.denoised else None
 
     @cached_property
     def normal(self) -> Normal:
         """The planes as the reader sees them, at the canonical scale of an uncropped picture."""
-        (width, height), size = self.size, self._canonical_size
+        (width, height), size = self.size, canonical_size(*self.size, self.canonical)
         luma = joined(normalise(resized(self.luma, size), "luma", careful=self.careful), self.rest)
         chroma = None
         if self.chroma is not None:
