@@ -32,6 +32,9 @@ Frames = Iterable[RGB]
 Step = Callable[[Frames, np.random.Generator], Iterator[RGB]]
 BUDGETS = (1, 2, 4, 8, 16, FRAME_RATE, 2 * FRAME_RATE, 3 * FRAME_RATE, 10 * FRAME_RATE)
 """Numbers of first frames the reader is given, one after the other until it finds the mark."""
+# Even so, two encodings of the same frames differ a little unless the width in macroblocks is a multiple of eight (see
+# `worker.pipeline.segments`): a clip at the edge of what can be read, as some are at 480p, is read in one run and not
+# in the next.
 _X264 = {"preset": "fast", "x264-params": "threads=1:lookahead-threads=1"}
 _X265 = {"preset": "fast", "x265-params": "log-level=none:pools=1:frame-threads=1"}
 _ENCODERS: dict[str, dict[str, str]] = {
