@@ -64,13 +64,17 @@ class Planes:
     @cached_property
     def rest(self) -> NDArray[np.float32] | None:
         """What `normaliser.rest_of` leaves of luma at the canonical scale; None unless looked at with the most care."""
-        return rest_of(resized(self.luma, canonical_size(*self.size, self.canonical))) if self.denoised else None
+        return rest_of(self._small_luma) if self.denoised else None
+
+    @cached_property
+    def _small_luma(self) -> NDArray[np.float32]:
+        return resized(self.luma, canonical_size(*self.size, self.canonical))
 
     @cached_property
     def normal(self) -> Normal:
         """The planes as the reader sees them, at the canonical scale of an uncropped picture."""
         (width, height), size = self.size, canonical_size(*self.size, self.canonical)
-        luma = joined(normalise(resized(self.luma, size), "luma", careful=self.careful), self.rest)
+        luma = joined(normalise(self._small_luma, "luma", careful=self.careful), self.rest)
         chroma = None
         if self.chroma is not None:
             chroma = normalise(resized(self.chroma, size), "chroma", careful=self.careful)

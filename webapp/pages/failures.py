@@ -35,8 +35,8 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
     """404: not there, or another organisation's. An address typed with a slash too many leads to the page it means."""
     meant = request.path.rstrip("/")
     if request.method in ("GET", "HEAD") and request.path != meant and is_valid_path(meant):
-        query = request.META.get("QUERY_STRING", "")
-        return redirect(f"{meant}?{query}" if query else meant)
+        path, mark, query = request.get_full_path().partition("?")
+        return redirect(path.rstrip("/") + mark + query)
     text = "There is nothing at this address, or it belongs to somebody else. Nothing was changed."
     return _failure(request, 404, "Nothing here", text, "not_found")
 

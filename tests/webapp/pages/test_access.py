@@ -32,7 +32,12 @@ def test_public_pages_need_no_account(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("/verify/", "/verify"), ("/login/?next=/new", "/login?next=/new"), ("/retention//", "/retention")],
+    [
+        ("/verify/", "/verify"),
+        ("/login/?next=/new", "/login?next=/new"),
+        ("/retention//", "/retention"),
+        ("/verify/r/a%3Fb/", "/verify/r/a%3Fb"),
+    ],
 )
 def test_a_slash_too_many_leads_to_the_page(typed: str, meant: str) -> None:
     answer = Client().get(typed)
@@ -44,6 +49,9 @@ def test_a_slash_too_many_leads_nowhere_else(path: str) -> None:
     request = RequestFactory().get("/")
     request.path = path  # the client would take "//verify" for a host
     assert not_found(request).status_code == 404
+
+
+def test_what_is_sent_to_an_address_with_a_slash_too_many_is_not_led_on() -> None:
     assert Client().post("/verify/").status_code == 404
 
 
